@@ -1,0 +1,178 @@
+"""What a bundle says about itself: the schema of `manifest.json`.
+
+Written once by `models.export`, read by `service.bundle_store` and by `models.evaluation`. The
+format version is read before anything else, so that a newer bundle is refused by name and not by a
+confusing field error.
+"""
+
+from typing import Annotated, Literal, Self
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+FORMAT_VERSION = 1
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class ManifestError(ValueError):
+    """The manifest cannot be used; the message says what is wrong and what to do."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Task(_Part):
+    """What is predicted. Keypoints: `names` of k points, one unit. Vector: one unit for each value."""
+
+    name: Name
+    kind: Literal["keypoints", "vector"]
+    names: tuple[Name, ...] = Field(min_length=1)
+    units: tuple[Name, ...] = Field(min_length=1)
+    skeleton: tuple[tuple[int, int], ...] = ()  # pairs of indices into names, for drawing
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.kind == "keypoints" and len(self.units) != 1:
+            raise ValueError("keypoints have exactly one unit")
+        if self.kind == "vector" and len(self.units) != len(self.names):
+            raise ValueError("a vector has one unit for each name")
+        if any(not 0 <= i < len(self.names) for limb in self.skeleton for i in limb):
+            raise ValueError("the skeleton names a point that does not exist")
+        return self
+
+    @property
+    def prediction_shape(self) -> tuple[int, ...]:
+        """Shape of one row of the ONNX output `prediction`: (k, 2) for keypoints, (k,) for a vector."""
+        return (len(self.names), 2) if self.kind == "keypoints" else (len(self.names),)
+
+
+class Preprocessing(_Part):
+    """How an image becomes the ONNX input; scaling and normalisation are inside the graph."""
+
+    height: int = Field(gt=0, le=4096)
+    width: int = Field(gt=0, le=4096)
+    channels: Literal[1, 3]
+    resize: Literal["letterbox"] = "letterbox"
+    fill: int = Field(default=114, ge=0, le=255)  # grey level of the letterbox borders
+
+    @property
+    def canvas_shape(self) -> tuple[int, int, int]:
+        return (self.height, self.width, self.channels)
+
+
+class Loss(_Part):
+    name: Name
+    unit: Name
+    failure_level: Annotated[float, Field(gt=0, allow_inf_nan=False)]  # a true loss above it is a failure
+
+
+class OperatingPoint(_Part):
+    """Thresholds on the raw scores with the guarantee they carry. A value above its threshold flags."""
+
+    guarantee: Name
+    level: Share
+    calibration_size: int = Field(gt=0)
+    score_threshold: Finite
+    ood_threshold: Finite
+
+
+class OrderStatistics(_Part):
+    """A reference of `size` observations, kept as the values at some of its (1-based) ranks."""
+
+    size: int = Field(gt=0)
+    ranks: tuple[int, ...] = Field(min_length=1)
+    values: tuple[Finite, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if len(self.ranks) != len(self.values):
+            raise ValueError("as many ranks as values are needed")
+        if self.ranks[0] < 1 or self.ranks[-1] > self.size:
+            raise ValueError("ranks lie between 1 and size")
+        if any(a >= b for a, b in zip(self.ranks, self.ranks[1:], strict=False)):
+            raise ValueError("ranks must increase strictly")
+        if any(a > b for a, b in zip(self.values, self.values[1:], strict=False)):
+            raise ValueError("values must not decrease")
+        return self
+
+
+class Provenance(_Part):
+    task: Name
+    data_fingerprint: Name
+    seed: int
+    code_version: Name
+    date: Name  # ISO 8601, UTC
+    parent_version: str | None = None
+    split_sizes: dict[str, int]
+
+
+class Manifest(_Part):
+    format_version: Literal[1] = FORMAT_VERSION
+    model: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    task: Task
+    preprocessing: Preprocessing
+    loss: Loss
+    embedding_size: int = Field(gt=0)
+    keypoint_loss: bool  # whether the ONNX has the optional output `keypoint_loss`
+    operating_points: dict[str, OperatingPoint] = Field(min_length=1)
+    default_operating_point: str
+    drift_reference: dict[Literal["score", "ood_score"], OrderStatistics]
+    evaluation: dict[str, Finite]
+    provenance: Provenance
+    onnx_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.default_operating_point not in self.operating_points:
+            raise ValueError("default_operating_point is not among operating_points")
+        if self.keypoint_loss and self.task.kind != "keypoints":
+            raise ValueError("keypoint_loss needs a keypoints task")
+        missing = {"score", "ood_score"} - set(self.drift_reference)
+        if missing:
+            raise ValueError(f"drift_reference lacks {', '.join(sorted(missing))}")
+        return self
+
+    @property
+    def output_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every ONNX output with the shape of one row; the batch axis comes first in the graph."""
+        shapes: dict[str, tuple[int, ...]] = {
+            "prediction": self.task.prediction_shape,
+            "score": (),
+            "predicted_loss": (),
+            "ood_score": (),
+            "embedding": (self.embedding_size,),
+        }
+        if self.keypoint_loss:
+            shapes["keypoint_loss"] = (len(self.task.names),)
+        return shapes
+
+    def to_json(self) -> bytes:
+        return orjson.dumps(self.model_dump(mode="json"), option=orjson.OPT_INDENT_2) + b"\n"
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """Manifest from the bytes of `manifest.json`.
+
+    Raises ManifestError when the bytes are not JSON, of another format version, or do not fit.
+    """
+    try:
+        fields = orjson.loads(data)
+        format_version = fields["format_version"]
+    except (orjson.JSONDecodeError, TypeError, KeyError) as error:
+        raise ManifestError("manifest.json is damaged: it is not JSON with a format_version") from error
+    if format_version != FORMAT_VERSION:
+        raise ManifestError(
+            f"manifest.json has format version {format_version!r}, this program reads {FORMAT_VERSION}: "
+            "upgrade losscast, or export the bundle again"
+        )
+    try:
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "manifest"
+        raise ManifestError(f"manifest.json is damaged: {where}: {first['msg']}") from error

@@ -1,0 +1,81 @@
+"""Everything that can go wrong for a caller, with its HTTP status on the class.
+
+ServiceError
+├── BadRequest            400  malformed
+│   └── InvalidLabel      422  a label that does not fit the task
+├── Unauthorized          401  no key
+│   └── Forbidden         403  a key that is not ours
+├── NotFound              404  no such model, version or sample
+├── Conflict              409  not in a state in which this can be done
+├── TooLarge              413  too many bytes or pixels
+├── UnsupportedImage      415  not an image type we read
+├── UndecodableImage      422  starts like an image, cannot be decoded
+├── ModelFault            500  the model raised or returned a number that is not finite
+├── Unavailable           503  loading, draining, or the queue's server is away; Retry-After
+├── QueueFull             429  more requests than the engine can hold; Retry-After
+└── DeadlineExceeded      504  the answer would have come too late
+
+Inner code raises these; one handler in `service.app` turns them into replies.
+"""
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """Base of all errors that reach a caller. The message is one line that says what to do."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+    retry_after_s: ClassVar[int | None] = None
+
+
+class BadRequest(ServiceError):  # noqa: N818 - the HTTP names of these conditions carry no suffix
+    status, code = 400, "malformed"
+
+
+class InvalidLabel(BadRequest):
+    status, code = 422, "invalid_label"
+
+
+class Unauthorized(ServiceError):  # noqa: N818 - as above
+    status, code = 401, "unauthorized"
+
+
+class Forbidden(Unauthorized):
+    status, code = 403, "forbidden"
+
+
+class NotFound(ServiceError):  # noqa: N818 - as above
+    status, code = 404, "not_found"
+
+
+class Conflict(ServiceError):  # noqa: N818 - as above
+    status, code = 409, "conflict"
+
+
+class TooLarge(ServiceError):  # noqa: N818 - as above
+    status, code = 413, "too_large"
+
+
+class UnsupportedImage(ServiceError):  # noqa: N818 - as above
+    status, code = 415, "unsupported_image"
+
+
+class UndecodableImage(ServiceError):  # noqa: N818 - as above
+    status, code = 422, "undecodable_image"
+
+
+class ModelFault(ServiceError):  # noqa: N818 - as above
+    status, code = 500, "model_fault"
+
+
+class Unavailable(ServiceError):  # noqa: N818 - as above
+    status, code, retry_after_s = 503, "unavailable", 5
+
+
+class QueueFull(ServiceError):  # noqa: N818 - as above
+    status, code, retry_after_s = 429, "queue_full", 1
+
+
+class DeadlineExceeded(ServiceError):  # noqa: N818 - as above
+    status, code = 504, "deadline_exceeded"

@@ -1,0 +1,42 @@
+"""The frozen record of one answered item. Metrics, drift and the labelling queue observe it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+QueueState = Literal["accepted", "none", "unavailable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    lossy: bool
+    reasons: tuple[str, ...]  # of "predicted_loss", "ood_score"; empty when not lossy
+    operating_point: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """One row of the engine's output. Not mapped back to the image: keypoints are in canvas pixels."""
+
+    prediction: NDArray[np.float32]  # [k, 2] keypoints or [k] vector
+    score: float  # raw, higher is worse; verdicts compare it
+    predicted_loss: float  # in the task's loss unit
+    ood_score: float
+    embedding: NDArray[np.float32]  # [e]
+    keypoint_loss: NDArray[np.float32] | None = None  # [k], for keypoint models that have it
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    request_id: str
+    sample_id: str  # unique per model and content
+    model: str
+    version: str
+    prediction: NDArray[np.float64]  # [k, 2] in pixels of the image as posted, or [k]
+    forecast: Forecast
+    verdict: Verdict
+    value: float  # how much a label would be worth: surprise of the score under the reference, in nats
+    queue: QueueState
+    station_s: dict[str, float]  # seconds spent at each station of the line

@@ -1,0 +1,59 @@
+"""Settings, read once from LOSSCAST_* environment variables, frozen, and passed down."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+KIB, MIB, GIB = 2**10, 2**20, 2**30
+
+
+def available_cpus() -> int:
+    """Processors this process may run on, which in a container is fewer than the host has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="LOSSCAST_", frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()  # comma-separated in the environment
+
+    bundles: Path = Path("bundles")  # the bundle store
+    model: str = "digits"  # the default model, served at /v1/predict
+    operating_point: str | None = None  # None: the one that the bundle names
+    provider: Literal["cpu", "gpu"] = "cpu"
+    workers: PositiveInt = Field(default_factory=available_cpus)  # threads that call the engine
+    decode_workers: PositiveInt = 2
+    max_batch: PositiveInt = 8
+    max_in_flight: PositiveInt = 256  # images admitted at a time; one more is answered 429
+    request_timeout_s: PositiveFloat = 10.0
+
+    max_body_bytes: PositiveInt = 16 * MIB
+    max_pixels: PositiveInt = 40_000_000
+
+    state: Path = Path(".losscast")  # journal, blobs and the private Valkey's data
+    journal_max_bytes: PositiveInt = GIB
+    journal_max_rows: PositiveInt = 100_000
+    blobs: str | None = None  # None: a folder in `state`; or file://, s3://, gs://, az:// (see obstore)
+    redis_url: SecretStr | None = None  # None: a private Valkey in `state`
+    redis_timeout_s: PositiveFloat = 2.0
+    lease_s: PositiveFloat = 600.0  # how long a leased sample is kept for its annotator
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(key.strip() for key in value.split(",") if key.strip()) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _safe(self) -> Self:
+        if not self.api_keys and self.host not in LOOPBACK:
+            raise ValueError(
+                f"without keys the service binds to loopback only, not to {self.host}: "
+                "set LOSSCAST_API_KEYS (comma-separated), or LOSSCAST_HOST=127.0.0.1"
+            )
+        return self
