@@ -1,0 +1,242 @@
+"""The labelling queue: puts samples in, leases them out by value, takes their labels.
+
+`LabelQueue` is the contract; `RedisQueue` keeps it with one Lua script per operation (folder `lua`).
+Each script is atomic and idempotent under retry (put by sample id, lease and label by the client's
+token), reads the server's clock, and gets every key it touches as KEYS.
+"""
+
+import asyncio
+import hashlib
+import math
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, Self, cast
+
+import orjson
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.commands.core import AsyncScript
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from service.errors import BadRequest, Conflict, NotFound, Unavailable
+from service.labelling.sample import Sample
+
+LabelState = Literal["accepted", "repeated"]
+
+MAX_LEASE = 1000  # samples in one lease
+SETTLE_TIMEOUT_S = 10.0
+GRACE_S = 2.0  # how long a server with appendfsync everysec may put a write off while it already replies
+# Replies that speak of the server's condition and not of the request: waiting helps.
+_CONDITIONS = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "LOADING", "UNBLOCKED")
+_KEYS = (
+    "samples",
+    "states",
+    "pending",
+    "leased",
+    "leases",
+    "holders",
+    "held",
+    "receipts",
+    "labels",
+    "counts",
+    "settled",
+)  # fmt: skip - one line in the order of keys.lua
+_LUA = Path(__file__).parent / "lua"
+
+
+class QueueOutOfMemory(Unavailable):
+    """The server is at its maxmemory: samples stay in the journal; leasing and labelling go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    sample: Sample
+    lease_expires_at: float  # unix seconds, by the server's clock
+
+
+class LabelQueue(Protocol):
+    async def put(self, samples: Sequence[Sample]) -> None:
+        """Adds what is not known yet, in whatever state. Raises Unavailable or QueueOutOfMemory."""
+
+    async def settle(self, samples: Sequence[Sample]) -> frozenset[str]:
+        """The ids of those that were put and would survive a crash of the server from here on."""
+
+    async def lease(self, model: str, n: int, annotator: str, token: str, lease_s: float) -> list[Leased]:
+        """Up to n samples, most valuable first; to a token that was used, those it still holds."""
+
+    async def label(self, model: str, sample_id: str, annotator: str, token: str, label: Any) -> LabelState:
+        """Takes the label. Raises NotFound, or Conflict when another label is there."""
+
+    async def stats(self, model: str) -> dict[str, int]:
+        """Counts of one moment: pending, leased, accepted, labelled, expired."""
+
+    async def get(self, model: str, sample_id: str) -> Sample:
+        """The sample, in whatever state. Raises NotFound."""
+
+
+class RedisQueue:
+    """LabelQueue on Redis 6.2 or later, or Valkey. Trouble with the server is raised as Unavailable."""
+
+    def __init__(self, client: Redis, where: str, timeout_s: float) -> None:
+        self._client = client
+        self._where = where
+        self._timeout_s = timeout_s
+        head = (_LUA / "keys.lua").read_text()
+        self._scripts = {
+            name: client.register_script(head + (_LUA / f"{name}.lua").read_text())
+            for name in ("put", "settle", "lease", "label", "stats")
+        }
+
+    @classmethod
+    def open(cls, url: str, timeout_s: float = 2.0) -> Self:
+        """url: redis://, rediss:// or unix://, or the path of a unix socket. Connects on first use.
+
+        Every script may be run twice, so a lost connection is tried once more at once; a timeout is
+        not, because it has used up the caller's time. Raises ValueError for another kind of URL.
+        """
+        retry = Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.1), 1, (RedisConnectionError,))
+        address = url if "://" in url else f"unix://{url}"
+        client = Redis.from_url(
+            address, retry=retry, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, health_check_interval=0
+        )
+        return cls(client, _without_secrets(address), timeout_s)
+
+    async def ping(self) -> None:
+        """Raises Unavailable when the server does not answer in time."""
+        async with self._translated():
+            await cast("Any", self._client.ping())
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def put(self, samples: Sequence[Sample]) -> None:
+        if any(not math.isfinite(sample.value) for sample in samples):
+            raise ValueError("a sample's value must be finite")
+        async with self._translated():
+            for model, group in _by_model(samples).items():
+                arguments = [part for sample in group for part in (sample.id, repr(sample.value), sample.to_json())]
+                await self._run("put", model, arguments)
+
+    async def settle(self, samples: Sequence[Sample]) -> frozenset[str]:
+        """Waits for the server's fsync where it has WAITAOF, else for GRACE_S.
+
+        Raises Unavailable when the server does not get there within SETTLE_TIMEOUT_S.
+        """
+        settled: set[str] = set()
+        async with self._translated():
+            for model, group in _by_model(samples).items():
+                settled |= await self._settle(model, [sample.id for sample in group])
+        return frozenset(settled)
+
+    async def lease(self, model: str, n: int, annotator: str, token: str, lease_s: float) -> list[Leased]:
+        if not 1 <= n <= MAX_LEASE:
+            raise BadRequest(f"n must be between 1 and {MAX_LEASE}")
+        if not 0 < lease_s < math.inf:
+            raise BadRequest("a lease must last longer than 0 s")
+        async with self._translated():
+            reply = await self._run("lease", model, [n, annotator, token, repr(float(lease_s))])
+        pairs = zip(reply[::2], reply[1::2], strict=True)
+        return [Leased(Sample.from_json(sample), float(expires_at)) for sample, expires_at in pairs]
+
+    async def label(self, model: str, sample_id: str, annotator: str, token: str, label: Any) -> LabelState:
+        text = orjson.dumps(label, option=orjson.OPT_SORT_KEYS)
+        receipt = hashlib.sha256(orjson.dumps([annotator, token, text.decode()])).hexdigest()
+        async with self._translated():
+            reply = await self._run("label", model, [sample_id, annotator, token, text, receipt])
+        match reply:
+            case b"accepted":
+                return "accepted"
+            case b"repeated":
+                return "repeated"
+            case b"conflict":
+                raise Conflict(f"sample {sample_id} has a label already; the first one stays")
+        raise NotFound(f"no sample {sample_id} in the queue of model {model}")
+
+    async def stats(self, model: str) -> dict[str, int]:
+        async with self._translated():
+            reply = await self._run("stats", model, [])
+        return {name.decode(): count for name, count in zip(reply[::2], reply[1::2], strict=True)}
+
+    async def get(self, model: str, sample_id: str) -> Sample:
+        async with self._translated():
+            data = await cast("Any", self._client.hget(_keys(model)[0], sample_id))
+        if data is None:
+            raise NotFound(f"no sample {sample_id} in the queue of model {model}")
+        return Sample.from_json(data)
+
+    async def _run(self, script: str, model: str, arguments: Sequence[Any]) -> Any:
+        return await self._scripts[script](keys=_keys(model), args=arguments)
+
+    async def _settle(self, model: str, ids: list[str]) -> set[str]:
+        wait_ms = int(self._timeout_s * 500)  # below the time at which the connection would be given up
+        async with asyncio.timeout(SETTLE_TIMEOUT_S):
+            while True:
+                try:
+                    held, (fsynced, _) = await self._settle_once(model, ids, wait_ms)
+                except _NoWaitAof:
+                    await asyncio.sleep(GRACE_S)
+                    held, fsynced = await self._run("settle", model, ids), 1
+                if fsynced:
+                    return {id_.decode() for id_ in held}
+
+    async def _settle_once(self, model: str, ids: list[str], wait_ms: int) -> tuple[list[bytes], list[int]]:
+        """settle.lua and WAITAOF on one connection. Raises _NoWaitAof when the server cannot wait."""
+        pipeline = self._client.pipeline(transaction=False)
+        settle = cast("AsyncScript", self._scripts["settle"])
+        await settle(keys=_keys(model), args=ids, client=pipeline)
+        pipeline.execute_command("WAITAOF", 1, 0, wait_ms)
+        held, waited = await pipeline.execute(raise_on_error=False)
+        for reply in (held, waited):
+            if isinstance(reply, ResponseError) and "WAITAOF" in str(reply):
+                raise _NoWaitAof
+            if isinstance(reply, Exception):
+                raise reply
+        return held, waited
+
+    @asynccontextmanager
+    async def _translated(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except TimeoutError as error:
+            raise Unavailable(f"the queue's server {self._where} does not fsync: set appendfsync everysec") from error
+        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+            raise Unavailable(f"the queue's server {self._where} does not answer: {_line(error)}") from error
+        except ReadOnlyError as error:  # a failover: the addresses must be looked up again
+            await self._client.connection_pool.disconnect()
+            raise Unavailable(f"the queue's server {self._where} is read-only: {_line(error)}") from error
+        except NoScriptError as error:  # the server was replaced between loading and running
+            raise Unavailable(f"the queue's server {self._where} lost its scripts: {_line(error)}") from error
+        except ResponseError as error:
+            if isinstance(error, OutOfMemoryError) or "OOM command not allowed" in str(error):
+                raise QueueOutOfMemory(f"the queue's server {self._where} is out of memory") from error
+            if str(error).startswith(_CONDITIONS):
+                raise Unavailable(f"the queue's server {self._where} is not ready: {_line(error)}") from error
+            raise
+
+
+class _NoWaitAof(Exception):  # noqa: N818 - a signal inside this module, not an error
+    pass
+
+
+def _keys(model: str) -> list[str]:
+    return [f"losscast:{{{model}}}:{name}" for name in _KEYS]
+
+
+def _by_model(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.model, []).append(sample)
+    return groups
+
+
+def _without_secrets(url: str) -> str:
+    return url.split("://", 1)[1].rsplit("@", 1)[-1].split("?", 1)[0]
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
