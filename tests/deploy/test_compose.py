@@ -1,0 +1,107 @@
+"""The compose files: valid, complete, and as closed as they say."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.settings import Settings
+
+FILES = ("docker-compose.yml", "docker-compose.gpu.yml")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_it_fits_the_compose_specification(repository: Path, name: str) -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", name]
+    result = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", *FILES])
+def test_every_losscast_variable_it_names_is_a_setting(repository: Path, name: str) -> None:
+    named = set(re.findall(r"LOSSCAST_\w+", (repository / name).read_text()))
+    assert named <= {f"LOSSCAST_{field.upper()}" for field in Settings.model_fields}
+
+
+def test_the_service_its_queue_and_its_monitoring_are_there(compose: dict[str, Any]) -> None:
+    assert set(compose["services"]) == {"losscast", "redis", "prometheus", "grafana"}
+    assert compose["services"]["losscast"]["environment"]["LOSSCAST_REDIS_URL"].startswith("redis://redis:")
+
+
+def test_secrets_have_no_default_and_a_missing_one_says_what_to_set(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    for value in (
+        services["losscast"]["environment"]["LOSSCAST_API_KEYS"],
+        services["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD"],
+    ):
+        assert re.fullmatch(r"\$\{\w+:\?set it to .+\}", value)
+
+
+def test_ports_are_published_on_loopback_only_and_redis_has_none(compose: dict[str, Any]) -> None:
+    ports = [port for service in compose["services"].values() for port in service.get("ports", [])]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+    assert "ports" not in compose["services"]["redis"]
+    assert compose["services"]["redis"]["networks"] == ["queue"]
+    assert compose["networks"]["queue"] == {"internal": True}
+
+
+def test_every_container_is_unprivileged_read_only_and_comes_back(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        assert service["restart"] == "unless-stopped", name
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+
+
+def test_images_from_elsewhere_are_pinned_and_have_a_health_check(compose: dict[str, Any]) -> None:
+    foreign = [service for service in compose["services"].values() if "build" not in service]
+    assert len(foreign) == 3
+    for service in foreign:
+        assert re.search(r":v?\d+\.\d+\.\d+", service["image"]), service["image"]
+        assert service["healthcheck"]["test"][0] == "CMD"
+
+
+def test_redis_keeps_what_it_acknowledged_and_drops_nothing_in_silence(compose: dict[str, Any]) -> None:
+    command = compose["services"]["redis"]["command"]
+    options = dict(zip(command[1::2], command[2::2], strict=True))
+    assert options["--appendonly"] == "yes"
+    assert options["--appendfsync"] == "everysec"
+    assert options["--maxmemory-policy"] == "noeviction"
+
+
+def test_a_stop_leaves_time_to_answer_what_was_accepted(compose: dict[str, Any]) -> None:
+    grace_s = int(compose["services"]["losscast"]["stop_grace_period"].removesuffix("s"))
+    assert grace_s > Settings.model_fields["request_timeout_s"].default
+
+
+def test_mounted_files_are_in_the_repository_and_volumes_are_declared(
+    compose: dict[str, Any], repository: Path
+) -> None:
+    for service in compose["services"].values():
+        for mount in service.get("volumes", []):
+            source = mount.split(":")[0]
+            if source.startswith("./"):
+                assert (repository / source).exists(), source
+                assert mount.endswith(":ro"), mount
+            else:
+                assert source in compose["volumes"], source
+
+
+def test_what_must_outlive_a_container_is_on_a_volume(
+    compose: dict[str, Any], image_environment: dict[str, str]
+) -> None:
+    mounted = {mount.split(":")[1] for service in compose["services"].values() for mount in service.get("volumes", [])}
+    assert {image_environment["LOSSCAST_STATE"], "/data", "/prometheus", "/var/lib/grafana"} <= mounted
+
+
+def test_only_the_override_asks_for_a_gpu(compose: dict[str, Any], gpu_override: dict[str, Any]) -> None:
+    plain, gpu = compose["services"]["losscast"], gpu_override["services"]["losscast"]
+    assert plain["build"]["args"]["RUNTIME"] == "cpu"
+    assert "deploy" not in plain
+    assert gpu["build"]["args"]["RUNTIME"] == "gpu"
+    assert gpu["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]
+    assert plain["image"] != gpu["image"]
