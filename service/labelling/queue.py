@@ -18,7 +18,6 @@ import orjson
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -187,8 +186,7 @@ class RedisQueue:
     async def _settle_once(self, model: str, ids: list[str], wait_ms: int) -> tuple[list[bytes], list[int]]:
         """settle.lua and WAITAOF on one connection. Raises _NoWaitAof when the server cannot wait."""
         pipeline = self._client.pipeline(transaction=False)
-        settle = cast("AsyncScript", self._scripts["settle"])
-        await settle(keys=_keys(model), args=ids, client=pipeline)
+        await self._scripts["settle"](keys=_keys(model), args=ids, client=pipeline)
         pipeline.execute_command("WAITAOF", 1, 0, wait_ms)
         held, waited = await pipeline.execute(raise_on_error=False)
         for reply in (held, waited):
