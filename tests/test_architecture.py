@@ -1,0 +1,112 @@
+"""The house keeps its shape: layers, what may import what, and the size of its rooms."""
+
+import ast
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SOURCES = [*REPOSITORY.glob("service/**/*.py"), *REPOSITORY.glob("models/**/*.py"), REPOSITORY / "losscast.py"]
+MAX_LINES = 320
+
+# What the extras train and demo bring: the images do without, and so does a plain installation.
+ONLY_FOR_TRAINING = (
+    "torch",
+    "lightning",
+    "lightning_fabric",
+    "matplotlib",
+    "onnx",
+    "onnxscript",
+    "safetensors",
+    "scipy",
+    "sklearn",
+)
+
+BLOCK = f"""
+import importlib, pkgutil, sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {ONLY_FOR_TRAINING}:
+            raise ModuleNotFoundError(name + " is blocked", name=name)
+
+sys.meta_path.insert(0, Blocked())
+"""
+IMPORT_ALL = """
+for package_name in ("service", "models.contract"):
+    package = importlib.import_module(package_name)
+    for module in pkgutil.walk_packages(package.__path__, package_name + "."):
+        print(importlib.import_module(module.name).__name__)
+"""
+RUN = """
+import losscast
+sys.argv = ["losscast", *sys.argv[1:]]
+losscast.main()
+"""
+
+
+def test_imports_follow_the_contracts_of_pyproject() -> None:
+    command = [str(Path(sysconfig.get_path("scripts")) / "lint-imports"), "--no-cache", "--no-logo"]
+    result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_whole_online_side_imports_without_torch_and_what_else_only_training_needs() -> None:
+    result = _python("-W", "error", "-c", BLOCK + IMPORT_ALL)
+    assert result.returncode == 0, result.stderr
+    assert {"service.app", "service.cli", "models.contract.manifest"} <= set(result.stdout.split())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"], ["train", "--help"]])
+def test_the_command_line_explains_itself_without_them(arguments: list[str]) -> None:
+    result = _python("-c", BLOCK + RUN, *arguments)
+    assert result.returncode == 0, result.stderr
+    assert "Usage" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("package", "owner"), [("onnxruntime", "service/engine.py"), ("prometheus_client", "service/metrics.py")]
+)
+def test_a_large_dependency_has_one_door_into_the_service(package: str, owner: str) -> None:
+    importers = {
+        str(path.relative_to(REPOSITORY))
+        for path in SOURCES
+        if path.is_relative_to(REPOSITORY / "service") and package in _imported_packages(path)
+    }
+    assert importers == {owner}
+
+
+def test_importing_a_package_runs_nothing() -> None:
+    filled = [str(path) for path in SOURCES if path.name == "__init__.py" and path.read_text().strip()]
+    assert not filled
+
+
+def test_no_file_has_outgrown_one_idea() -> None:
+    lengths = {str(path.relative_to(REPOSITORY)): len(path.read_text().splitlines()) for path in SOURCES}
+    assert {name: length for name, length in lengths.items() if length > MAX_LINES} == {}
+
+
+def test_tests_are_no_packages() -> None:
+    assert not list(REPOSITORY.glob("tests/**/__init__.py"))
+
+
+def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+
+
+def _imported_packages(path: Path) -> set[str]:
+    """Top-level packages that a file imports, anywhere in it."""
+    return set(_imports(ast.parse(path.read_text())))
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.partition(".")[0]
