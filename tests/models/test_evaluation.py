@@ -2,22 +2,30 @@
 
 import io
 import itertools
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from rich.console import Console
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
+from models.contract.bundle import BundleError, read_manifest
+from models.contract.manifest import Manifest
 from models.evaluation import (
     EXPLANATIONS,
+    TEST_SEED,
+    TEST_VIEWS,
     augrc,
     aurc,
     auroc,
     bootstrap_interval,
     calibration_error,
+    evaluate_bundle,
     normalised_aurc,
     oracle_aurc,
     print_report,
@@ -27,6 +35,7 @@ from models.evaluation import (
     risk_at_coverage,
     risk_coverage,
 )
+from models.tasks.protocol import Examples, Split
 
 COLUMNS = st.lists(st.tuples(st.integers(-3, 3), st.integers(0, 9)), min_size=1, max_size=30)
 FEW = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9)), min_size=1, max_size=6)
@@ -195,3 +204,50 @@ def test_printed_report_has_a_row_for_each_figure_with_its_words() -> None:
 def test_unusable_columns_are_refused(scores: list[float], losses: list[float]) -> None:
     with pytest.raises(ValueError, match="scores"):
         aurc(scores, losses)
+
+
+class Brightness:
+    """The task of the tiny model: grey canvases whose true loss is the model's predicted one, exp(brightness)."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.task, self.preprocessing, self.loss = manifest.task, manifest.preprocessing, manifest.loss
+        self.card, self.fingerprint = "grey canvases", "none"
+
+    def examples(self, split: Split, views: int = 1, seed: int = 0, first_view: int = 0) -> Examples:
+        assert split == "test"
+        levels = np.random.default_rng((seed, first_view)).integers(0, 256, 30 * views).astype(np.uint8)
+        images = np.broadcast_to(levels[:, None, None, None], (len(levels), 8, 8, 1))
+        sources = np.repeat(np.arange(30), views)
+        return Examples(np.ascontiguousarray(images), np.log(levels / 255 + 1).astype(np.float32), sources, sources % 2)
+
+    def true_loss(self, preds: NDArray[np.floating], targets: NDArray[np.floating]) -> NDArray[np.float64]:
+        assert preds.shape == (len(targets), 2, 2)
+        return np.exp(np.expm1(targets.astype(np.float64)))
+
+
+def test_bundle_is_evaluated_from_its_onnx_alone(tiny_store: Path) -> None:
+    folder = tiny_store / "tiny" / "1"
+    task = Brightness(read_manifest(folder))
+    figures = evaluate_bundle(folder, task)
+    brightness = task.examples("test", views=TEST_VIEWS, seed=TEST_SEED).images[:, 0, 0, 0] / 255
+    assert figures["rank_correlation"] == pytest.approx(1)
+    assert figures["mean_predicted_loss"] == pytest.approx(figures["mean_loss"])
+    assert figures["failure_rate"] == np.mean(np.exp(brightness) > 2)
+    assert figures["flagged"] == np.mean((brightness > 0.5) | (brightness < 0.1))  # either score flags
+    assert "rank_correlation_low" in figures
+
+
+def test_bundle_of_another_task_is_refused(tiny_store: Path) -> None:
+    folder = tiny_store / "tiny" / "1"
+    task = Brightness(read_manifest(folder))
+    task.task = task.task.model_copy(update={"name": "other"})
+    with pytest.raises(BundleError, match="made for task 'tiny'"):
+        evaluate_bundle(folder, task)
+
+
+def test_damaged_bundle_is_refused(tiny_store: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_store / "tiny" / "1", tmp_path / "1")
+    with (folder / "model.onnx").open("ab") as file:
+        file.write(b"!")
+    with pytest.raises(BundleError, match="SHA-256"):
+        evaluate_bundle(folder, Brightness(read_manifest(folder)))
