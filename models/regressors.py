@@ -1,0 +1,87 @@
+"""Regressors: networks that predict, and hand on what a loss head and a distance need to judge them.
+
+A loss head sees only `Features.maps`, the out-of-distribution distance only `Features.embedding`;
+any network that returns these three can take the place of `KeypointNet`.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Features(NamedTuple):
+    """What a regressor computes for a batch of b images."""
+
+    prediction: Tensor  # [b, k, 2] in canvas pixels for keypoints, [b, k] for a vector
+    maps: tuple[Tensor, ...]  # [b, c_i, h_i, w_i], finest first
+    embedding: Tensor  # [b, e]
+
+
+class Regressor(Protocol):
+    """forward(images float [b, c, h, w], as `normalise` makes them) -> Features."""
+
+    map_channels: tuple[int, ...]
+    embedding_size: int
+
+    def __call__(self, images: Tensor) -> Features: ...
+
+
+@dataclass(frozen=True, slots=True)
+class KeypointNetConfig:
+    keypoints: int = 4
+    channels: int = 1  # of the image
+    widths: tuple[int, int, int] = (16, 40, 64)  # at 1/2, 1/4 and 1/8 of the canvas
+
+
+def normalise(images: Tensor) -> Tensor:
+    """uint8 [b, h, w, c] -> float32 [b, c, h, w] of roughly zero mean and unit spread."""
+    return (images.to(torch.float32) - 96.0).permute(0, 3, 1, 2) / 64.0
+
+
+def block(inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+    """3x3 convolution, batch norm, ReLU; the spatial size is divided by `stride`."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, padding=dilation, dilation=dilation, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    )
+
+
+class KeypointNet(nn.Module):
+    """Three scales of convolutions; every cell of the coarsest map votes for where each keypoint lies.
+
+    A keypoint is the attention-weighted mean of the votes (cell centre + offset). Unlike a heatmap's
+    peak this can lie anywhere, as the corners of a glyph's square do: most are on empty background.
+    """
+
+    def __init__(self, config: KeypointNetConfig) -> None:
+        super().__init__()
+        fine, middle, coarse = config.widths
+        self.map_channels = config.widths
+        self.embedding_size = coarse
+        self.fine = block(config.channels, fine, stride=2)  # [b, fine, h/2, w/2]
+        self.middle = nn.Sequential(block(fine, middle, stride=2), block(middle, middle))  # [b, middle, h/4, w/4]
+        self.coarse = nn.Sequential(
+            block(middle, coarse, stride=2), block(coarse, coarse), block(coarse, coarse, dilation=2)
+        )  # [b, coarse, h/8, w/8]
+        self.votes = nn.Conv2d(coarse, 3 * config.keypoints, 1)  # attention, x and y for each keypoint
+
+    def forward(self, images: Tensor) -> Features:
+        fine = self.fine(images)
+        middle = self.middle(fine)
+        coarse = self.coarse(middle)
+        return Features(self._vote(coarse), (fine, middle, coarse), coarse.mean(dim=(2, 3)))
+
+    def _vote(self, coarse: Tensor) -> Tensor:
+        attention, offsets = self.votes(coarse).flatten(2).tensor_split((self.votes.out_channels // 3,), dim=1)
+        height, width = coarse.shape[2:]
+        rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        cells = CELL_PX * (torch.stack((columns, rows)).flatten(1) + 0.5).to(coarse)  # [2, h * w]
+        places = cells + CELL_PX * offsets.unflatten(1, (-1, 2))  # [b, k, 2, h * w]
+        weights = attention.softmax(dim=-1).unsqueeze(2)
+        return torch.sum(places * weights, dim=-1)
+
+
+CELL_PX = 8  # canvas pixels between neighbouring cells of the coarsest map
