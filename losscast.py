@@ -1,1 +1,22 @@
-def main() -> None: ...
+"""The one command line: the online commands of `service` and the offline ones of `models`."""
+
+import typer
+
+import models.cli
+import service.cli
+
+HELP = """Serve an image-regression model and know, with every prediction, the loss it is about to make.
+
+Start with `losscast serve`, then `losscast predict photo.jpg`. Lossy inputs wait in `losscast queue`.
+"""
+
+
+def main() -> None:
+    app = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+    app.add_typer(service.cli.app)
+    app.add_typer(models.cli.app)
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,8 @@ ServiceError
 │   └── InvalidLabel      422  a label that does not fit the task
 ├── Unauthorized          401  no key
 │   └── Forbidden         403  a key that is not ours
-├── NotFound              404  no such model, version or sample
+├── NotFound              404  no such path, model, version or sample
+├── MethodNotAllowed      405  the path is there, for another method
 ├── Conflict              409  not in a state in which this can be done
 ├── TooLarge              413  too many bytes or pixels
 ├── UnsupportedImage      415  not an image type we read
@@ -15,7 +16,7 @@ ServiceError
 ├── QueueFull             429  more requests than the engine can hold; Retry-After
 └── DeadlineExceeded      504  the answer would have come too late
 
-Inner code raises these; one handler in `service.app` turns them into replies.
+Inner code raises these; `service.middleware` turns them into replies.
 """
 
 from typing import ClassVar
@@ -47,6 +48,10 @@ class Forbidden(Unauthorized):
 
 class NotFound(ServiceError):  # noqa: N818 - as above
     status, code = 404, "not_found"
+
+
+class MethodNotAllowed(ServiceError):  # noqa: N818 - as above
+    status, code = 405, "method_not_allowed"
 
 
 class Conflict(ServiceError):  # noqa: N818 - as above

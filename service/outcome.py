@@ -1,6 +1,7 @@
 """The frozen record of one answered item. Metrics, drift and the labelling queue observe it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -38,5 +39,5 @@ class Outcome:
     forecast: Forecast
     verdict: Verdict
     value: float  # how much a label would be worth: surprise of the score under the reference, in nats
-    queue: QueueState
-    station_s: dict[str, float]  # seconds spent at each station of the line
+    queue: QueueState = "none"
+    station_s: Mapping[str, float] = field(default_factory=dict)  # seconds spent at each station of the line

@@ -1,0 +1,140 @@
+"""The service put together: resources are opened at start and closed at the end, here and nowhere else.
+
+Opened in the order in which they need each other and closed in reverse: the state folder's owner is
+settled by the journal's lock first; the drain goes before the queue that it feeds.
+"""
+
+import asyncio
+import importlib.metadata
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from models.contract.bundle import BundleError
+from service.api import health, models, predict, queue
+from service.api.resources import Resources
+from service.batcher import Batcher
+from service.bundle_store import Bundle, BundleStore
+from service.engine import Engine
+from service.labelling.blobs import BlobStore
+from service.labelling.drain import Drain
+from service.labelling.embedded import embedded_valkey
+from service.labelling.journal import Journal
+from service.labelling.queue import RedisQueue
+from service.metrics import Metrics
+from service.middleware import Edge, translate
+from service.predictor import Predictor
+from service.settings import Settings
+
+FLUSH_S = 5.0  # at the end the drain gets this long; what it leaves stays in the journal for the next start
+
+DESCRIPTION = """Serves an image-regression model and forecasts, with every prediction, the loss it is about to make.
+Lossy inputs wait in a labelling queue: lease them, label them, and the next version is better."""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The ASGI application. Its lifespan raises when the service cannot start, with one line that says why."""
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            app.state.resources = await _open(settings, metrics, stack)
+            yield
+
+    app = FastAPI(
+        title="Losscast",
+        description=DESCRIPTION,
+        version=importlib.metadata.version("losscast"),
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    for module in (predict, queue, models, health):
+        app.include_router(module.router)
+    for kind in (HTTPException, RequestValidationError):
+        app.add_exception_handler(kind, translate)
+    keys = [key.get_secret_value() for key in settings.api_keys]
+    app.add_middleware(Edge, keys=keys, max_body_bytes=settings.max_body_bytes, metrics=metrics)
+    return app
+
+
+async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resources:
+    bundle = BundleStore(settings.bundles).load(settings.model)
+    engine = Engine(bundle.onnx, bundle.manifest, settings.provider)
+    engine.warm_up(settings.max_batch)
+    journal = Journal.open(
+        settings.state / "journal", max_bytes=settings.journal_max_bytes, max_rows=settings.journal_max_rows
+    )
+    stack.push_async_callback(journal.close)
+    label_queue = await _open_queue(settings, stack)
+    blobs = BlobStore.open(settings.blobs or settings.state / "blobs")
+    drain = await stack.enter_async_context(_draining(Drain(journal, blobs, label_queue)))
+    _watch(metrics, journal, drain)
+    decoders = stack.enter_context(ThreadPoolExecutor(settings.decode_workers, thread_name_prefix="decode"))
+    batcher = await stack.enter_async_context(
+        Batcher(
+            engine,
+            max_batch=settings.max_batch,
+            max_in_flight=settings.max_in_flight,
+            workers=settings.workers,
+        )
+    )
+    predictor = Predictor(
+        manifest=bundle.manifest,
+        operating_point=_operating_point(settings, bundle),
+        max_pixels=settings.max_pixels,
+        decoders=decoders,
+        batcher=batcher,
+        journal=journal,
+        metrics=metrics.for_model(bundle.manifest),
+    )
+    return Resources(settings, {settings.model: predictor}, label_queue, blobs, metrics)
+
+
+async def _open_queue(settings: Settings, stack: AsyncExitStack) -> RedisQueue:
+    if settings.redis_url is None:
+        url = f"unix://{await stack.enter_async_context(embedded_valkey(settings.state / 'valkey'))}"
+    else:
+        url = settings.redis_url.get_secret_value()
+    label_queue = RedisQueue.open(url, timeout_s=settings.redis_timeout_s)
+    stack.push_async_callback(label_queue.close)
+    return label_queue
+
+
+@asynccontextmanager
+async def _draining(drain: Drain) -> AsyncIterator[Drain]:
+    task = asyncio.create_task(drain.run(), name="drain")
+    try:
+        yield drain
+    finally:
+        with suppress(TimeoutError):
+            await drain.flush(FLUSH_S)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def _watch(metrics: Metrics, journal: Journal, drain: Drain) -> None:
+    metrics.watch(
+        gauges={
+            "losscast_journal_rows": ("Samples in the journal, on their way to the queue.", lambda: journal.rows),
+            "losscast_journal_bytes": ("Bytes of images in the journal.", lambda: journal.bytes),
+            "losscast_journal_oldest_age_seconds": ("Age of the oldest sample there.", lambda: journal.oldest_age_s),
+        },
+        counters={
+            "losscast_drained": ("Samples that went from the journal to the queue.", lambda: drain.drained),
+            "losscast_drain_errors": ("Times the drain failed and backed off.", lambda: drain.errors),
+        },
+    )
+
+
+def _operating_point(settings: Settings, bundle: Bundle) -> str:
+    name = settings.operating_point or bundle.manifest.default_operating_point
+    if name not in bundle.manifest.operating_points:
+        known = ", ".join(bundle.manifest.operating_points)
+        raise BundleError(f"the bundle has no operating point {name!r}: set LOSSCAST_OPERATING_POINT to one of {known}")
+    return name

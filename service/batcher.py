@@ -1,0 +1,114 @@
+"""A bounded queue in front of an engine.
+
+Nothing waits for a timer: a free worker takes whatever queued up while it was busy, at most
+`max_batch` items, and runs it in a thread. What is admitted is bounded, what is not is refused at
+once, so that a slow model slows its callers down and not the machine.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from service.errors import ModelFault, QueueFull, ServiceError
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[Out]):
+    output: Out
+    wait_s: float
+    run_s: float
+    batch_size: int
+
+
+@dataclass(slots=True)
+class _Item(Generic[In, Out]):
+    input: In
+    queued_at: float
+    answer: asyncio.Future[Answer[Out]]
+
+
+class Batcher(Generic[In, Out]):
+    """Runs `run` on batches. `run` is a plain callable: n inputs in, n outputs out, called from threads."""
+
+    def __init__(
+        self, run: Callable[[Sequence[In]], Sequence[Out]], *, max_batch: int, max_in_flight: int, workers: int
+    ) -> None:
+        self._run = run
+        self._max_batch = max_batch
+        self._max_in_flight = max_in_flight
+        self._workers = workers
+        self._queue: asyncio.Queue[_Item[In, Out]] = asyncio.Queue()  # bounded by admission
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="engine")
+        self._tasks: list[asyncio.Task[None]] = []
+        self.in_flight = 0
+
+    async def __aenter__(self) -> "Batcher[In, Out]":
+        self._tasks = [asyncio.create_task(self._work(), name=f"batcher-{n}") for n in range(self._workers)]
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while not self._queue.empty():
+            self._queue.get_nowait().answer.cancel()
+        self._threads.shutdown()
+
+    @property
+    def alive(self) -> bool:
+        """Whether every worker is running: readiness depends on it."""
+        return bool(self._tasks) and not any(task.done() for task in self._tasks)
+
+    @contextmanager
+    def admit(self) -> Iterator[None]:
+        """Holds one of the places for an item, from before it is decoded until it is answered.
+
+        Raises QueueFull when all are taken.
+        """
+        if self.in_flight >= self._max_in_flight:
+            raise QueueFull(f"{self.in_flight} images are being answered, no more are admitted: retry after a second")
+        self.in_flight += 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+
+    async def __call__(self, item: In) -> Answer[Out]:
+        """The output for one admitted item. Raises ModelFault when its batch failed."""
+        answer: asyncio.Future[Answer[Out]] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait(_Item(item, time.perf_counter(), answer))
+        return await answer
+
+    async def _work(self) -> None:
+        while True:
+            batch = [await self._queue.get()]
+            while len(batch) < self._max_batch and not self._queue.empty():
+                batch.append(self._queue.get_nowait())
+            batch = [item for item in batch if not item.answer.done()]  # whoever left is not computed
+            if batch:
+                await self._answer(batch)
+
+    async def _answer(self, batch: list[_Item[In, Out]]) -> None:
+        started = time.perf_counter()
+        loop = asyncio.get_running_loop()
+        try:
+            outputs = await loop.run_in_executor(self._threads, self._run, [item.input for item in batch])
+            if len(outputs) != len(batch):
+                raise ModelFault(f"the model gave {len(outputs)} outputs for {len(batch)} images")  # noqa: TRY301 - told below like any other fault
+        except Exception as error:  # noqa: BLE001 - a model may raise anything; its callers are told, the worker lives on
+            fault = error if isinstance(error, ServiceError) else ModelFault(f"the model failed: {error}")
+            for item in batch:
+                if not item.answer.done():
+                    item.answer.set_exception(fault)
+            return
+        run_s = time.perf_counter() - started
+        for item, output in zip(batch, outputs, strict=True):
+            if not item.answer.done():
+                item.answer.set_result(Answer(output, started - item.queued_at, run_s, len(batch)))

@@ -1,0 +1,92 @@
+"""Bytes -> checked, oriented uint8 array on the model's canvas.
+
+The content decides what an image is, never its name or Content-Type. The header is read first, so
+that 739 bytes claiming 60000x60000 pixels are refused before a decoder allocates anything.
+"""
+
+import io
+from dataclasses import dataclass
+
+import imagesize
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from models.contract.manifest import Preprocessing
+from models.contract.preprocess import Placement, letterbox
+from service.errors import BadRequest, ServiceError, TooLarge, UndecodableImage, UnsupportedImage
+
+# Pillow's own limit warns through a process-wide filter; ours is checked on the header, before Pillow opens anything.
+Image.MAX_IMAGE_PIXELS = None
+
+ORIENTATION = 0x0112  # the EXIF tag
+SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B")  # Pillow's modes for a 16-bit grey PNG
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded image: its canvas for the engine, and the way back to the pixels as posted."""
+
+    canvas: NDArray[np.uint8]  # [height, width, channels]
+    placement: Placement
+    media_type: str
+
+
+def decode(data: bytes, spec: Preprocessing, max_pixels: int) -> Picture:
+    """data: a JPEG, PNG or WebP file -> Picture, upright after EXIF orientation.
+
+    Raises BadRequest (empty), UnsupportedImage (another type, or several frames), TooLarge (pixels)
+    and UndecodableImage (damaged).
+    """
+    media_type = sniff(data)
+    try:
+        width, height = imagesize.get(io.BytesIO(data))
+        _check_size(width, height, max_pixels)
+        image = _to_array(data, spec.channels, max_pixels)
+    except ServiceError:
+        raise
+    except Exception as error:  # decoders fail on hostile bytes with errors of every kind
+        raise UndecodableImage(f"the {media_type} data is damaged or cut short: {error}") from error
+    return Picture(*letterbox(image, spec), media_type)
+
+
+def sniff(data: bytes) -> str:
+    """Media type by content. Raises BadRequest for no bytes and UnsupportedImage for other types."""
+    if not data:
+        raise BadRequest("the body is empty: send the bytes of a JPEG, PNG or WebP file")
+    if data[:3] == b"\xff\xd8\xff":
+        return "image/jpeg"
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return "image/png"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    raise UnsupportedImage("the body is not a JPEG, PNG or WebP file: send one of those, as raw bytes")
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width < 1 or height < 1:
+        raise UndecodableImage("the image header is damaged or cut short: it states no size")
+    if width * height > max_pixels:
+        raise TooLarge(f"the image has {width}x{height} pixels, {max_pixels} are allowed: send it smaller")
+
+
+def _to_array(data: bytes, channels: int, max_pixels: int) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP")) as image:
+        _check_size(*image.size, max_pixels)
+        if getattr(image, "is_animated", False):
+            raise UnsupportedImage("the image is animated: send one frame as a JPEG, PNG or WebP file")
+        upright = _upright(image)
+        if upright.mode in SIXTEEN_BIT:
+            upright = Image.fromarray((np.asarray(upright, np.uint32) >> 8).astype(np.uint8))
+        if upright.mode == "P" and "transparency" in upright.info:
+            upright = upright.convert("RGBA")
+        array = np.asarray(upright.convert("L" if channels == 1 else "RGB"))
+    return array.reshape(*array.shape[:2], channels)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # noqa: BLE001 - damaged EXIF data must not cost a good image
+        return image
+    return ImageOps.exif_transpose(image) if orientation in range(2, 9) else image

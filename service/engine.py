@@ -1,0 +1,105 @@
+"""ONNX Runtime behind one call: canvases in, forecasts out.
+
+The only importer of onnxruntime in the service. A session is checked against what was asked (the
+provider, the manifest) and warmed up before the service is ready; each failure stops the start.
+"""
+
+import importlib.metadata
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.contract.bundle import BundleError
+from models.contract.manifest import Manifest
+from service.outcome import Forecast
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider"}
+
+
+class EngineError(RuntimeError):
+    """The engine cannot be started on this machine; the message says what to do."""
+
+
+def check_runtime() -> None:
+    """Raises EngineError unless exactly one ONNX Runtime is installed: two share a folder and break silently."""
+    names = {name for name in ("onnxruntime", "onnxruntime-gpu") if _installed(name)}
+    if not names:
+        raise EngineError("ONNX Runtime is missing: pip install 'losscast[cpu]', or 'losscast[gpu]' with an NVIDIA GPU")
+    if len(names) == 2:  # noqa: PLR2004 - both of the two names above
+        raise EngineError(
+            "onnxruntime and onnxruntime-gpu overwrite each other: uninstall both, then install one of them"
+        )
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+class Engine:
+    """One session. Calls from several threads at once are safe and scale with the cores."""
+
+    def __init__(self, onnx: bytes, manifest: Manifest, provider: str = "cpu") -> None:
+        """Raises EngineError when the provider is not there and BundleError when the ONNX does not fit."""
+        check_runtime()
+        import onnxruntime  # noqa: PLC0415 - only after the check, which says what to install
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1  # the batcher brings the threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        wanted = PROVIDERS[provider]
+        try:
+            self._session = onnxruntime.InferenceSession(onnx, options, providers=[wanted])
+        except Exception as error:  # the runtime raises a class of its own per fault
+            raise BundleError(f"model.onnx cannot be loaded: {error}") from error
+        if wanted not in self._session.get_providers():
+            raise EngineError(
+                f"{wanted} was asked for, ONNX Runtime fell back to {', '.join(self._session.get_providers())}: "
+                "install 'losscast[gpu]' and the NVIDIA driver, or set LOSSCAST_PROVIDER=cpu"
+            )
+        self._manifest = manifest
+        self._outputs = list(manifest.output_shapes)
+        self._check_signature()
+
+    def __call__(self, canvases: Sequence[NDArray[np.uint8]]) -> list[Forecast]:
+        """canvases: n of uint8 [height, width, channels] -> n forecasts, in order."""
+        outputs = self._run(np.stack(canvases))
+        keypoint_loss = outputs.get("keypoint_loss")
+        return [
+            Forecast(
+                prediction=outputs["prediction"][row],
+                score=float(outputs["score"][row]),
+                predicted_loss=float(outputs["predicted_loss"][row]),
+                ood_score=float(outputs["ood_score"][row]),
+                embedding=outputs["embedding"][row],
+                keypoint_loss=None if keypoint_loss is None else keypoint_loss[row],
+            )
+            for row in range(len(canvases))
+        ]
+
+    def warm_up(self, max_batch: int) -> None:
+        """Runs every batch size once. Raises BundleError when the outputs are not as the manifest says."""
+        for size in range(1, max_batch + 1):
+            outputs = self._run(np.zeros((size, *self._manifest.preprocessing.canvas_shape), np.uint8))
+            for name, shape in self._manifest.output_shapes.items():
+                if outputs[name].shape != (size, *shape):
+                    raise BundleError(
+                        f"model.onnx does not match its manifest: {name} has shape {outputs[name].shape} "
+                        f"for a batch of {size}, {(size, *shape)} was promised; export the bundle again"
+                    )
+
+    def _run(self, batch: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        return dict(zip(self._outputs, self._session.run(self._outputs, {"image": batch}), strict=True))
+
+    def _check_signature(self) -> None:
+        inputs = {i.name: (i.type, tuple(i.shape[1:])) for i in self._session.get_inputs()}
+        outputs = {o.name: o.type for o in self._session.get_outputs()}
+        if inputs != {"image": ("tensor(uint8)", self._manifest.preprocessing.canvas_shape)}:
+            raise BundleError(f"model.onnx does not match its manifest: its inputs are {inputs}; export it again")
+        if outputs != dict.fromkeys(self._outputs, "tensor(float)"):
+            raise BundleError(f"model.onnx does not match its manifest: its outputs are {outputs}; export it again")

@@ -1,0 +1,127 @@
+"""Prometheus metrics: the only importer of prometheus_client.
+
+Outcomes and requests are observed as they happen; what lives elsewhere (journal, drain, queue) is
+read when /metrics is scraped. Children are bound once: looking one up costs more than using it.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from models.contract.manifest import Manifest
+from service.outcome import Outcome
+
+STATIONS = ("decode", "wait", "infer", "journal", "total")
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
+RANKS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
+
+Readings = Mapping[str, tuple[str, Callable[[], float]]]  # metric name -> (help, reading)
+
+
+class Metrics:
+    """One registry per service. CONTENT_TYPE goes with `render`."""
+
+    CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._families = _Families(self._registry)
+
+    def for_model(self, manifest: Manifest) -> "ModelMetrics":
+        """What one served model observes."""
+        return ModelMetrics(self._families, manifest)
+
+    def request(self, endpoint: str, code: int) -> None:
+        self._families.requests.labels(endpoint, str(code)).inc()
+
+    def watch(self, gauges: Readings, counters: Readings) -> None:
+        """Takes these readings at every scrape."""
+        self._registry.register(_Watched(gauges, counters))
+
+    def render(self) -> bytes:
+        """The exposition of everything, in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+class ModelMetrics:
+    def __init__(self, families: "_Families", manifest: Manifest) -> None:
+        model = self._model = manifest.model
+        families.model_info.labels(model, manifest.version).set(1)
+        self._stations = {name: families.station.labels(name) for name in STATIONS}
+        self._batch_size = families.batch_size.labels(model)
+        self._predicted_loss = families.predicted_loss.labels(model)
+        self._rank = families.predicted_loss_rank.labels(model)
+        self._verdicts = {lossy: families.verdicts.labels(model, ("passed", "lossy")[lossy]) for lossy in (False, True)}
+        self._flags = {reason: families.flags.labels(model, reason) for reason in ("predicted_loss", "ood_score")}
+        self._samples = {state: families.samples.labels(model, state) for state in ("accepted", "none", "unavailable")}
+        self._queue = families.queue
+        self._queue_up = families.queue_up.labels(model)
+        self._states: set[str] = set()
+
+    def observe(self, outcome: Outcome, batch_size: int) -> None:
+        for station, seconds in outcome.station_s.items():
+            self._stations[station].observe(seconds)
+        self._batch_size.observe(batch_size)
+        self._predicted_loss.observe(outcome.forecast.predicted_loss)
+        self._rank.observe(-math.expm1(-outcome.value))
+        self._verdicts[outcome.verdict.lossy].inc()
+        for reason in outcome.verdict.reasons:
+            self._flags[reason].inc()
+        self._samples[outcome.queue].inc()
+
+    def queue(self, counts: Mapping[str, int] | None) -> None:
+        """counts: samples by state, or None when the server is away: old counts are then withdrawn."""
+        self._queue_up.set(counts is not None)
+        for state in self._states - set(counts or ()):
+            self._queue.remove(self._model, state)
+        self._states = set(counts or ())
+        for state, count in (counts or {}).items():
+            self._queue.labels(self._model, state).set(count)
+
+
+class _Families:
+    """Every metric family, made once; models bind their children to it."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"losscast_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"losscast_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, label: str, buckets: Sequence[float]) -> Histogram:
+            return Histogram(f"losscast_{name}", text, [label], buckets=buckets, registry=registry)
+
+        self.requests = counter("requests", "HTTP requests answered.", "endpoint", "code")
+        self.station = histogram(
+            "station_seconds", "Time an image spent at each station of the line.", "station", SECONDS
+        )
+        self.batch_size = histogram("batch_size", "Size of the batch each image was in.", "model", BATCH_SIZES)
+        self.predicted_loss = Summary(
+            "losscast_predicted_loss", "Predicted loss in the task's loss unit.", ["model"], registry=registry
+        )
+        self.predicted_loss_rank = histogram(
+            "predicted_loss_rank", "Tail-safe quantile of the predicted loss in the reference.", "model", RANKS
+        )
+        self.verdicts = counter("verdicts", "Images by verdict: passed or lossy.", "model", "verdict")
+        self.flags = counter("flags", "Images flagged, by reason.", "model", "reason")
+        self.samples = counter("samples", "Images by the queue state they were answered with.", "model", "queue")
+        self.model_info = gauge("model_info", "The version of a model that is served.", "model", "version")
+        self.queue = gauge("queue_samples", "Samples of the labelling queue, by state.", "model", "state")
+        self.queue_up = gauge("queue_up", "Whether the labelling queue's server answers.", "model")
+
+
+class _Watched(Collector):
+    def __init__(self, gauges: Readings, counters: Readings) -> None:
+        self._gauges = gauges
+        self._counters = counters
+
+    def collect(self) -> Iterable[Metric]:
+        for name, (text, reading) in self._gauges.items():
+            yield GaugeMetricFamily(name, text, value=reading())
+        for name, (text, reading) in self._counters.items():
+            yield CounterMetricFamily(name, text, value=reading())

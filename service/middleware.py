@@ -1,0 +1,138 @@
+"""The edge of the service, as one plain ASGI layer: request id, keys, body limit, errors, request count.
+
+Whatever is raised inside ends here and becomes one reply. Not a BaseHTTPMiddleware: that hides a
+client's disconnect from the handlers.
+"""
+
+import logging
+import secrets
+import uuid
+from collections.abc import Sequence
+from typing import NoReturn
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import (
+    BadRequest,
+    Forbidden,
+    MethodNotAllowed,
+    NotFound,
+    ServiceError,
+    TooLarge,
+    Unauthorized,
+)
+from service.metrics import Metrics
+from service.schemas import error_reply
+
+log = logging.getLogger(__name__)
+
+OPEN_PATHS = ("/v2/health/live", "/v2/health/ready", "/metrics", "/docs", "/openapi.json")
+
+
+class Edge:
+    def __init__(self, app: ASGIApp, keys: Sequence[str], max_body_bytes: int, metrics: Metrics) -> None:
+        self._app = app
+        self._keys = [key.encode() for key in keys]
+        self._max_body_bytes = max_body_bytes
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        request_id = _request_id(headers)
+        scope.setdefault("state", {})["request_id"] = request_id
+        reply = _Reply(scope, send, request_id, self._metrics)
+        try:
+            self._check_key(scope["path"], headers)
+            self._check_length(headers)
+            await self._app(scope, self._limited(receive), reply)
+        except ServiceError as error:
+            await reply.fail(error)
+        except Exception:
+            log.exception("request %s failed", request_id)
+            await reply.fail(ServiceError("an internal error: retry; the log has it under this request id"))
+
+    def _check_key(self, path: str, headers: Headers) -> None:
+        if not self._keys or path in OPEN_PATHS:
+            return
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not key:
+            raise Unauthorized("a key is needed: send the header `Authorization: Bearer <key>`")
+        if not any(secrets.compare_digest(key.encode(), known) for known in self._keys):
+            raise Forbidden("this key is not known: ask the operator for one of LOSSCAST_API_KEYS")
+
+    def _check_length(self, headers: Headers) -> None:
+        length = headers.get("content-length", "0")
+        if not length.isdecimal():
+            raise BadRequest("Content-Length must be a whole number")
+        if int(length) > self._max_body_bytes:
+            raise self._too_large()
+
+    def _limited(self, receive: Receive) -> Receive:
+        received = 0
+
+        async def limited() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_body_bytes:
+                raise self._too_large()
+            return message
+
+        return limited
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"the body is over the limit of {self._max_body_bytes} bytes: send a smaller image")
+
+
+class _Reply:
+    """`send` for one request: adds its id, counts it, and can say that it failed."""
+
+    def __init__(self, scope: Scope, send: Send, request_id: str, metrics: Metrics) -> None:
+        self._scope = scope
+        self._send = send
+        self._request_id = request_id
+        self._metrics = metrics
+        self._started = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._started = True
+            MutableHeaders(scope=message)["x-request-id"] = self._request_id
+            route = self._scope.get("route")  # set by the router; unknown paths share one label
+            self._metrics.request(getattr(route, "path", "unmatched"), message["status"])
+        await self._send(message)
+
+    async def fail(self, error: ServiceError) -> None:
+        if self._started:
+            raise error
+        body, headers = error_reply(error, self._request_id, self._scope["path"])
+        raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+        await self({"type": "http.response.start", "status": error.status, "headers": raw})
+        await self({"type": "http.response.body", "body": body})
+
+
+async def translate(_: Request, error: Exception) -> NoReturn:
+    """FastAPI's own errors in our words: raised again as ServiceErrors."""
+    raise _as_service_error(error) from error
+
+
+def _as_service_error(error: Exception) -> ServiceError:
+    if isinstance(error.__cause__, ServiceError):  # raised while FastAPI read the body, which it wraps
+        return error.__cause__
+    if isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        return BadRequest(f"{'.'.join(map(str, first['loc']))}: {first['msg']}; see /docs")
+    kinds: dict[int, type[ServiceError]] = {404: NotFound, 405: MethodNotAllowed}
+    status = getattr(error, "status_code", 400)
+    return kinds.get(status, BadRequest)(f"{getattr(error, 'detail', error)}: see /docs for what there is")
+
+
+def _request_id(headers: Headers) -> str:
+    given = headers.get("x-request-id", "")
+    return given if 0 < len(given) <= 128 and given.isprintable() else uuid.uuid4().hex  # noqa: PLR2004 - ours to bound

@@ -1,0 +1,131 @@
+"""The line: one image from its bytes to its outcome.
+
+decode -> batch -> infer -> verdict -> journal if lossy -> observe -> reply. Redis is not on it: a
+flagged sample is in the journal, on disk, before the reply says so, and `labelling.drain` carries
+it on from there.
+"""
+
+import asyncio
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.contract.manifest import Manifest
+from service.batcher import Batcher
+from service.decode import Picture, decode
+from service.errors import ModelFault
+from service.labelling.journal import Journal, JournalUnavailable
+from service.labelling.sample import Sample, sample_id
+from service.labelling.value import surprise
+from service.metrics import ModelMetrics
+from service.outcome import Forecast, Outcome, QueueState
+from service.schemas import prediction_fields
+from service.verdict import judge
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """One model's line and what stands along it; made and closed by `service.app`."""
+
+    manifest: Manifest
+    operating_point: str
+    max_pixels: int
+    decoders: ThreadPoolExecutor
+    batcher: Batcher[NDArray[np.uint8], Forecast]
+    journal: Journal
+    metrics: ModelMetrics
+
+    async def predict(self, body: bytes, request_id: str) -> Outcome:
+        """body: the bytes of a JPEG, PNG or WebP file. Raises the errors of decode and batcher, and ModelFault."""
+        clock = _Clock()
+        with self.batcher.admit():
+            picture, identity = await self._decode(body)
+            clock.lap("decode")
+            answer = await self.batcher(picture.canvas)
+        clock.note(wait=answer.wait_s, infer=answer.run_s)
+        forecast = _finite(answer.output)
+        outcome = Outcome(
+            request_id=request_id,
+            sample_id=identity,
+            model=self.manifest.model,
+            version=self.manifest.version,
+            prediction=self._to_image(forecast.prediction, picture),
+            forecast=forecast,
+            verdict=judge(forecast, self.manifest.operating_points, self.operating_point),
+            value=surprise(forecast.score, self.manifest.drift_reference["score"]),
+        )
+        if outcome.verdict.lossy:
+            outcome = replace(outcome, queue=await self._journal(outcome, body, picture.media_type))
+            clock.lap("journal")
+        outcome = replace(outcome, station_s=clock.done())
+        self.metrics.observe(outcome, answer.batch_size)
+        return outcome
+
+    async def _decode(self, body: bytes) -> tuple[Picture, str]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.decoders, self._read, body)
+
+    def _read(self, body: bytes) -> tuple[Picture, str]:
+        picture = decode(body, self.manifest.preprocessing, self.max_pixels)
+        return picture, sample_id(self.manifest.model, body)  # hashed here: 16 MB would stall the event loop
+
+    def _to_image(self, prediction: NDArray[np.float32], picture: Picture) -> NDArray[np.float64]:
+        if self.manifest.task.kind == "keypoints":
+            return picture.placement.to_image(prediction)
+        return prediction.astype(np.float64)
+
+    async def _journal(self, outcome: Outcome, body: bytes, media_type: str) -> QueueState:
+        sample = Sample(
+            id=outcome.sample_id,
+            model=outcome.model,
+            version=outcome.version,
+            content_type=media_type,
+            reasons=outcome.verdict.reasons,
+            value=outcome.value,
+            predicted_loss=outcome.forecast.predicted_loss,
+            score=outcome.forecast.score,
+            ood_score=outcome.forecast.ood_score,
+            prediction=prediction_fields(self.manifest, outcome.prediction, outcome.forecast.keypoint_loss),
+            flagged_at=time.time(),
+        )
+        try:
+            await self.journal.append(sample, body)
+        except JournalUnavailable as error:
+            log.warning("sample %s was not journalled: %s", sample.id, error)
+            return "unavailable"
+        return "accepted"
+
+
+class _Clock:
+    """Seconds by station of the line."""
+
+    def __init__(self) -> None:
+        self._started = self._last = time.perf_counter()
+        self._stations: dict[str, float] = {}
+
+    def lap(self, station: str) -> None:
+        now = time.perf_counter()
+        self._stations[station], self._last = now - self._last, now
+
+    def note(self, **stations: float) -> None:
+        self._stations.update(stations)
+        self._last = time.perf_counter()
+
+    def done(self) -> dict[str, float]:
+        return {**self._stations, "total": time.perf_counter() - self._started}
+
+
+def _finite(forecast: Forecast) -> Forecast:
+    numbers = (forecast.score, forecast.predicted_loss, forecast.ood_score)
+    optional = () if forecast.keypoint_loss is None else (forecast.keypoint_loss,)
+    if not all(np.isfinite(part).all() for part in (numbers, forecast.prediction, *optional)):
+        raise ModelFault(
+            "the model gave a number that is not finite for this image: report the image to the model's owner"
+        )
+    return forecast

@@ -1,0 +1,58 @@
+import json
+from typing import Any
+
+import pytest
+
+from models.contract.manifest import Manifest, ManifestError, OrderStatistics, parse_manifest
+
+
+def spoiled(manifest: Manifest, **changes: Any) -> bytes:
+    return json.dumps({**json.loads(manifest.to_json()), **changes}).encode()
+
+
+def test_a_manifest_survives_the_round_trip(tiny_version: Manifest) -> None:
+    assert parse_manifest(tiny_version.to_json()) == tiny_version
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"default_operating_point": "none"}, "not among operating_points"),
+        ({"drift_reference": {}}, "lacks ood_score, score"),
+        ({"onnx_sha256": "abc"}, "onnx_sha256"),
+        ({"unknown": 1}, "unknown"),
+        ({"evaluation": {"aurc": None}}, "evaluation"),
+        ({"model": "../escape"}, "model"),
+        ({"version": "../../escape"}, "version"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(tiny_version: Manifest, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ManifestError, match=message):
+        parse_manifest(spoiled(tiny_version, **changes))
+
+
+def test_a_skeleton_to_nowhere_is_refused(tiny_version: Manifest) -> None:
+    task = {**json.loads(tiny_version.to_json())["task"], "skeleton": [[0, 2]]}
+    with pytest.raises(ManifestError, match="a point that does not exist"):
+        parse_manifest(spoiled(tiny_version, task=task))
+
+
+def test_a_vector_task_predicts_one_number_for_each_name(tiny_version: Manifest) -> None:
+    task = {
+        "name": "gaze",
+        "kind": "vector",
+        "names": ["yaw", "pitch"],
+        "units": ["degrees", "degrees"],
+        "skeleton": [],
+    }
+    manifest = parse_manifest(spoiled(tiny_version, task=task))
+    assert manifest.output_shapes["prediction"] == (2,)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "values"),
+    [((1, 1), (0.0, 1.0)), ((1, 2), (1.0, 0.0)), ((0, 2), (0.0, 1.0)), ((1, 4), (0.0, 1.0)), ((1,), (0.0, 1.0))],
+)
+def test_order_statistics_are_in_order(ranks: tuple[int, ...], values: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match=r"ranks|values"):
+        OrderStatistics(size=3, ranks=ranks, values=values)
