@@ -1,0 +1,116 @@
+"""The offline commands: train and evaluate. Heavy imports are inside commands; serving needs none of them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+app = typer.Typer()
+
+TASKS = {"digits": "models.tasks.digits:Digits"}
+
+
+class Objective(StrEnum):
+    LEARNING_LOSS_PP = "learning_loss_pp"
+    LEARNING_LOSS = "learning_loss"
+
+
+class Head(StrEnum):
+    CONVOLUTIONAL = "convolutional"
+    POOLED = "pooled"
+
+
+@app.command(rich_help_panel="Offline")
+def train(
+    task: Annotated[str, typer.Argument(help=f"What to learn: {', '.join(TASKS)}.")],
+    out: Annotated[Path, typer.Option(help="The bundle store that gets the new version.")] = Path("bundles"),
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same machine: same weights.")] = 0,
+    objective: Annotated[Objective, typer.Option(help="What the loss head learns from.")] = Objective.LEARNING_LOSS_PP,
+    head: Annotated[Head, typer.Option(help="How the loss head reads the feature maps.")] = Head.CONVOLUTIONAL,
+    effort: Annotated[float, typer.Option(min=0.01, help="Training time as a multiple of the usual.")] = 1.0,
+) -> None:
+    """Train a model with its loss head, calibrate and export it, and make it the live version.
+
+    Data are made on the fly: nothing is downloaded. It ends with a table of what the new version is
+    worth, measured on its own ONNX file. The version that was live is kept as the previous one.
+
+    Examples: losscast train digits --out bundles
+
+    losscast train digits --out /tmp/try --effort 0.1 --objective learning_loss
+    """
+    with _one_line_errors():
+        from models.evaluation import print_report  # noqa: PLC0415 - heavy imports are inside commands
+        from models.pipeline import train_bundle  # noqa: PLC0415 - as above
+        from models.training import TrainingConfig  # noqa: PLC0415 - as above
+
+        config = TrainingConfig(seed=seed, objective=objective.value, head=head.value).scaled(effort)
+        with _progress_bars() as progress:
+            folder = train_bundle(_load_task(task), out, config, progress)
+        print_report(_figures(folder), f"{folder}, on the test split")
+
+
+@app.command(rich_help_panel="Offline")
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="Folder of one version, such as bundles/digits/1.")],
+) -> None:
+    """Measure a bundle on its task's test split, from its ONNX alone: the table that training ended with.
+
+    Example: losscast evaluate bundles/digits/1
+    """
+    with _one_line_errors():
+        from models.contract.bundle import read_manifest  # noqa: PLC0415 - heavy imports are inside commands
+        from models.evaluation import evaluate_bundle, print_report  # noqa: PLC0415 - as above
+
+        task = _load_task(read_manifest(bundle).provenance.task)
+        print_report(evaluate_bundle(bundle, task), f"{bundle}, on the test split")
+
+
+def _load_task(name: str) -> Any:
+    if name not in TASKS:
+        raise ValueError(f"unknown task {name!r}: choose one of {', '.join(TASKS)}")
+    module, _, factory = TASKS[name].partition(":")
+    return getattr(import_module(module), factory)()
+
+
+def _figures(folder: Path) -> dict[str, float]:
+    from models.contract.bundle import read_manifest  # noqa: PLC0415 - heavy imports are inside commands
+
+    return read_manifest(folder).evaluation
+
+
+@contextmanager
+def _progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A callback that keeps one bar for each thing that is being done."""
+    columns = (TextColumn("{task.description:<20}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    bars: dict[str, TaskID] = {}
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+
+        def update(what: str, done: int, total: int) -> None:
+            bar = bars.get(what)
+            if bar is None:
+                bar = bars[what] = progress.add_task(what, total=total)
+            progress.update(bar, completed=done)
+
+        yield update
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """What a user can mend is told in one line, with exit code 1; anything else keeps its traceback."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        _fail(f"{error.name} is not installed; training needs more than serving: pip install 'losscast[train,cpu]'")
+    except (ValueError, OSError) as error:
+        _fail(" ".join(str(error).split()))
+
+
+def _fail(message: str) -> NoReturn:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"losscast: {message}", markup=False, style="red")
+    raise typer.Exit(1)

@@ -1,0 +1,114 @@
+"""Turns a finished forecast into the ONNX bytes of a bundle, and proves that both give the same numbers."""
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save
+from torch import nn
+
+from models.graph import Forecast, ForecastGraph
+
+PARITY_BATCHES = (1, 2, 7, 32)
+PARITY_TOLERANCE = 1e-4  # relative to the largest value of an output; float32 sums in another order reach 1e-5
+
+
+class ExportError(RuntimeError):
+    """The exported graph is not the trained network; the message names the output and the difference."""
+
+
+def export_onnx(graph: ForecastGraph, canvas_shape: Sequence[int]) -> bytes:
+    """ONNX of `graph` for uint8 [batch, *canvas_shape]; the batch is free, outputs are those of `Forecast`.
+
+    Equal weights give equal bytes: what the exporter notes about the machine it ran on is removed.
+    Raises ExportError when ONNX Runtime and PyTorch disagree at any of `PARITY_BATCHES`.
+    """
+    example = torch.zeros(2, *canvas_shape, dtype=torch.uint8)
+    with _quiet_exporter():
+        program = torch.onnx.export(
+            graph,
+            (example,),
+            dynamo=True,
+            external_data=False,
+            input_names=["image"],
+            output_names=list(Forecast._fields),
+            dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1)}},
+            verbose=False,
+        )
+    if program is None:
+        raise ExportError("PyTorch returned no ONNX program")
+    data = _clean(program.model_proto)
+    check_parity(graph, data, canvas_shape)
+    return data
+
+
+def check_parity(graph: ForecastGraph, data: bytes, canvas_shape: Sequence[int]) -> None:
+    """Raises ExportError unless ONNX Runtime gives PyTorch's numbers, on noise canvases, at every batch size."""
+    rng = np.random.default_rng(0)
+    for batch in PARITY_BATCHES:
+        images = rng.integers(0, 256, (batch, *canvas_shape), np.uint8)
+        with torch.no_grad():
+            expected = graph(torch.from_numpy(images))
+        for (name, found), ours in zip(run_onnx(data, images).items(), expected, strict=True):
+            _compare(f"{name} at batch {batch}", ours.numpy(), found)
+
+
+def run_onnx(data: bytes, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    """Outputs of `Forecast` by name, from the bytes that ship, for images uint8 [n, h, w, c] as one batch."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    names = list(Forecast._fields)
+    return dict(zip(names, session.run(names, {"image": images}), strict=True))
+
+
+def state_dict_bytes(regressor: nn.Module, head: nn.Module) -> bytes:
+    """Weights for further training, as safetensors with the prefixes `regressor.` and `head.`."""
+    parts = {"regressor": regressor, "head": head}
+    return save(
+        {f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()}
+    )
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Holds back what the exporter says of itself: its own deprecated calls, and torchvision's absence."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _compare(what: str, expected: NDArray[np.float32], found: NDArray[np.float32]) -> None:
+    if found.dtype != np.float32 or found.shape != expected.shape:
+        raise ExportError(f"{what}: {found.dtype} {found.shape} in ONNX, {expected.dtype} {expected.shape} in PyTorch")
+    difference = float(np.abs(found - expected).max())
+    if not difference <= PARITY_TOLERANCE * max(1.0, float(np.abs(expected).max())):
+        raise ExportError(f"{what}: ONNX Runtime and PyTorch differ by {difference:g}")
+
+
+def _clean(model: onnx.ModelProto) -> bytes:
+    """Serialised without the stack traces and file names that the exporter attaches to every node."""
+    model.doc_string = ""
+    del model.metadata_props[:]
+    graph = model.graph
+    del graph.metadata_props[:]
+    for part in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]
+    del graph.value_info[:]
+    onnx.checker.check_model(model)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data

@@ -1,0 +1,66 @@
+"""The model card: what a bundle is, what it was made from, how good it is, and what it is not for."""
+
+from models.contract.manifest import Manifest
+
+
+def model_card(manifest: Manifest, data: str, network: str) -> str:
+    """Markdown. data: the task's own paragraph on its data; network: one sentence on what was trained."""
+    made = manifest.provenance
+    return f"""# {manifest.model}, version {manifest.version}
+
+Predicts {_target(manifest)} and forecasts, for every image, the loss it is about to make: {manifest.loss.name}, in
+{manifest.loss.unit}. A true loss above {manifest.loss.failure_level:g} {manifest.loss.unit} counts as a failure.
+
+{network}
+
+## Data
+
+{data}
+
+Source images: {", ".join(f"{size} {split}" for split, size in made.split_sizes.items())}. The trunk split trains the
+regressor; the head split trains the loss head and fixes the reference of the OOD score; the calibration split sets the
+predicted loss, the thresholds and the drift reference; the test split only measures. Data fingerprint:
+`{made.data_fingerprint}`.
+
+## Verdicts
+
+{_points(manifest)}
+
+## Figures on the test split
+
+Measured on `model.onnx` itself; `losscast evaluate` prints them again, with what each one means.
+
+| figure | value |
+|---|---|
+{_figures(manifest)}
+
+## Limits
+
+- Figures and guarantees hold for images like those above. Elsewhere predicted losses may rank images wrongly, even
+  below chance; the OOD score is there to notice that it is elsewhere.
+- Guarantees are on average over images; they promise nothing about one image, nor about a chosen group of images.
+- The predicted loss is an expectation. A low one is no proof that a prediction is right.
+
+## Making
+
+Made by `losscast train {made.task}` ({made.code_version}), seed {made.seed}, {made.date}; parent version:
+{made.parent_version or "none"}. Code and weights under Apache-2.0. `weights.safetensors` holds the state dicts for
+further training.
+"""
+
+
+def _target(manifest: Manifest) -> str:
+    task = manifest.task
+    return f"{len(task.names)} {'points' if task.kind == 'keypoints' else 'values'} ({', '.join(task.names)})"
+
+
+def _points(manifest: Manifest) -> str:
+    lines = (
+        f"- **{name}** ({point.calibration_size} calibration images): {point.guarantee}"
+        for name, point in manifest.operating_points.items()
+    )
+    return "\n".join(lines)
+
+
+def _figures(manifest: Manifest) -> str:
+    return "\n".join(f"| {name.replace('_', ' ')} | {value:.4g} |" for name, value in manifest.evaluation.items())

@@ -1,0 +1,167 @@
+"""From a task to a bundle in its store: the offline line, step by step.
+
+train the regressor -> train the loss head on what the regressor sees -> calibrate -> export -> evaluate
+the files themselves -> publish and make live. Each step uses a split that no step before it has seen.
+"""
+
+import hashlib
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version as package_version
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from models.calibration import Gaussian, LossMap, fit_gaussian, fit_loss_map, operating_point, order_statistics
+from models.contract import bundle, manifest
+from models.evaluation import evaluate_bundle
+from models.export import export_onnx, run_onnx, state_dict_bytes
+from models.graph import ForecastGraph
+from models.loss_head import LossHead, LossHeadConfig, build_loss_head
+from models.model_card import model_card
+from models.regressors import KeypointNet, KeypointNetConfig
+from models.tasks.protocol import SPLITS, RegressionTask
+from models.training import (
+    Observations,
+    Progress,
+    TrainingConfig,
+    observe,
+    reproducible,
+    silent,
+    train_loss_head,
+    train_regressor,
+)
+
+CALIBRATION_VIEWS = 4  # of each source, for the loss map; thresholds and references take the first alone
+CALIBRATION_SEED = 0  # the calibration canvases are the same for every model
+FLAG_BUDGET = 0.1  # share of images like the calibration images that may be flagged
+DRIFT_BINS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A finished regressor and loss head, both in eval mode, and what the head was trained on."""
+
+    regressor: KeypointNet
+    head: LossHead
+    head_data: Observations
+
+
+def train_bundle(
+    task: RegressionTask, store: Path, config: TrainingConfig | None = None, progress: Progress = silent
+) -> Path:
+    """Trains a model for `task`, publishes it as the next version in `store`, makes it live; its folder.
+
+    The version that was live becomes `previous`. Raises ValueError for a task that is not of keypoints
+    and BundleError when the store cannot take the version.
+    """
+    config = config or TrainingConfig()
+    trained = train(task, config, progress)
+    progress("calibrate and export", 0, 2)
+    score_map, reference = calibrate(trained, task)
+    graph = ForecastGraph(trained.regressor, trained.head, score_map, reference)
+    onnx = export_onnx(graph, task.preprocessing.canvas_shape)
+    files = {"model.onnx": onnx, "weights.safetensors": state_dict_bytes(trained.regressor, trained.head)}
+    progress("calibrate and export", 1, 2)
+    draft = describe(task, config, store, onnx, trained.regressor.embedding_size)
+    folder = publish(task, store, draft, files, _network(trained, config))
+    progress("calibrate and export", 2, 2)
+    return folder
+
+
+def train(task: RegressionTask, config: TrainingConfig, progress: Progress = silent) -> Trained:
+    """The regressor on the trunk split, then the loss head on the head split. Raises ValueError as above."""
+    if task.task.kind != "keypoints":
+        raise ValueError(f"task {task.task.name!r} predicts a vector; the built-in regressor predicts keypoints")
+    with reproducible(config.seed):
+        regressor = KeypointNet(KeypointNetConfig(len(task.task.names), task.preprocessing.channels))
+        head = build_loss_head(LossHeadConfig(regressor.map_channels, config.head))
+    train_regressor(regressor, task, config, progress)
+    head_data = observe(regressor, task.examples("head", config.head_views, config.seed), task)
+    train_loss_head(head, head_data, config, progress)
+    return Trained(regressor, head, head_data)
+
+
+def calibrate(trained: Trained, task: RegressionTask) -> tuple[LossMap, Gaussian]:
+    """The loss map from the calibration split, and the embeddings' reference from the head split."""
+    seen = observe(trained.regressor, task.examples("calibration", CALIBRATION_VIEWS, CALIBRATION_SEED), task)
+    with torch.no_grad():
+        scores = trained.head(seen.maps).numpy()
+    return fit_loss_map(scores, seen.losses), fit_gaussian(trained.head_data.embeddings.numpy())
+
+
+def describe(
+    task: RegressionTask, config: TrainingConfig, store: Path, onnx: bytes, embedding_size: int
+) -> manifest.Manifest:
+    """The manifest, but for its evaluation. Thresholds and references come from the ONNX that ships.
+
+    They take one view of every calibration source: a guarantee counts independent draws, and several
+    views of one source are not.
+    """
+    outputs = run_onnx(onnx, task.examples("calibration", 1, CALIBRATION_SEED).images)
+    point = operating_point(outputs["score"], outputs["ood_score"], FLAG_BUDGET)
+    name = task.task.name
+    return manifest.Manifest(
+        model=name,
+        version=str(bundle.next_version(store / name)),
+        task=task.task,
+        preprocessing=task.preprocessing,
+        loss=task.loss,
+        embedding_size=embedding_size,
+        keypoint_loss=False,
+        operating_points={"budget": point},
+        default_operating_point="budget",
+        drift_reference={
+            "score": order_statistics(outputs["score"], DRIFT_BINS),
+            "ood_score": order_statistics(outputs["ood_score"], DRIFT_BINS),
+        },
+        evaluation={},
+        provenance=manifest.Provenance(
+            task=name,
+            data_fingerprint=task.fingerprint,
+            seed=config.seed,
+            code_version=f"losscast {package_version('losscast')}",
+            date=datetime.now(UTC).isoformat(timespec="seconds"),
+            split_sizes={split: len(task.examples(split)) for split in SPLITS},
+        ),
+        onnx_sha256=hashlib.sha256(onnx).hexdigest(),
+    )
+
+
+def publish(
+    task: RegressionTask, store: Path, draft: manifest.Manifest, files: Mapping[str, bytes], network: str
+) -> Path:
+    """Evaluates the bundle from its own files, then publishes it with its figures and makes it live."""
+    with tempfile.TemporaryDirectory() as staging:
+        figures = evaluate_bundle(bundle.publish(Path(staging), draft, files), task)
+    final = draft.model_copy(update={"evaluation": figures})
+    card = model_card(final, task.card, network).encode()
+    folder = bundle.publish(store, final, {**files, "model_card.md": card})
+    make_live(folder)
+    return folder
+
+
+def make_live(folder: Path) -> None:
+    """Makes the version in `folder` the live one of its model, and the one before it `previous`."""
+    model_folder, number = folder.parent, int(folder.name)
+    if (model_folder / "model.json").exists():
+        before = bundle.read_index(model_folder)
+        index = bundle.ModelIndex(live=number, previous=before.live, shadow=before.shadow)
+    else:
+        index = bundle.ModelIndex(live=number)
+    bundle.write_index(model_folder, index)
+
+
+def _network(trained: Trained, config: TrainingConfig) -> str:
+    regressor, head = (_parameters(module) for module in (trained.regressor, trained.head))
+    return (
+        f"A convolutional network of {regressor:,} parameters whose cells vote for each point, and a {config.head}\n"
+        f"loss head of {head:,} parameters trained with {config.objective} on its frozen feature maps."
+    )
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
