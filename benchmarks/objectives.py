@@ -1,0 +1,219 @@
+"""LearningLoss++ beside Learning Loss on the digits test split, from one trunk: `python benchmarks/objectives.py`.
+
+The trunk is trained once and its features are cached; then every loss head is trained from several
+seeds with each objective, a seed giving both the same first weights and the same batches. Random order
+and the true losses as scores are the ends. Writes benchmarks/results/objectives.json and .md.
+"""
+
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import numpy as np
+import orjson
+import torch
+import typer
+from numpy.typing import NDArray
+from rich.progress import Progress, track
+
+from models import evaluation
+from models.evaluation import TEST_SEED, TEST_VIEWS
+from models.loss_head import Architecture, LossHeadConfig, build_loss_head
+from models.objectives import Objective
+from models.regressors import KeypointNet, KeypointNetConfig
+from models.tasks.digits import Digits
+from models.training import Observations, TrainingConfig, observe, reproducible, train_loss_head, train_regressor
+
+RESULTS = Path(__file__).resolve().parent / "results"
+REDRAWS = 500
+TITLES = {
+    "rank_correlation": "rank correlation",
+    "rank_correlation_within": "within digit class",
+    "failure_auroc": "AUROC of failures",
+    "aurc": "AURC, px",
+    "one_minus_naurc": "1 - nAURC",
+    "risk_at_80_coverage": "risk at 80 % coverage, px",
+}
+OBJECTIVES: dict[Objective, str] = {"learning_loss": "Learning Loss", "learning_loss_pp": "LearningLoss++"}
+
+Array = NDArray[np.float64]
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """The test split as the frozen trunk answers it: columns [n]."""
+
+    losses: Array
+    strata: NDArray[np.int64]
+    sources: NDArray[np.int64]
+    failure_level: float
+
+    def figures(self, scores: Array) -> Figures:
+        """scores: [n], higher is worse."""
+        return {
+            "rank_correlation": evaluation.rank_correlation(scores, self.losses),
+            "rank_correlation_within": evaluation.rank_correlation_within(scores, self.losses, self.strata),
+            "failure_auroc": evaluation.auroc(scores, self.losses > self.failure_level),
+            "aurc": evaluation.aurc(scores, self.losses),
+            "one_minus_naurc": 1 - evaluation.normalised_aurc(scores, self.losses),
+            "risk_at_80_coverage": evaluation.risk_at_coverage(scores, self.losses, 0.8),
+        }
+
+    def rows(self, rows: NDArray[np.int64]) -> "Test":
+        return Test(self.losses[rows], self.strata[rows], self.sources[rows], self.failure_level)
+
+    def redraws(self, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+        """Rows of REDRAWS draws of whole sources, as the canvases of one image are not independent."""
+        members = [np.flatnonzero(self.sources == source) for source in np.unique(self.sources)]
+        for _ in range(REDRAWS):
+            yield np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
+
+
+def main(
+    seeds: Annotated[int, typer.Option(min=5, help="Loss heads of each kind.")] = 8,
+    tiny: Annotated[bool, typer.Option(help="Try the code in seconds; writes nothing.")] = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Trains, measures, prints a table and writes the results."""
+    config = TrainingConfig.tiny() if tiny else TrainingConfig()
+    task = Digits()
+    trunk = _trunk(task, config)
+    head_split = observe(trunk, task.examples("head", views=config.head_views, seed=config.seed), task)
+    examples = task.examples("test", views=TEST_VIEWS, seed=TEST_SEED)
+    test_split = observe(trunk, examples, task)
+    test = Test(test_split.losses, examples.stratum, examples.source, task.loss.failure_level)
+    scores = _train_heads(trunk.map_channels, head_split, test_split, config, seeds)
+    record = {
+        "command": f"python benchmarks/objectives.py --seeds {seeds}",
+        **_conditions(task, config, seeds, test),
+        "ends": {"random order": _random_figures(test), "oracle": test.figures(test.losses)},
+        "heads": {name: [test.figures(row) for row in rows] for name, rows in scores.items()},
+        "differences": {head: _differences(test, scores, head) for head in get_args(Architecture)},
+    }
+    text = _markdown(record)
+    print(text)
+    if not tiny:
+        RESULTS.mkdir(exist_ok=True)
+        options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+        (RESULTS / "objectives.json").write_bytes(orjson.dumps(record, option=options))
+        (RESULTS / "objectives.md").write_text(text)
+
+
+def _conditions(task: Digits, config: TrainingConfig, seeds: int, test: Test) -> dict[str, Any]:
+    return {
+        "task": task.task.name,
+        "data_fingerprint": task.fingerprint,
+        "training": asdict(config) | {"objective": list(OBJECTIVES), "head": list(get_args(Architecture))},
+        "head_seeds": list(range(seeds)),
+        "test": {"images": len(np.unique(test.sources)), "canvases": test.losses.size, "views_seed": TEST_SEED},
+        "failure_level_px": test.failure_level,
+        "software": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+    }
+
+
+def _trunk(task: Digits, config: TrainingConfig) -> KeypointNet:
+    with reproducible(config.seed):
+        trunk = KeypointNet(KeypointNetConfig())
+    with Progress() as bars:
+        bar = bars.add_task("Training the trunk", total=None)
+        train_regressor(trunk, task, config, lambda _what, done, total: bars.update(bar, completed=done, total=total))
+    return trunk
+
+
+def _train_heads(
+    channels: tuple[int, ...], head_split: Observations, test_split: Observations, config: TrainingConfig, seeds: int
+) -> dict[str, Array]:
+    """Scores of the test split by "<architecture> <objective>": [seeds, n]."""
+    scores: dict[str, list[Array]] = {}
+    runs = list(product(get_args(Architecture), OBJECTIVES, range(seeds)))
+    for architecture, objective, seed in track(runs, "Training loss heads"):
+        with reproducible(seed):
+            head = build_loss_head(LossHeadConfig(channels, architecture))
+        train_loss_head(head, head_split, replace(config, seed=seed, objective=objective, head=architecture))
+        with torch.no_grad():
+            row = head(test_split.maps).numpy().astype(np.float64)
+        scores.setdefault(f"{architecture} {objective}", []).append(row)
+    return {name: np.stack(rows) for name, rows in scores.items()}
+
+
+def _random_figures(test: Test) -> Figures:
+    """Equal scores: the expectation over all orders. No correlation is defined there; its expectation is 0."""
+    figures = test.figures(np.zeros(test.losses.size))
+    return figures | {"rank_correlation": 0.0, "rank_correlation_within": 0.0}
+
+
+def _differences(test: Test, scores: dict[str, Array], head: Architecture) -> dict[str, dict[str, float]]:
+    """LearningLoss++ less Learning Loss of the same seed: mean, and a 95 % interval over seeds and sources."""
+    first, second = scores[f"{head} learning_loss"], scores[f"{head} learning_loss_pp"]
+    means = _mean_difference(test, first, second)
+    rng = np.random.default_rng(0)
+    drawn = []
+    for rows in track(list(test.redraws(rng)), f"Interval, {head} head"):
+        chosen = rng.integers(0, len(first), len(first))
+        drawn.append(_mean_difference(test.rows(rows), first[chosen][:, rows], second[chosen][:, rows]))
+    low, high = np.quantile(np.array(drawn), [0.025, 0.975], axis=0)
+    return {
+        key: {"mean": float(mean), "low": float(a), "high": float(b)}
+        for key, mean, a, b in zip(TITLES, means, low, high, strict=True)
+    }
+
+
+def _mean_difference(test: Test, first: Array, second: Array) -> Array:
+    """first, second: scores [seeds, n] -> mean difference of each of the figures, second less first."""
+    pairs = [(test.figures(a), test.figures(b)) for a, b in zip(first, second, strict=True)]
+    mean: Array = np.mean([[b[key] - a[key] for key in TITLES] for a, b in pairs], axis=0)
+    return mean
+
+
+def _markdown(record: dict[str, Any]) -> str:
+    ends = record["ends"]
+    first = _row("", "random order", *(f"{ends['random order'][key]:.3f}" for key in TITLES))
+    last = _row("", "oracle", *(f"{ends['oracle'][key]:.3f}" for key in TITLES))
+    return "\n".join(
+        [
+            _introduction(record),
+            *(*_table_head("head", "objective"), first, *_head_rows(record["heads"]), last),
+            "\nLearningLoss++ less Learning Loss of the same seed; 95 % intervals redraw seeds and test images:\n",
+            *(*_table_head("head"), *_difference_rows(record["differences"])),
+            "",
+        ]
+    )
+
+
+def _introduction(record: dict[str, Any]) -> str:
+    test, training = record["test"], record["training"]
+    return (
+        "# LearningLoss++ beside Learning Loss on digits\n\n"
+        f"Made by `{record['command']}` on {test['canvases']} canvases of {test['images']} test images.\n"
+        f"One trunk for all; every head is trained from {len(record['head_seeds'])} seeds on the same features by the\n"
+        f"same schedule ({training['head_views']} canvases of each image, {training['head_epochs']} epochs, learning "
+        f"rate {training['head_learning_rate']:g}, margin {training['margin']:g}).\n"
+        f"Mean ± standard deviation over seeds; a failure is a loss above {record['failure_level_px']:g} px.\n"
+    )
+
+
+def _head_rows(heads: dict[str, list[Figures]]) -> Iterator[str]:
+    for head, (objective, name) in product(get_args(Architecture), OBJECTIVES.items()):
+        figures = np.array([[seed[key] for key in TITLES] for seed in heads[f"{head} {objective}"]])
+        columns = zip(figures.mean(axis=0), figures.std(axis=0, ddof=1), strict=True)
+        yield _row(head, name, *(f"{mean:.3f} ± {spread:.3f}" for mean, spread in columns))
+
+
+def _difference_rows(differences: dict[str, dict[str, dict[str, float]]]) -> Iterator[str]:
+    for head, row in differences.items():
+        yield _row(head, *(f"{d['mean']:+.3f} ({d['low']:+.3f} to {d['high']:+.3f})" for d in row.values()))
+
+
+def _table_head(*first: str) -> list[str]:
+    return [_row(*first, *TITLES.values()), "|" + "---|" * len(first) + "---:|" * len(TITLES)]
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    typer.run(main)
