@@ -1,16 +1,15 @@
 """The drain: carries samples from the journal into the blob store and the labelling queue.
 
-For each sample, oldest first: write the blob, put the sample, have the server confirm that the put is
-durable, and only then delete the row. Every step may be done twice, so a crash anywhere costs nothing
-but the repetition. An error that meets all entries at hand is the store's or the server's: the drain
-backs off and tries for ever. One that meets a single entry parks that entry, which stays in the
-journal and is tried again ever more rarely, and the others go on.
+One task feeds: oldest first, it writes the blobs and puts the samples. The other settles: it has the
+server confirm that what was put is durable, and only then deletes the rows. Every step may be done
+twice, so a crash anywhere costs nothing but the repetition. An error that meets all entries at hand is
+the store's or the server's: the drain backs off and tries for ever. One that meets a single entry parks
+that entry, which stays in the journal and is tried again ever more rarely, while the others go on.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 import stamina
 
@@ -22,79 +21,99 @@ from service.labelling.queue import LabelQueue
 from service.labelling.sample import Sample
 
 CHUNK = 64  # entries in memory, written and put at a time
-ROUND = 4096  # entries that share one confirmation by the server
+MAX_UNSETTLED = 20_000  # samples that were put and wait for the server's disk
 PARK_S, PARK_MAX_S = 1.0, 300.0
+BACKOFF_MAX_S = 5.0
 
 
 class LostPuts(Exception):  # noqa: N818 - named after the condition, as in service.errors
     """The server took samples and has them no more: it lost writes in a crash or a failover."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Parked:
-    until_s: float  # by the event loop's clock
-    delay_s: float
-
-
 class Drain:
-    """Counters for whoever watches: `drained` samples, `errors` met, `last_error` (None while all is well)."""
+    """Counters for whoever watches: `drained` samples, `errors` met, `last_error` in words."""
 
     def __init__(self, journal: Journal, blobs: BlobStore, queue: LabelQueue) -> None:
         self.drained = 0
         self.errors = 0
         self.last_error: str | None = None
         self._journal, self._blobs, self._queue = journal, blobs, queue
-        self._parked: dict[int, _Parked] = {}
-        self._turn = asyncio.Lock()
+        self._unsettled: dict[int, Sample] = {}  # by row
+        self._parked_until_s: dict[int, float] = {}  # by row, by the event loop's clock
+        self._delays_s: dict[int, float] = {}  # by row, of entries that were parked before
+        self._fed = 0  # the row up to which entries were put, parked or left to _rewind
+        self._rewind = False
+        self._has_unsettled, self._has_room = asyncio.Event(), asyncio.Event()
+        self._has_room.set()
+        self._feeding, self._settling = asyncio.Lock(), asyncio.Lock()
 
     async def run(self) -> None:
         """Drains until cancelled. Whatever goes wrong is counted and tried again."""
-        retry = stamina.retry_context(
-            on=Exception, attempts=None, timeout=None, wait_initial=0.1, wait_max=5.0, wait_jitter=0.5
-        )
-        while True:
-            self._journal.appended.clear()
-            async for attempt in retry:
-                with attempt:
-                    await self._drain()
-            await self._wait()
+        self._journal.appended.set()  # there may be rows from before
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._for_ever(self._wait_for_entries, self._feed))
+            tasks.create_task(self._for_ever(self._has_unsettled.wait, self._settle))
 
     async def flush(self, timeout_s: float) -> None:
         """Drains once more, for a shutdown. What is not done in time waits in the journal for the next start."""
-        with suppress(Exception):  # counted in _drain
+        try:
             async with asyncio.timeout(timeout_s):
-                await self._drain()
+                await self._feed()
+                await self._settle()
+        except Exception as error:  # noqa: BLE001 - best effort; nothing is lost
+            self._note(error)
 
-    async def _drain(self) -> None:
-        """Everything in the journal that is not parked, once."""
-        async with self._turn:
-            try:
-                await self._drain_rounds()
-            except Exception as error:
-                self._note(error)
-                raise
-            if not self._parked:
-                self.last_error = None
+    async def _for_ever(self, wait: Callable[[], Awaitable[object]], work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await wait()
+            async for attempt in stamina.retry_context(
+                on=Exception, attempts=None, timeout=None, wait_initial=0.1, wait_max=BACKOFF_MAX_S, wait_jitter=0.5
+            ):
+                with attempt:
+                    await self._noted(work)
 
-    async def _drain_rounds(self) -> None:
-        entries = await self._journal.oldest(CHUNK)
-        while entries:
-            put: dict[int, Sample] = {}
-            while entries and len(put) < ROUND:
-                put |= await self._put([entry for entry in entries if self._is_due(entry.row)])
-                entries = await self._journal.oldest(CHUNK, after=entries[-1].row)
-            await self._finish(put)
+    async def _noted(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except Exception as error:
+            self._note(error)
+            raise
 
-    async def _put(self, entries: Sequence[Entry]) -> dict[int, Sample]:
-        """Blobs, then one put for all. The samples that are in the queue now, by row."""
+    async def _wait_for_entries(self) -> None:
+        """Until something is appended or a parked entry is due."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(min(self._parked_until_s.values(), default=None)):
+                await self._journal.appended.wait()
+        self._journal.appended.clear()
+        now_s = asyncio.get_running_loop().time()
+        for row in [row for row, until_s in self._parked_until_s.items() if until_s <= now_s]:
+            del self._parked_until_s[row]
+            self._rewind = True
+
+    async def _feed(self) -> None:
+        """Puts all that is in the journal behind the row fed last, or from its start after a rewind."""
+        async with self._feeding:
+            while True:
+                await self._has_room.wait()
+                if self._rewind:
+                    self._rewind, self._fed = False, 0
+                entries = await self._journal.oldest(CHUNK, after=self._fed)
+                if not entries:
+                    return
+                await self._put([entry for entry in entries if self._is_wanted(entry.row)])
+                self._fed = entries[-1].row
+
+    async def _put(self, entries: Sequence[Entry]) -> None:
+        """Blobs first, then one put for all."""
         samples = await self._each(entries, self._write_blob)
         try:
             await self._queue.put(list(samples.values()))
         except Unavailable:
             raise
         except Exception:  # noqa: BLE001 - one of them is refused; putting each alone tells which
-            return await self._each([entry for entry in entries if entry.row in samples], self._put_alone)
-        return samples
+            samples = await self._each([entry for entry in entries if entry.row in samples], self._put_alone)
+        self._unsettled |= samples
+        self._signal()
 
     async def _write_blob(self, entry: Entry) -> Sample:
         sample = entry.sample
@@ -105,17 +124,34 @@ class Drain:
         await self._queue.put([entry.sample])
         return entry.sample
 
-    async def _finish(self, put: dict[int, Sample]) -> None:
-        if not put:
-            return
-        settled = await self._queue.settle(list(put.values()))
-        rows = [row for row, sample in put.items() if sample.id in settled]
-        await self._journal.delete(rows)
-        self.drained += len(rows)
-        for row in rows:
-            self._parked.pop(row, None)
-        if len(rows) < len(put):
-            raise LostPuts(f"the queue's server lost {len(put) - len(rows)} samples; they are put again")
+    async def _settle(self) -> None:
+        """Deletes the rows of what the server will keep; what it has lost is fed again."""
+        async with self._settling:
+            batch = dict(self._unsettled)
+            if not batch:
+                return
+            held = await self._queue.settle(list(batch.values()))
+            rows = [row for row, sample in batch.items() if sample.id in held]
+            await self._journal.delete(rows)
+            self.drained += len(rows)
+            for row in batch:
+                self._unsettled.pop(row)
+                self._delays_s.pop(row, None)
+            self._signal()
+            if len(rows) < len(batch):
+                self._rewind = True
+                self._journal.appended.set()
+                raise LostPuts(f"the queue's server lost {len(batch) - len(rows)} samples; they are put again")
+
+    def _signal(self) -> None:
+        for event, is_set in (
+            (self._has_unsettled, bool(self._unsettled)),
+            (self._has_room, len(self._unsettled) < MAX_UNSETTLED),
+        ):
+            if is_set:
+                event.set()
+            else:
+                event.clear()
 
     async def _each(self, entries: Sequence[Entry], step: Callable[[Entry], Awaitable[Sample]]) -> dict[int, Sample]:
         """What `step` makes of each entry, by row. Those at fault are parked.
@@ -135,21 +171,13 @@ class Drain:
         return made
 
     def _park(self, entry: Entry, error: BaseException) -> None:
-        before = self._parked.get(entry.row)
-        delay_s = min(2 * before.delay_s, PARK_MAX_S) if before else PARK_S
-        self._parked[entry.row] = _Parked(asyncio.get_running_loop().time() + delay_s, delay_s)
+        delay_s = min(2 * self._delays_s.get(entry.row, PARK_S / 2), PARK_MAX_S)
+        self._delays_s[entry.row] = delay_s
+        self._parked_until_s[entry.row] = asyncio.get_running_loop().time() + delay_s
         self._note(error)
 
-    def _is_due(self, row: int) -> bool:
-        parked = self._parked.get(row)
-        return parked is None or parked.until_s <= asyncio.get_running_loop().time()
-
-    async def _wait(self) -> None:
-        """Until something is appended or a parked entry is due."""
-        due_s = min((parked.until_s for parked in self._parked.values()), default=None)
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(due_s):
-                await self._journal.appended.wait()
+    def _is_wanted(self, row: int) -> bool:
+        return row not in self._unsettled and row not in self._parked_until_s
 
     def _note(self, error: BaseException) -> None:
         self.errors += 1

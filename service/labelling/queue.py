@@ -28,23 +28,13 @@ from service.labelling.sample import Sample
 LabelState = Literal["accepted", "repeated"]
 
 MAX_LEASE = 1000  # samples in one lease
-SETTLE_TIMEOUT_S = 10.0
-GRACE_S = 2.0  # how long a server with appendfsync everysec may put a write off while it already replies
+SETTLE_TIMEOUT_S = 10.0  # for the disk, before and after the grace
+GRACE_S = 2.0  # within it a server with appendfsync everysec starts an fsync for what was written
+POLL_S = 0.02
 # Replies that speak of the server's condition and not of the request: waiting helps.
 _CONDITIONS = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "LOADING", "UNBLOCKED")
-_KEYS = (
-    "samples",
-    "states",
-    "pending",
-    "leased",
-    "leases",
-    "holders",
-    "held",
-    "receipts",
-    "labels",
-    "counts",
-    "settled",
-)  # fmt: skip - one line in the order of keys.lua
+# In the order of keys.lua.
+_KEYS = ("samples", "states", "pending", "leased", "leases", "holders", "held", "receipts", "labels", "counts")
 _LUA = Path(__file__).parent / "lua"
 
 
@@ -81,14 +71,13 @@ class LabelQueue(Protocol):
 class RedisQueue:
     """LabelQueue on Redis 6.2 or later, or Valkey. Trouble with the server is raised as Unavailable."""
 
-    def __init__(self, client: Redis, where: str, timeout_s: float) -> None:
+    def __init__(self, client: Redis, where: str) -> None:
         self._client = client
         self._where = where
-        self._timeout_s = timeout_s
         head = (_LUA / "keys.lua").read_text()
         self._scripts = {
             name: client.register_script(head + (_LUA / f"{name}.lua").read_text())
-            for name in ("put", "settle", "lease", "label", "stats")
+            for name in ("put", "held", "lease", "label", "stats")
         }
 
     @classmethod
@@ -103,7 +92,7 @@ class RedisQueue:
         client = Redis.from_url(
             address, retry=retry, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, health_check_interval=0
         )
-        return cls(client, _without_secrets(address), timeout_s)
+        return cls(client, _without_secrets(address))
 
     async def ping(self) -> None:
         """Raises Unavailable when the server does not answer in time."""
@@ -122,15 +111,22 @@ class RedisQueue:
                 await self._run("put", model, arguments)
 
     async def settle(self, samples: Sequence[Sample]) -> frozenset[str]:
-        """Waits for the server's fsync where it has WAITAOF, else for GRACE_S.
+        """Waits until a server with appendfsync everysec has fsynced the puts, then asks whether it has them.
 
-        Raises Unavailable when the server does not get there within SETTLE_TIMEOUT_S.
+        While no fsync is under way the server starts one within a second of a write; so when none was
+        at the start of GRACE_S and none is at its end, one has come and gone in between. WAITAOF would
+        say it sooner, but from Redis 7.4 on it may answer before the fsync (redis/redis#13793; Valkey
+        9.1 still does). Raises Unavailable when the disk does not get there within SETTLE_TIMEOUT_S.
         """
-        settled: set[str] = set()
+        held: set[str] = set()
         async with self._translated():
+            await self._idle()
+            await asyncio.sleep(GRACE_S)
+            await self._idle()
             for model, group in _by_model(samples).items():
-                settled |= await self._settle(model, [sample.id for sample in group])
-        return frozenset(settled)
+                known = await self._run("held", model, [sample.id for sample in group])
+                held |= {sample_id.decode() for sample_id in known}
+        return frozenset(held)
 
     async def lease(self, model: str, n: int, annotator: str, token: str, lease_s: float) -> list[Leased]:
         if not 1 <= n <= MAX_LEASE:
@@ -171,37 +167,23 @@ class RedisQueue:
     async def _run(self, script: str, model: str, arguments: Sequence[Any]) -> Any:
         return await self._scripts[script](keys=_keys(model), args=arguments)
 
-    async def _settle(self, model: str, ids: list[str]) -> set[str]:
-        wait_ms = int(self._timeout_s * 500)  # below the time at which the connection would be given up
+    async def _idle(self) -> None:
+        """Returns when all that the server has written so far is with the disk, as far as it can tell."""
         async with asyncio.timeout(SETTLE_TIMEOUT_S):
             while True:
-                try:
-                    held, (fsynced, _) = await self._settle_once(model, ids, wait_ms)
-                except _NoWaitAof:
-                    await asyncio.sleep(GRACE_S)
-                    held, fsynced = await self._run("settle", model, ids), 1
-                if fsynced:
-                    return {id_.decode() for id_ in held}
-
-    async def _settle_once(self, model: str, ids: list[str], wait_ms: int) -> tuple[list[bytes], list[int]]:
-        """settle.lua and WAITAOF on one connection. Raises _NoWaitAof when the server cannot wait."""
-        pipeline = self._client.pipeline(transaction=False)
-        await self._scripts["settle"](keys=_keys(model), args=ids, client=pipeline)
-        pipeline.execute_command("WAITAOF", 1, 0, wait_ms)
-        held, waited = await pipeline.execute(raise_on_error=False)
-        for reply in (held, waited):
-            if isinstance(reply, ResponseError) and "WAITAOF" in str(reply):
-                raise _NoWaitAof
-            if isinstance(reply, Exception):
-                raise reply
-        return held, waited
+                state = await self._client.info("persistence")
+                if state.get("aof_last_write_status", "ok") != "ok":
+                    raise Unavailable(f"the queue's server {self._where} cannot write its append-only file")
+                if not state.get("aof_pending_bio_fsync") and not state.get("aof_buffer_length"):
+                    return
+                await asyncio.sleep(POLL_S)
 
     @asynccontextmanager
     async def _translated(self) -> AsyncIterator[None]:
         try:
             yield
         except TimeoutError as error:
-            raise Unavailable(f"the queue's server {self._where} does not fsync: set appendfsync everysec") from error
+            raise Unavailable(f"the queue's server {self._where} does not get its writes to disk") from error
         except (RedisConnectionError, RedisTimeoutError, OSError) as error:
             raise Unavailable(f"the queue's server {self._where} does not answer: {_line(error)}") from error
         except ReadOnlyError as error:  # a failover: the addresses must be looked up again
@@ -215,10 +197,6 @@ class RedisQueue:
             if str(error).startswith(_CONDITIONS):
                 raise Unavailable(f"the queue's server {self._where} is not ready: {_line(error)}") from error
             raise
-
-
-class _NoWaitAof(Exception):  # noqa: N818 - a signal inside this module, not an error
-    pass
 
 
 def _keys(model: str) -> list[str]:

@@ -5,7 +5,7 @@ local PENDING = KEYS[3] -- sorted set: id by value
 local LEASED, LEASES = KEYS[4], KEYS[5] -- sorted set: id by expiry; hash: id -> lease JSON
 local HOLDERS, HELD = KEYS[6], KEYS[7] -- sorted set: holder by expiry; hash: holder -> ids it leased
 local RECEIPTS, LABELS = KEYS[8], KEYS[9] -- hash: id -> receipt of its label; stream of labels
-local COUNTS, SETTLED = KEYS[10], KEYS[11] -- hash of counters; time of the last settle
+local COUNTS = KEYS[10] -- hash of counters
 
 local function server_time_s()
   local time = redis.call('TIME')
