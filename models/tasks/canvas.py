@@ -74,7 +74,7 @@ def place(glyph: NDArray[np.floating], corners: NDArray[np.float32], size_px: in
     # cv2 puts pixel centres on whole numbers; corners count from the outer edge, half a pixel further.
     square = UNIT_SQUARE * np.array([width, height], np.float32) - np.float32(0.5)
     homography = cv2.getPerspectiveTransform(square, corners - np.float32(0.5))
-    warped = cv2.warpPerspective(glyph.astype(np.float32), homography, (size_px, size_px), flags=cv2.INTER_CUBIC)
+    warped = cv2.warpPerspective(glyph.astype(np.float32), homography, (size_px, size_px), flags=cv2.INTER_LINEAR)
     ink: Grey = np.clip(warped, 0, 1).astype(np.float32)
     return ink
 

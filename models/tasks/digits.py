@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from itertools import product
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
@@ -19,6 +20,7 @@ from models.tasks.protocol import SPLITS, Examples, Split
 
 SPLIT_SIZES: dict[Split, int] = {"trunk": 700, "head": 400, "calibration": 400, "test": 297}
 SPLIT_SEED = 20211  # fixes which image belongs to which split, whatever the training seed
+GLYPH_PX = 32
 INK_LEVELS = 16  # scikit-learn counts ink from 0 to 16
 
 CARD = """\
@@ -48,7 +50,7 @@ class Digits:
     def __init__(self, recipe: Recipe | None = None) -> None:
         self._recipe = recipe or Recipe()
         data = load_digits()
-        self._glyphs: NDArray[np.float32] = (data.images / INK_LEVELS).astype(np.float32)
+        self._glyphs: NDArray[np.float32] = np.stack([_enlarge(image / INK_LEVELS) for image in data.images])
         self._labels: NDArray[np.int64] = data.target.astype(np.int64)
         self._sources = _split(len(self._glyphs))
 
@@ -86,6 +88,12 @@ class Digits:
         for source, view in product(self.sources(split).tolist(), range(first_view, first_view + views)):
             rng = np.random.default_rng((seed, SPLITS.index(split), source, view))
             yield render(self._glyphs[source], rng, self._recipe)
+
+
+def _enlarge(ink: NDArray[np.float64]) -> NDArray[np.float32]:
+    """[8, 8] -> [32, 32], smooth: about the size at which it will lie on the canvas, whose warp is linear."""
+    size = (GLYPH_PX, GLYPH_PX)
+    return np.clip(cv2.resize(ink, size, interpolation=cv2.INTER_CUBIC), 0, 1).astype(np.float32, copy=False)
 
 
 def _split(size: int) -> dict[Split, NDArray[np.int64]]:
