@@ -38,6 +38,7 @@ RUN --mount=type=bind,from=build,source=/dist,target=/dist \
 COPY bundles/ /opt/losscast/bundles/
 # PYTHONSAFEPATH: nothing is imported from the folder the service happens to be started in.
 # LOSSCAST_HOST: beyond loopback the service starts only with LOSSCAST_API_KEYS; there is no default for those.
+# ORT_DISABLE_TELEMETRY: ONNX Runtime's wheels report to their maker by default. Nothing leaves this container unasked.
 # NVIDIA_DRIVER_CAPABILITIES: the parts of the driver that ONNX Runtime calls; it has no effect without a GPU.
 ENV PATH=/opt/venv/bin:${PATH} \
     PYTHONSAFEPATH=1 \
@@ -47,6 +48,7 @@ ENV PATH=/opt/venv/bin:${PATH} \
     LOSSCAST_BUNDLES=/opt/losscast/bundles \
     LOSSCAST_STATE=/var/lib/losscast \
     LOSSCAST_PROVIDER=${RUNTIME} \
+    ORT_DISABLE_TELEMETRY=1 \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 WORKDIR /opt/losscast
 USER 10001:10001

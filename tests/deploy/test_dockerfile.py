@@ -74,6 +74,20 @@ def test_python_takes_nothing_from_the_working_directory(image_environment: dict
     assert image_environment["PYTHONSAFEPATH"] == "1"
 
 
+def test_the_runtime_keeps_no_record_for_its_maker(image_environment: dict[str, str], tmp_path: Path) -> None:
+    variable = "ORT_DISABLE_TELEMETRY"
+    kept = {}
+    for name, environment in {"plain": {}, "image": {variable: image_environment[variable]}}.items():
+        home = tmp_path / name
+        home.mkdir()
+        command = [sys.executable, "-c", "import onnxruntime; onnxruntime.SessionOptions()"]
+        subprocess.run(command, env={"HOME": str(home), **environment}, check=True)
+        kept[name] = [path for path in home.rglob("*") if path.is_file()]
+    assert kept["image"] == []
+    if not kept["plain"]:
+        pytest.skip("this build of ONNX Runtime keeps no record anyway")
+
+
 def test_stopping_and_starting_reach_the_service_itself(dockerfile: list[Any]) -> None:
     declared = {i.keyword: i for i in dockerfile}
     assert declared["STOPSIGNAL"].text == "SIGTERM"
