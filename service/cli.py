@@ -16,7 +16,7 @@ from service.schemas import LeasedSample, PredictReply
 
 app = typer.Typer()
 queue = typer.Typer(no_args_is_help=True, help="Pull the most valuable samples for labelling, and send labels back.")
-app.add_typer(queue, name="queue")
+app.add_typer(queue, name="queue", rich_help_panel="Online")
 
 Url = Annotated[str, typer.Option("--url", envvar="LOSSCAST_URL", help="Where the service runs.")]
 ApiKey = Annotated[
@@ -87,7 +87,7 @@ def stats(url: Url = DEFAULT_URL, api_key: ApiKey = None, model: Model = None, a
     if as_json:
         _print_json(counts)
         return
-    table = Table("state", "samples")
+    table = _table("state", "samples")
     for state, count in counts.items():
         table.add_row(state, str(count))
     Console().print(table)
@@ -112,7 +112,7 @@ def lease(
         samples = client.lease(n, annotator=annotator, token=token, model=model, lease_s=lease_s).samples
     if as_json:
         for sample in samples:
-            _print_json(sample.model_dump())
+            _print_json(sample.model_dump(exclude_none=True))
     elif samples:
         Console().print(_lease_table(samples, url))
     else:
@@ -163,11 +163,11 @@ def _ask(client: LosscastClient, path: Path, model: str | None) -> PredictReply 
 
 
 def _plain(reply: PredictReply | ClientError) -> dict[str, Any]:
-    return {"error": str(reply)} if isinstance(reply, ClientError) else reply.model_dump()
+    return {"error": str(reply)} if isinstance(reply, ClientError) else reply.model_dump(exclude_none=True)
 
 
 def _prediction_table(replies: Sequence[tuple[Path, PredictReply | ClientError]]) -> Table:
-    table = Table("image", "prediction", "predicted loss", "OOD score", "verdict", "queue")
+    table = _table("image", "prediction", "predicted loss", "OOD score", "verdict", "queue")
     for path, reply in replies:
         if isinstance(reply, ClientError):
             table.add_row(str(path), f"[red]{reply}[/red]")
@@ -180,10 +180,17 @@ def _prediction_table(replies: Sequence[tuple[Path, PredictReply | ClientError]]
 
 
 def _lease_table(samples: Sequence[LeasedSample], url: str) -> Table:
-    table = Table("sample", "reasons", "predicted loss", "value", "image")
+    table = _table("sample", "reasons", "predicted loss", "value", "image")
     for sample in samples:
         loss = f"{sample.predicted_loss:.3g}"
         table.add_row(sample.sample_id, ", ".join(sample.reasons), loss, f"{sample.value:.3g}", url + sample.image)
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table()
+    for column in columns:
+        table.add_column(column, overflow="fold")  # an id or a path that is cut off is of no use
     return table
 
 

@@ -6,6 +6,7 @@ not printed as a traceback.
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 from collections.abc import Mapping
@@ -20,10 +21,20 @@ from service.app import create_app
 from service.engine import EngineError
 from service.errors import ServiceError
 from service.labelling.embedded import EmbeddedError
-from service.labelling.journal import JournalBusy, JournalUnavailable
+from service.labelling.journal import JournalBusy, JournalDamaged, JournalUnavailable
 from service.settings import Settings
 
-STOPPERS = (BundleError, EngineError, JournalBusy, JournalUnavailable, EmbeddedError, ServiceError, ValueError, OSError)
+STOPPERS = (
+    BundleError,
+    EngineError,
+    JournalBusy,
+    JournalDamaged,
+    JournalUnavailable,
+    EmbeddedError,
+    ServiceError,
+    ValueError,
+    OSError,
+)
 
 
 class StartError(RuntimeError):
@@ -68,7 +79,7 @@ def _bind(settings: Settings) -> socket.socket:
         return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as error:
         raise StartError(
-            f"cannot bind to {settings.host}:{settings.port} ({error.strerror}): is it taken? "
+            f"cannot bind to {settings.host}:{settings.port} ({os.strerror(error.errno or 0)}): "
             "Choose another with --port or LOSSCAST_PORT"
         ) from error
 

@@ -1,0 +1,308 @@
+"""The service as its users meet it: requests in, replies out, on real parts."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import stamina
+from PIL import Image
+
+from models.contract.bundle import BundleError
+from service.labelling.journal import JournalBusy
+
+Grey = Callable[..., bytes]
+OpenService = Callable[..., Awaitable[httpx.AsyncClient]]
+LOSSY = 0.8
+PNG = {"content-type": "image/png"}
+
+
+async def post(http: httpx.AsyncClient, body: bytes, path: str = "/v1/predict", **headers: str) -> httpx.Response:
+    return await http.post(path, content=body, headers={**PNG, **headers})
+
+
+async def lease(http: httpx.AsyncClient, n: int, token: str = "t") -> list[dict[str, Any]]:  # noqa: S107 - a lease token
+    reply = await http.post("/v1/queue/lease", json={"n": n, "annotator": "ada", "token": token})
+    assert reply.status_code == 200, reply.text
+    samples: list[dict[str, Any]] = reply.json()["samples"]
+    return samples
+
+
+async def pending(http: httpx.AsyncClient, n: int) -> None:
+    """Returns once n samples have come through the journal into the queue."""
+    async for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=20, wait_max=0.05):
+        with attempt:
+            assert (await http.get("/v1/queue/stats")).json()["pending"] == n
+
+
+async def test_the_reply_has_prediction_predicted_loss_and_verdict(http: httpx.AsyncClient, grey: Grey) -> None:
+    reply = await post(http, grey(0.2, size=(80, 40)), **{"x-request-id": "mine"})
+    fields = reply.json()
+    assert reply.status_code == 200
+    assert reply.headers["x-request-id"] == fields["request_id"] == "mine"
+    assert (fields["model"], fields["version"], fields["loss_unit"]) == ("tiny", "1", "pixels")
+    assert fields["prediction"] == {"kind": "keypoints", "names": ["a", "b"], "values": [[20.0, 0.0], [60.0, 40.0]]}
+    assert fields["predicted_loss"] == pytest.approx(np.exp(0.1), rel=0.01)  # half of the canvas is border
+    assert fields["verdict"] == {"lossy": False, "reasons": [], "operating_point": "budget"}
+    assert fields["queue"] == "none"
+
+
+async def test_a_lossy_image_is_accepted_leased_with_its_own_bytes_and_labelled(
+    http: httpx.AsyncClient, grey: Grey
+) -> None:
+    body = grey(LOSSY)
+    fields = (await post(http, body)).json()
+    assert fields["verdict"] == {"lossy": True, "reasons": ["predicted_loss"], "operating_point": "budget"}
+    assert fields["queue"] == "accepted"
+    await pending(http, 1)
+    (sample,) = await lease(http, 5)
+    assert sample["sample_id"] == fields["sample_id"]
+    assert sample["prediction"]["values"] == fields["prediction"]["values"]
+    image = await http.get(sample["image"])
+    assert image.content == body
+    assert image.headers["content-type"] == "image/png"
+    request = {
+        "sample_id": sample["sample_id"],
+        "annotator": "ada",
+        "token": "t",
+        "label": {"values": [[1, 2], [3, 4]]},
+    }
+    assert (await http.post("/v1/queue/label", json=request)).json()["state"] == "labelled"
+    stats = (await http.get("/v1/queue/stats")).json()
+    assert (stats["accepted"], stats["pending"], stats["leased"], stats["labelled"]) == (1, 0, 0, 1)
+
+
+async def test_the_most_valuable_sample_is_leased_first(http: httpx.AsyncClient, grey: Grey) -> None:
+    for brightness in (0.7, 0.99, 0.6, 0.9):
+        await post(http, grey(brightness))
+    await pending(http, 4)
+    scores = [sample["score"] for sample in await lease(http, 4)]
+    assert scores == pytest.approx([0.99, 0.9, 0.7, 0.6], abs=0.01)
+
+
+async def test_the_same_image_twice_is_one_sample(http: httpx.AsyncClient, grey: Grey) -> None:
+    ids = {(await post(http, grey(LOSSY))).json()["sample_id"] for _ in range(3)}
+    assert len(ids) == 1
+    await pending(http, 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([[1, 2]], "2 values are needed"),
+        ([[1, 2], [3, "x"]], "b must be"),
+        ([[1, 2], [3]], "b must be"),
+        ([[1, 2], [True, 4]], "b must be"),
+        ([1, 2], "a must be"),
+    ],
+)
+async def test_a_label_that_does_not_fit_the_task_is_refused(
+    http: httpx.AsyncClient, values: list[Any], message: str
+) -> None:
+    request = {"sample_id": "0" * 32, "annotator": "ada", "token": "t", "label": {"values": values}}
+    reply = await http.post("/v1/queue/label", json=request)
+    assert reply.status_code == 422
+    assert message in reply.json()["error"]["message"]
+
+
+async def test_requests_that_are_malformed_are_told_where(http: httpx.AsyncClient) -> None:
+    for body in ({"n": "1", "annotator": "ada", "token": "t"}, {"n": 1}, {"n": True, "annotator": "a", "token": "t"}):
+        reply = await http.post("/v1/queue/lease", json=body)
+        assert reply.status_code == 400
+        assert reply.json()["error"]["message"].startswith("body.")
+
+
+async def test_unknown_paths_models_methods_and_samples_have_their_status(http: httpx.AsyncClient, grey: Grey) -> None:
+    replies = [
+        (await http.get("/v1/nothing"), 404, "not_found"),
+        (await post(http, grey(0.2), "/v1/models/pose/predict"), 404, "not_found"),
+        (await http.get("/v1/predict"), 405, "method_not_allowed"),
+        (await http.get(f"/v1/samples/{'0' * 32}/image"), 404, "not_found"),
+    ]
+    for reply, status, code in replies:
+        assert reply.status_code == status
+        error = reply.json()["error"]
+        assert error["code"] == code
+        assert error["request_id"] == reply.headers["x-request-id"]
+
+
+async def test_errors_under_v2_are_plain_strings(http: httpx.AsyncClient) -> None:
+    assert (await http.get("/v2/nothing")).json() == {"error": "Not Found: see /docs for what there is"}
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status"),
+    [
+        (b"", "image/png", 400),
+        (b"some text", "image/png", 415),
+        (b"some text", "text/plain", 415),
+        (b"\x89PNG\r\n\x1a\n", "image/png", 422),
+    ],
+)
+async def test_bad_bodies_get_the_status_of_the_design_and_the_next_good_one_its_answer(
+    http: httpx.AsyncClient, grey: Grey, body: bytes, content_type: str, status: int
+) -> None:
+    assert (await post(http, body, **{"content-type": content_type})).status_code == status
+    assert (await post(http, grey(0.2))).status_code == 200
+
+
+async def test_a_good_image_under_a_content_type_that_is_none_is_told_what_to_send(
+    http: httpx.AsyncClient, grey: Grey
+) -> None:
+    reply = await post(http, grey(0.2), **{"content-type": "application/x-www-form-urlencoded"})
+    assert reply.status_code == 415
+    assert "Content-Type image/jpeg" in reply.json()["error"]["message"]
+    assert (await post(http, grey(0.2), **{"content-type": "image/jpeg"})).status_code == 200  # content decides
+
+
+async def test_a_body_over_the_limit_is_refused_with_and_without_content_length(
+    open_service: OpenService, grey: Grey
+) -> None:
+    http = await open_service(max_body_bytes=1000)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield bytes(100)
+
+    declared = await post(http, bytes(1001))
+    streamed = await http.post("/v1/predict", content=chunks(), headers=PNG)
+    lease = await http.post("/v1/queue/lease", content=chunks(), headers={"content-type": "application/json"})
+    for reply in (declared, streamed, lease):
+        assert reply.status_code == 413
+        assert "1000 bytes" in reply.json()["error"]["message"]
+    assert (await post(http, grey(0.2))).status_code == 200
+
+
+async def test_an_image_over_the_pixel_limit_is_refused(open_service: OpenService, grey: Grey) -> None:
+    http = await open_service(max_pixels=100)
+    assert (await post(http, grey(0.2, size=(11, 10)))).status_code == 413
+    assert (await post(http, grey(0.2, size=(10, 10)))).status_code == 200
+
+
+async def test_more_images_than_are_admitted_are_answered_429_with_retry_after(
+    open_service: OpenService, encode: Callable[..., bytes]
+) -> None:
+    http = await open_service(max_in_flight=1)
+    slow = encode(Image.fromarray(np.random.default_rng(0).integers(0, 256, (2000, 2000, 3), np.uint8)))
+    replies = await asyncio.gather(*(post(http, slow) for _ in range(8)))
+    statuses = sorted(reply.status_code for reply in replies)
+    assert statuses == [200] + [429] * 7
+    assert all(reply.headers["retry-after"] for reply in replies if reply.status_code == 429)
+    assert (await post(http, slow)).status_code == 200
+
+
+async def test_an_answer_that_comes_too_late_is_a_504(open_service: OpenService, encode: Callable[..., bytes]) -> None:
+    http = await open_service(request_timeout_s=0.001)
+    slow = encode(Image.new("RGB", (3000, 3000)))
+    reply = await post(http, slow)
+    assert reply.status_code == 504
+    assert "LOSSCAST_REQUEST_TIMEOUT_S" in reply.json()["error"]["message"]
+
+
+async def test_a_number_that_is_not_finite_is_a_model_fault_and_its_image_is_not_queued(
+    open_service: OpenService, make_store: Callable[..., Path], brightness_text: str, grey: Grey
+) -> None:
+    store = make_store(brightness_text.replace("predicted_loss = Exp (score)", "predicted_loss = Div (one, score)"))
+    http = await open_service(bundles=store)
+    reply = await post(http, grey(0.0))
+    assert reply.status_code == 500
+    assert reply.json()["error"]["code"] == "model_fault"
+    assert (await post(http, grey(0.5))).status_code == 200
+
+
+async def test_with_keys_every_path_but_the_probes_needs_one(open_service: OpenService, grey: Grey) -> None:
+    http = await open_service(api_keys="secret,other")
+    assert (await post(http, grey(0.2))).status_code == 401
+    assert (await post(http, grey(0.2))).headers["www-authenticate"] == "Bearer"
+    assert (await post(http, grey(0.2), authorization="Bearer wrong")).status_code == 403
+    assert (await post(http, grey(0.2), authorization="Basic secret")).status_code == 401
+    assert (await post(http, grey(0.2), authorization="Bearer other")).status_code == 200
+    assert (await http.get("/v1/queue/stats")).status_code == 401
+    for path in ("/v2/health/live", "/v2/health/ready", "/metrics", "/docs"):
+        assert (await http.get(path)).status_code == 200
+
+
+async def test_health_models_and_docs_answer(http: httpx.AsyncClient) -> None:
+    assert (await http.get("/v2/health/live")).json() == {"live": True}
+    assert (await http.get("/v2/health/ready")).json() == {"ready": True}
+    assert (await http.get("/v1/models")).json() == {"default": "tiny", "models": ["tiny"]}
+    assert (await http.get("/v1/models/tiny")).json()["operating_point"] == "budget"
+    schema = (await http.get("/openapi.json")).json()
+    assert set(schema["paths"]["/v1/predict"]["post"]["requestBody"]["content"]) == {
+        "image/jpeg",
+        "image/png",
+        "image/webp",
+    }
+
+
+async def test_metrics_count_what_happened(http: httpx.AsyncClient, grey: Grey) -> None:
+    await post(http, grey(0.2))
+    await post(http, grey(LOSSY))
+    await post(http, b"")
+    await pending(http, 1)
+    lines = (await http.get("/metrics")).text.splitlines()
+    for line in (
+        'losscast_requests_total{code="200",endpoint="/v1/predict"} 2.0',
+        'losscast_requests_total{code="400",endpoint="/v1/predict"} 1.0',
+        'losscast_verdicts_total{model="tiny",verdict="passed"} 1.0',
+        'losscast_verdicts_total{model="tiny",verdict="lossy"} 1.0',
+        'losscast_flags_total{model="tiny",reason="predicted_loss"} 1.0',
+        'losscast_samples_total{model="tiny",queue="accepted"} 1.0',
+        'losscast_predicted_loss_count{model="tiny"} 2.0',
+        'losscast_station_seconds_count{station="decode"} 2.0',
+        'losscast_station_seconds_count{station="journal"} 1.0',
+        'losscast_queue_samples{model="tiny",state="pending"} 1.0',
+        'losscast_queue_up{model="tiny"} 1.0',
+        'losscast_model_info{model="tiny",version="1"} 1.0',
+    ):
+        assert line in lines
+
+
+async def test_the_same_samples_are_there_at_the_next_start(
+    open_service: OpenService, grey: Grey, tiny_store: Path, tmp_path: Path
+) -> None:
+    from service.app import create_app  # noqa: PLC0415 - opened and closed by hand in this test alone
+    from service.settings import Settings  # noqa: PLC0415 - as above
+
+    app = create_app(Settings(bundles=tiny_store, model="tiny", state=tmp_path / "state"))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as first,
+    ):
+        sample = (await post(first, grey(LOSSY))).json()["sample_id"]
+        await pending(first, 1)
+    second = await open_service()
+    assert [one["sample_id"] for one in await lease(second, 5)] == [sample]
+
+
+async def test_predictions_go_on_while_redis_is_away(open_service: OpenService, grey: Grey) -> None:
+    http = await open_service(redis_url="redis://127.0.0.1:1/0", redis_timeout_s=0.5)
+    assert (await post(http, grey(LOSSY))).json()["queue"] == "accepted"
+    stats = await http.get("/v1/queue/stats")
+    assert stats.status_code == 503
+    assert stats.headers["retry-after"]
+    lines = (await http.get("/metrics")).text.splitlines()
+    assert 'losscast_queue_up{model="tiny"} 0.0' in lines
+    assert "losscast_journal_rows 1.0" in lines
+
+
+async def test_a_full_journal_costs_the_sample_and_not_the_prediction(open_service: OpenService, grey: Grey) -> None:
+    http = await open_service(redis_url="redis://127.0.0.1:1/0", journal_max_rows=1)
+    assert (await post(http, grey(LOSSY, tag=1))).json()["queue"] == "accepted"
+    reply = await post(http, grey(LOSSY, tag=2))
+    assert reply.status_code == 200
+    assert reply.json()["queue"] == "unavailable"
+
+
+async def test_two_services_cannot_share_a_state_folder(open_service: OpenService) -> None:
+    await open_service()
+    with pytest.raises(JournalBusy):
+        await open_service()
+
+
+async def test_an_unknown_operating_point_stops_the_start(open_service: OpenService) -> None:
+    with pytest.raises(BundleError, match="set LOSSCAST_OPERATING_POINT to one of budget"):
+        await open_service(operating_point="none")
