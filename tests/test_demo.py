@@ -1,0 +1,91 @@
+"""The demonstration runs from start to end on the shipped bundle and leaves nothing behind, however it ends."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import pytest
+
+from demo.digits import CLEAN, CORRUPTED, PICTURE
+from demo.running import NotServing, running_service
+
+ROOT = Path(__file__).resolve().parent.parent
+DEMO = [sys.executable, "-u", str(ROOT / "demo" / "digits.py")]
+LIMIT_S = 180
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A folder for temporary files whose name is short, as sockets lie in it, and tells our processes apart."""
+    folder = Path(tempfile.mkdtemp(prefix="demo-test-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+def _environment(scratch: Path) -> dict[str, str]:
+    return {**os.environ, "TMPDIR": str(scratch), "COLUMNS": "200"}
+
+
+def _assert_nothing_left(scratch: Path, output: str) -> None:
+    assert list(scratch.iterdir()) == []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            told = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+        except OSError:
+            continue  # it has just ended, or is not ours to read
+        assert os.fsencode(scratch) not in told
+    port = re.search(r"http://127\.0\.0\.1:(\d+)", output)
+    assert port is not None
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", int(port[1]))) != 0
+
+
+@pytest.mark.slow
+def test_demo_tells_its_story_and_leaves_nothing_running(scratch: Path) -> None:
+    started = time.time()
+    done = subprocess.run(DEMO, env=_environment(scratch), capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{CLEAN + CORRUPTED} answers by predicted loss" in done.stdout
+    assert len(re.findall(r"^Leased [0-9a-f]+", done.stdout, re.MULTILINE)) == 3
+    assert "labelled 1" in done.stdout
+    assert "leased 2" in done.stdout
+    assert "losscast_verdicts_total" in done.stdout
+    picture = cv2.imread(str(PICTURE), cv2.IMREAD_GRAYSCALE)
+    assert picture is not None
+    assert PICTURE.stat().st_mtime >= started - 1
+    assert picture.shape[1] > picture.shape[0] > 300
+    assert picture.std() > 10  # not a blank sheet
+    _assert_nothing_left(scratch, done.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_demo_that_is_interrupted_leaves_nothing_running(scratch: Path, number: signal.Signals) -> None:
+    with subprocess.Popen(DEMO, env=_environment(scratch), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        output = ""
+        while "Service ready" not in output:
+            line = process.stdout.readline()
+            assert line, output
+            output += line
+        process.send_signal(number)
+        output += process.stdout.read()
+        assert process.wait(LIMIT_S) == 128 + number
+    _assert_nothing_left(scratch, output)
+
+
+@pytest.mark.slow
+def test_service_that_cannot_start_shows_its_log(scratch: Path) -> None:
+    state = scratch / "state"
+    state.mkdir()
+    with pytest.raises(NotServing, match=r"exit status 1.*\n.*model\.json"), running_service(scratch / "none", state):
+        pytest.fail("there is no bundle to serve")
