@@ -196,7 +196,10 @@ def evaluate_bundle(folder: Path, task: RegressionTask) -> dict[str, float]:
     """
     manifest = read_manifest(folder)
     if manifest.task != task.task or manifest.preprocessing != task.preprocessing:
-        raise BundleError(f"{folder} was made for task {manifest.task.name!r}, which is not this {task.task.name!r}")
+        raise BundleError(
+            f"{folder} was made for another task than this {task.task.name!r}: points, units or canvas differ; "
+            "evaluate it on its own task, or train it again"
+        )
     test = task.examples("test", views=TEST_VIEWS, seed=TEST_SEED)
     outputs = _run(read_onnx(folder, manifest), test)
     point = manifest.operating_points[manifest.default_operating_point]

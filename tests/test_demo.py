@@ -87,5 +87,8 @@ def test_demo_that_is_interrupted_leaves_nothing_running(scratch: Path, number: 
 def test_service_that_cannot_start_shows_its_log(scratch: Path) -> None:
     state = scratch / "state"
     state.mkdir()
-    with pytest.raises(NotServing, match=r"exit status 1.*\n.*model\.json"), running_service(scratch / "none", state):
+    with (
+        pytest.raises(NotServing, match=r"exit status 1.*\n.*has no model 'digits'"),
+        running_service(scratch / "none", state),
+    ):
         pytest.fail("there is no bundle to serve")

@@ -241,7 +241,7 @@ def test_bundle_of_another_task_is_refused(tiny_store: Path) -> None:
     folder = tiny_store / "tiny" / "1"
     task = Brightness(read_manifest(folder))
     task.task = task.task.model_copy(update={"name": "other"})
-    with pytest.raises(BundleError, match="made for task 'tiny'"):
+    with pytest.raises(BundleError, match="another task than this 'other'"):
         evaluate_bundle(folder, task)
 
 
