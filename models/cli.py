@@ -45,13 +45,14 @@ def train(
     losscast train digits --out /tmp/try --effort 0.1 --objective learning_loss
     """
     with _one_line_errors():
+        to_learn = _load_task(task)  # first, as a wrong name should not wait for the heavy imports
         from models.evaluation import print_report  # noqa: PLC0415 - heavy imports are inside commands
         from models.pipeline import train_bundle  # noqa: PLC0415 - as above
         from models.training import TrainingConfig  # noqa: PLC0415 - as above
 
         config = TrainingConfig(seed=seed, objective=objective.value, head=head.value).scaled(effort)
         with _progress_bars() as progress:
-            folder = train_bundle(_load_task(task), out, config, progress)
+            folder = train_bundle(to_learn, out, config, progress)
         print_report(_figures(folder), f"{folder}, on the test split")
 
 

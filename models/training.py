@@ -144,11 +144,16 @@ class _Plan:
 
     @property
     def steps(self) -> int:
-        return self.epochs * (self.size // self.batch_size)
+        return self.epochs * (self.size // self.rows)
+
+    @property
+    def rows(self) -> int:
+        """Of a batch: fewer than asked for only when there are not that many examples."""
+        return min(self.batch_size, self.size)
 
     def batches(self) -> tuple[Tensor, ...]:
         """One epoch's rows, shuffled; what does not fill a batch waits for the next shuffle."""
-        return torch.split(torch.randperm(self.size)[: self.size // self.batch_size * self.batch_size], self.batch_size)
+        return torch.split(torch.randperm(self.size)[: self.size // self.rows * self.rows], self.rows)
 
 
 def _fit(module: nn.Module, epochs: Iterable[BatchLoss], plan: _Plan, progress: Callable[[int, int], None]) -> None:

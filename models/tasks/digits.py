@@ -42,7 +42,7 @@ class Digits:
         units=("px",),
         skeleton=((0, 1), (1, 2), (2, 3), (3, 0)),
     )
-    preprocessing = manifest.Preprocessing(height=64, width=64, channels=1)
+    preprocessing = manifest.Preprocessing(height=64, width=64, channels=1, fill=55)  # fill: a usual background
     # A quarter of the typical side (32 px): from there on the quad no longer says where the digit is.
     loss = manifest.Loss(name="mean corner error", unit="px", failure_level=8.0)
     card = CARD

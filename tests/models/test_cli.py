@@ -1,0 +1,65 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RUN = "import losscast; losscast.main()"
+WITHOUT_TORCH = f"""
+import sys
+from importlib.abc import MetaPathFinder
+
+class NoTorch(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, NoTorch())
+{RUN}
+"""
+
+
+def losscast(*arguments: str, code: str = RUN) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "160", "NO_COLOR": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, env=environment
+    )
+
+
+@pytest.mark.slow
+def test_train_ends_with_the_table_that_evaluate_prints_again(tmp_path: Path) -> None:
+    trained = losscast("train", "digits", "--out", str(tmp_path), "--effort", "0.01", "--head", "pooled")
+    assert trained.returncode == 0, trained.stderr
+    evaluated = losscast("evaluate", str(tmp_path / "digits" / "1"))
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert "rank correlation within strata" in evaluated.stdout
+    assert trained.stdout == evaluated.stdout
+
+
+def test_training_without_torch_says_in_one_line_what_to_install(tmp_path: Path) -> None:
+    run = losscast("train", "digits", "--out", str(tmp_path), code=WITHOUT_TORCH)
+    assert run.returncode == 1
+    assert run.stderr.count("\n") == 1
+    assert "losscast[train" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "faces"), "unknown task 'faces': choose one of digits"),
+        (("evaluate", "no/such/folder"), "no/such/folder is not a bundle"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(arguments: tuple[str, ...], message: str) -> None:
+    run = losscast(*arguments)
+    assert run.returncode == 1
+    assert run.stderr.count("\n") == 1
+    assert message in run.stderr
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_help_shows_an_example_and_needs_no_torch(command: str) -> None:
+    run = losscast(command, "--help", code=WITHOUT_TORCH)
+    assert run.returncode == 0
+    assert f"losscast {command} " in run.stdout

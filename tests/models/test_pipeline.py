@@ -1,0 +1,79 @@
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from models.calibration import budget_threshold
+from models.contract.bundle import ModelIndex, read_index, read_manifest, read_onnx
+from models.evaluation import evaluate_bundle
+from models.export import run_onnx
+from models.pipeline import FLAG_BUDGET, train, train_bundle
+from models.tasks.digits import Digits
+from models.training import TrainingConfig
+
+pytestmark = pytest.mark.slow
+
+TINY = TrainingConfig.tiny()
+
+
+@pytest.fixture(scope="module")
+def digits() -> Digits:
+    return Digits()
+
+
+@pytest.fixture(scope="module")
+def folder(digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two versions in one store; the folder of the first."""
+    store = tmp_path_factory.mktemp("store")
+    first = train_bundle(digits, store, TINY)
+    train_bundle(digits, store, TINY)
+    return first
+
+
+def test_a_bundle_is_verified_complete_and_small(folder: Path) -> None:
+    manifest = read_manifest(folder)
+    assert read_onnx(folder, manifest)
+    names = {"manifest.json", "model.onnx", "model_card.md", "weights.safetensors"}
+    assert {path.name for path in folder.iterdir()} == names
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 2_000_000
+
+
+def test_the_next_version_goes_live_and_the_one_before_is_kept(folder: Path) -> None:
+    assert read_index(folder.parent) == ModelIndex(live=2, previous=1)
+    assert "versions: [ 2 ]" in (folder.parent / "config.pbtxt").read_text()
+
+
+def test_the_same_seed_gives_the_same_onnx_to_the_byte(folder: Path) -> None:
+    assert (folder / "model.onnx").read_bytes() == (folder.parent / "2" / "model.onnx").read_bytes()
+    assert (folder / "weights.safetensors").read_bytes() == (folder.parent / "2" / "weights.safetensors").read_bytes()
+
+
+def test_the_manifest_shows_the_figures_that_the_onnx_gives(folder: Path, digits: Digits) -> None:
+    assert read_manifest(folder).evaluation == evaluate_bundle(folder, digits)
+
+
+def test_thresholds_and_reference_take_one_view_of_each_calibration_source(folder: Path, digits: Digits) -> None:
+    manifest = read_manifest(folder)
+    outputs = run_onnx(read_onnx(folder, manifest), digits.examples("calibration").images)
+    point = manifest.operating_points["budget"]
+    assert point.calibration_size == manifest.drift_reference["score"].size == 400
+    assert point.ood_threshold == budget_threshold(outputs["ood_score"], FLAG_BUDGET / 10)
+    assert np.mean(outputs["score"] > point.score_threshold) <= FLAG_BUDGET
+    assert manifest.drift_reference["score"].values[0] == outputs["score"].min()
+    assert manifest.drift_reference["score"].values[-1] == outputs["score"].max()
+
+
+def test_the_model_card_states_data_figures_and_guarantee(folder: Path) -> None:
+    card, manifest = (folder / "model_card.md").read_text(), read_manifest(folder)
+    assert "Alpaydin" in card
+    assert "700 trunk, 400 head, 400 calibration, 297 test" in card
+    assert manifest.operating_points["budget"].guarantee in card
+    assert f"| {manifest.evaluation['rank_correlation']:.4g} |" in card
+
+
+def test_a_task_that_is_not_of_keypoints_is_refused_before_training() -> None:
+    vector = SimpleNamespace(task=SimpleNamespace(name="ages", kind="vector"))
+    with pytest.raises(ValueError, match="'ages' predicts a vector"):
+        train(vector, dataclasses.replace(TINY))
