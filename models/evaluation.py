@@ -15,6 +15,7 @@ from rich.table import Table
 from scipy.stats import rankdata
 
 from models.contract.bundle import BundleError, read_manifest, read_onnx
+from models.contract.runtime import open_session
 from models.tasks.protocol import Examples, RegressionTask
 
 TEST_VIEWS, TEST_SEED = 8, 0  # of each test source; fixed, so that figures of different bundles compare
@@ -216,11 +217,7 @@ def evaluate_bundle(folder: Path, task: RegressionTask) -> dict[str, float]:
 
 
 def _run(onnx: bytes, examples: Examples) -> dict[str, NDArray[np.float32]]:
-    import onnxruntime  # noqa: PLC0415 - only those who evaluate a bundle need it
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+    session = open_session(onnx)
     names = [output.name for output in session.get_outputs()]
     rows = [session.run(names, {"image": batch}) for batch in _batches(examples.images)]
     return {name: np.concatenate(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}

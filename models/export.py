@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import nn
 
+from models.contract.runtime import open_session
 from models.graph import Forecast, ForecastGraph
 
 PARITY_BATCHES = (1, 2, 7, 32)
@@ -61,9 +61,7 @@ def check_parity(graph: ForecastGraph, data: bytes, canvas_shape: Sequence[int])
 
 def run_onnx(data: bytes, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
     """Outputs of `Forecast` by name, from the bytes that ship, for images uint8 [n, h, w, c] as one batch."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    session = open_session(data)
     names = list(Forecast._fields)
     return dict(zip(names, session.run(names, {"image": images}), strict=True))
 

@@ -1,10 +1,9 @@
 """ONNX Runtime behind one call: canvases in, forecasts out.
 
-The only importer of onnxruntime in the service. A session is checked against what was asked (the
+The only user of ONNX Runtime in the service. A session is checked against what was asked (the
 provider, the manifest) and warmed up before the service is ready; each failure stops the start.
 """
 
-import importlib.metadata
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from models.contract.bundle import BundleError
 from models.contract.manifest import Manifest
+from models.contract.runtime import RuntimeMissing, open_session
 from service.outcome import Forecast
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider"}
@@ -21,40 +21,16 @@ class EngineError(RuntimeError):
     """The engine cannot be started on this machine; the message says what to do."""
 
 
-def check_runtime() -> None:
-    """Raises EngineError unless exactly one ONNX Runtime is installed: two share a folder and break silently."""
-    names = {name for name in ("onnxruntime", "onnxruntime-gpu") if _installed(name)}
-    if not names:
-        raise EngineError("ONNX Runtime is missing: pip install 'losscast[cpu]', or 'losscast[gpu]' with an NVIDIA GPU")
-    if len(names) == 2:  # noqa: PLR2004 - both of the two names above
-        raise EngineError(
-            "onnxruntime and onnxruntime-gpu overwrite each other: uninstall both, then install one of them"
-        )
-
-
-def _installed(name: str) -> bool:
-    try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
-
-
 class Engine:
     """One session. Calls from several threads at once are safe and scale with the cores."""
 
     def __init__(self, onnx: bytes, manifest: Manifest, provider: str = "cpu") -> None:
-        """Raises EngineError when the provider is not there and BundleError when the ONNX does not fit."""
-        check_runtime()
-        import onnxruntime  # noqa: PLC0415 - only after the check, which says what to install
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1  # the batcher brings the threads
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
+        """Raises RuntimeMissing; EngineError for a provider that is not there; BundleError for another ONNX."""
         wanted = PROVIDERS[provider]
         try:
-            self._session = onnxruntime.InferenceSession(onnx, options, providers=[wanted])
+            self._session = open_session(onnx, wanted)
+        except RuntimeMissing:
+            raise
         except Exception as error:  # the runtime raises a class of its own per fault
             raise BundleError(f"model.onnx cannot be loaded: {error}") from error
         if wanted not in self._session.get_providers():

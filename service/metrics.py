@@ -27,7 +27,7 @@ SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 RANKS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
 
-disable_created_metrics()  # a creation time beside every counter doubles the series and is read by nobody
+disable_created_metrics()  # type: ignore[no-untyped-call]  # shipped without types; a creation time beside every counter doubles the series and is read by nobody
 
 Readings = Mapping[str, tuple[str, Callable[[], float]]]  # metric name -> (help, reading)
 

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from models.contract.bundle import BundleError
+from models.contract.runtime import RuntimeMissing
 from service.app import create_app
 from service.engine import EngineError
 from service.errors import ServiceError
@@ -25,6 +26,7 @@ from service.labelling.journal import JournalBusy, JournalDamaged, JournalUnavai
 from service.settings import Settings
 
 STOPPERS = (
+    RuntimeMissing,
     BundleError,
     EngineError,
     JournalBusy,

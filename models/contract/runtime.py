@@ -1,0 +1,49 @@
+"""The way to ONNX Runtime, for serving and for evaluation: exactly one build of it, and a silent one."""
+
+import importlib.metadata
+import os
+from typing import Any
+
+BUILDS = ("onnxruntime", "onnxruntime-gpu")
+
+
+class RuntimeMissing(RuntimeError):  # noqa: N818 - the condition is the name
+    """No usable ONNX Runtime is installed; the message says what to install."""
+
+
+def open_session(onnx: bytes, provider: str = "CPUExecutionProvider") -> Any:
+    """An InferenceSession that runs on the thread that calls it; several threads may, and scale.
+
+    Raises RuntimeMissing, and what ONNX Runtime raises for bytes that it cannot load. A provider that
+    cannot be had is replaced by the CPU without a word: compare `get_providers()` of what comes back.
+    """
+    onnxruntime = load_runtime()
+    if provider == "CUDAExecutionProvider":
+        onnxruntime.preload_dlls()  # the CUDA libraries of the wheels, which the loader does not find by itself
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(onnx, options, providers=[provider])
+
+
+def load_runtime() -> Any:
+    """The module onnxruntime. Raises RuntimeMissing unless exactly one build is installed."""
+    builds = [build for build in BUILDS if _installed(build)]
+    if not builds:
+        raise RuntimeMissing("ONNX Runtime is missing: pip install 'losscast[cpu]', or 'losscast[gpu]' for NVIDIA GPUs")
+    if len(builds) == len(BUILDS):
+        raise RuntimeMissing(f"{' and '.join(BUILDS)} overwrite each other: uninstall both, then install one of them")
+    # It reports usage to its maker unless told not to before it is imported; nobody here agreed to that.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime  # noqa: PLC0415 - only now, see above
+
+    return onnxruntime
+
+
+def _installed(build: str) -> bool:
+    try:
+        importlib.metadata.version(build)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,47 @@
+"""From training to HTTP: what PyTorch computes is what a client of the service gets."""
+
+from pathlib import Path
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+import torch
+
+from models.export import export_onnx, state_dict_bytes
+from models.graph import ForecastGraph
+from models.pipeline import calibrate, describe, publish, train
+from models.tasks.digits import Digits
+from models.training import TrainingConfig
+from service.app import create_app
+from service.settings import Settings
+
+
+@pytest.mark.slow
+async def test_a_trained_exported_and_served_model_gives_pytorchs_numbers(tmp_path: Path) -> None:
+    task, config = Digits(), TrainingConfig.tiny()
+    trained = train(task, config)
+    graph = ForecastGraph(trained.regressor, trained.head, *calibrate(trained, task))
+    onnx = export_onnx(graph, task.preprocessing.canvas_shape)
+    draft = describe(task, config, tmp_path / "bundles", onnx, trained.regressor.embedding_size)
+    files = {"model.onnx": onnx, "weights.safetensors": state_dict_bytes(trained.regressor, trained.head)}
+    publish(task, tmp_path / "bundles", draft, files, "tiny")
+
+    images = task.examples("test", 1, 0).images[:20]
+    with torch.no_grad():
+        expected = graph(torch.from_numpy(images))
+
+    app = create_app(Settings(bundles=tmp_path / "bundles", model="digits", state=tmp_path / "state"))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as http,
+    ):
+        for row, image in enumerate(images):
+            body = cv2.imencode(".png", image)[1].tobytes()
+            reply = (await http.post("/v1/predict", content=body, headers={"content-type": "image/png"})).json()
+            assert np.allclose(reply["prediction"]["values"], expected.prediction[row].numpy(), atol=1e-3)
+            assert reply["predicted_loss"] == pytest.approx(expected.predicted_loss[row].item(), rel=1e-3)
+            assert reply["ood_score"] == pytest.approx(expected.ood_score[row].item(), rel=1e-3)
+            point = draft.operating_points["budget"]
+            lossy = expected.score[row].item() > point.score_threshold
+            assert ("predicted_loss" in reply["verdict"]["reasons"]) == lossy
