@@ -82,7 +82,7 @@ def _bind(settings: Settings) -> socket.socket:
     except OSError as error:
         raise StartError(
             f"cannot bind to {settings.host}:{settings.port} ({os.strerror(error.errno or 0)}): "
-            "Choose another with --port or LOSSCAST_PORT"
+            "choose another with --port or LOSSCAST_PORT"
         ) from error
 
 
