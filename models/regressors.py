@@ -10,6 +10,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+CELL_PX = 8  # canvas pixels between neighbouring cells of `KeypointNet`'s coarsest map
+
 
 class Features(NamedTuple):
     """What a regressor computes for a batch of b images."""
@@ -60,7 +62,7 @@ class KeypointNet(nn.Module):
         super().__init__()
         fine, middle, coarse = config.widths
         self.map_channels = config.widths
-        self.embedding_size = coarse
+        self.embedding_size = sum(config.widths)
         self.fine = block(config.channels, fine, stride=2)  # [b, fine, h/2, w/2]
         self.middle = nn.Sequential(block(fine, middle, stride=2), block(middle, middle))  # [b, middle, h/4, w/4]
         self.coarse = nn.Sequential(
@@ -72,7 +74,9 @@ class KeypointNet(nn.Module):
         fine = self.fine(images)
         middle = self.middle(fine)
         coarse = self.coarse(middle)
-        return Features(self._vote(coarse), (fine, middle, coarse), coarse.mean(dim=(2, 3)))
+        maps = (fine, middle, coarse)
+        # The coarsest map alone is blind to texture: its mean hardly moves under salt-and-pepper noise.
+        return Features(self._vote(coarse), maps, torch.cat([one.mean(dim=(2, 3)) for one in maps], dim=1))
 
     def _vote(self, coarse: Tensor) -> Tensor:
         attention, offsets = self.votes(coarse).flatten(2).tensor_split((self.votes.out_channels // 3,), dim=1)
@@ -82,6 +86,3 @@ class KeypointNet(nn.Module):
         places = cells + CELL_PX * offsets.unflatten(1, (-1, 2))  # [b, k, 2, h * w]
         weights = attention.softmax(dim=-1).unsqueeze(2)
         return torch.sum(places * weights, dim=-1)
-
-
-CELL_PX = 8  # canvas pixels between neighbouring cells of the coarsest map

@@ -22,9 +22,12 @@ def corrupt(image: NDArray[np.uint8], rng: np.random.Generator, kind: Corruption
     return image.copy() if strength == 0 else _KINDS[kind](image, rng, strength)
 
 
-def _inversion(image: NDArray[np.uint8], _rng: np.random.Generator, strength: float) -> NDArray[np.uint8]:
-    """Mixes the image with its negative."""
-    return np.rint(image + strength * (255.0 - 2.0 * image)).astype(np.uint8)
+def _inversion(image: NDArray[np.uint8], rng: np.random.Generator, strength: float) -> NDArray[np.uint8]:
+    """The negative, in a vertical band that takes `strength` of the width."""
+    inverted, width = image.copy(), round(strength * image.shape[1])
+    band = slice(left := int(rng.integers(0, image.shape[1] - width + 1)), left + width)
+    inverted[:, band] = 255 - image[:, band]
+    return inverted
 
 
 def _occluder(image: NDArray[np.uint8], rng: np.random.Generator, strength: float) -> NDArray[np.uint8]:

@@ -18,7 +18,7 @@ def score_map() -> LossMap:
 @pytest.fixture(scope="module")
 def reference() -> Gaussian:
     rng = np.random.default_rng(1)
-    return fit_gaussian(rng.normal(size=(300, 64)) @ rng.normal(size=(64, 64)))
+    return fit_gaussian(rng.normal(size=(300, 120)) @ rng.normal(size=(120, 120)))
 
 
 @pytest.fixture(scope="module")

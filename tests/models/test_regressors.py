@@ -34,7 +34,7 @@ def test_a_vote_without_offset_or_preference_is_the_middle_of_the_canvas() -> No
 
 def test_attention_to_one_cell_predicts_its_centre_as_x_then_y() -> None:
     net = KeypointNet(KeypointNetConfig(keypoints=1))
-    coarse = torch.zeros(1, net.embedding_size, 8, 8)
+    coarse = torch.zeros(1, net.map_channels[-1], 8, 8)
     coarse[0, 0, 2, 5] = 1.0  # row 2, column 5
     torch.nn.init.zeros_(net.votes.weight)
     with torch.no_grad():
