@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from models.contract.bundle import BundleError
@@ -26,7 +28,7 @@ from service.labelling.embedded import embedded_valkey
 from service.labelling.journal import Journal
 from service.labelling.queue import RedisQueue
 from service.metrics import Metrics
-from service.middleware import Edge, translate
+from service.middleware import DOCS_FILES, Edge, translate
 from service.predictor import Predictor
 from service.settings import Settings
 
@@ -46,15 +48,18 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.resources = await _open(settings, metrics, stack)
             yield
 
-    app = FastAPI(
+    app = FastAPIOffline(  # /docs brings its own scripts: production networks are often closed
         title="Losscast",
         description=DESCRIPTION,
         version=importlib.metadata.version("losscast"),
         lifespan=lifespan,
         redoc_url=None,
+        static_url=DOCS_FILES,
     )
+    # Middleware checks the keys; this gives /docs its Authorize button.
+    documented = [Depends(HTTPBearer(auto_error=False))] if settings.api_keys else []
     for module in (predict, queue, models, health):
-        app.include_router(module.router)
+        app.include_router(module.router, dependencies=documented)
     for kind in (HTTPException, RequestValidationError):
         app.add_exception_handler(kind, translate)
     keys = [key.get_secret_value() for key in settings.api_keys]

@@ -29,6 +29,7 @@ from service.schemas import error_reply
 
 log = logging.getLogger(__name__)
 
+DOCS_FILES = "/docs-files"
 OPEN_PATHS = ("/v2/health/live", "/v2/health/ready", "/metrics", "/docs", "/openapi.json")
 
 
@@ -58,7 +59,7 @@ class Edge:
             await reply.fail(ServiceError("an internal error: retry; the log has it under this request id"))
 
     def _check_key(self, path: str, headers: Headers) -> None:
-        if not self._keys or path in OPEN_PATHS:
+        if not self._keys or path in OPEN_PATHS or path.startswith(f"{DOCS_FILES}/"):
             return
         scheme, _, key = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key:

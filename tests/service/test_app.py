@@ -221,7 +221,7 @@ async def test_with_keys_every_path_but_the_probes_needs_one(open_service: OpenS
     assert (await post(http, grey(0.2), authorization="Basic secret")).status_code == 401
     assert (await post(http, grey(0.2), authorization="Bearer other")).status_code == 200
     assert (await http.get("/v1/queue/stats")).status_code == 401
-    for path in ("/v2/health/live", "/v2/health/ready", "/metrics", "/docs"):
+    for path in ("/v2/health/live", "/v2/health/ready", "/metrics", "/docs", "/docs-files/swagger-ui-bundle.js"):
         assert (await http.get(path)).status_code == 200
 
 
@@ -230,6 +230,7 @@ async def test_health_models_and_docs_answer(http: httpx.AsyncClient) -> None:
     assert (await http.get("/v2/health/ready")).json() == {"ready": True}
     assert (await http.get("/v1/models")).json() == {"default": "tiny", "models": ["tiny"]}
     assert (await http.get("/v1/models/tiny")).json()["operating_point"] == "budget"
+    assert "://" not in (await http.get("/docs")).text  # nothing is loaded from elsewhere
     schema = (await http.get("/openapi.json")).json()
     assert set(schema["paths"]["/v1/predict"]["post"]["requestBody"]["content"]) == {
         "image/jpeg",
