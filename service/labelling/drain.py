@@ -19,6 +19,7 @@ from service.labelling.journal import Journal
 from service.labelling.journal_table import Entry
 from service.labelling.queue import LabelQueue
 from service.labelling.sample import Sample
+from service.labelling.tasks import end
 
 CHUNK = 64  # entries in memory, written and put at a time
 MAX_UNSETTLED = 20_000  # samples that were put and wait for the server's disk
@@ -50,9 +51,14 @@ class Drain:
     async def run(self) -> None:
         """Drains until cancelled. Whatever goes wrong is counted and tried again."""
         self._journal.appended.set()  # there may be rows from before
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._for_ever(self._wait_for_entries, self._feed))
-            tasks.create_task(self._for_ever(self._has_unsettled.wait, self._settle))
+        tasks = [
+            asyncio.create_task(self._for_ever(self._wait_for_entries, self._feed), name="feed"),
+            asyncio.create_task(self._for_ever(self._has_unsettled.wait, self._settle), name="settle"),
+        ]
+        try:
+            await asyncio.gather(*map(asyncio.shield, tasks))
+        finally:
+            await asyncio.gather(*map(end, tasks))
 
     async def flush(self, timeout_s: float) -> None:
         """Drains once more, for a shutdown. What is not done in time waits in the journal for the next start."""

@@ -29,6 +29,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, RedisError
 
+from service.labelling.tasks import end
+
 MAX_SOCKET_BYTES = 100  # sun_path holds 104 on macOS, 108 on Linux
 READY_S = 10.0  # to answer at all; loading a large file may then take LOADING_S
 LOADING_S = 300.0
@@ -54,9 +56,7 @@ async def embedded_valkey(folder: Path) -> AsyncIterator[Path]:
     try:
         yield server.socket
     finally:
-        guard.cancel()
-        with suppress(asyncio.CancelledError):
-            await guard
+        await end(guard)
         await server.stop()
 
 

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self, cast
+from urllib.parse import quote
 
 import orjson
 from redis.asyncio import Redis
@@ -88,7 +89,7 @@ class RedisQueue:
         not, because it has used up the caller's time. Raises ValueError for another kind of URL.
         """
         retry = Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.1), 1, (RedisConnectionError,))
-        address = url if "://" in url else f"unix://{url}"
+        address = url if "://" in url else f"unix://{quote(url)}"
         client = Redis.from_url(
             address, retry=retry, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, health_check_interval=0
         )

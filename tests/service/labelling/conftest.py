@@ -1,0 +1,76 @@
+"""A real server for the queue's tests, and small helpers to make samples and to wait for a condition."""
+
+import asyncio
+import shutil
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from service.labelling.embedded import _program, _Server
+from service.labelling.queue import RedisQueue
+from service.labelling.sample import Sample, sample_id
+
+Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
+MakeSample = Callable[..., Sample]
+
+PROGRAMS = list(dict.fromkeys(filter(None, [_program(), shutil.which("redis-server")])))
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session", params=PROGRAMS, ids=lambda path: Path(path).name)
+async def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Path]:
+    """Socket of a server that all tests share; each works under a model name of its own."""
+    folder = tmp_path_factory.mktemp("valkey")
+    running = _Server(request.param, folder, folder / "valkey.sock")
+    await running.start()
+    yield running.socket
+    await running.stop()
+
+
+@pytest_asyncio.fixture
+async def queue(server: Path) -> AsyncIterator[RedisQueue]:
+    made = RedisQueue.open(str(server))
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def model() -> str:
+    return f"model-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def make_sample(model: str) -> MakeSample:
+    def make(content: bytes | str, value: float = 1.0, **fields: object) -> Sample:
+        image = content.encode() if isinstance(content, str) else content
+        given: dict[str, object] = {
+            "id": sample_id(model, image),
+            "model": model,
+            "version": "1",
+            "content_type": "image/png",
+            "reasons": ("predicted_loss",),
+            "value": value,
+            "predicted_loss": 0.5,
+            "score": value,
+            "ood_score": 0.1,
+            "prediction": {"kind": "vector", "values": [1.0]},
+            "flagged_at": time.time(),
+        }
+        return Sample(**{**given, **fields})  # type: ignore[arg-type]  # the fields' types are as varied as the sample's
+
+    return make
+
+
+@pytest.fixture
+def until() -> Until:
+    """Waits for a condition, at most 30 s."""
+
+    async def wait(condition: Callable[[], Awaitable[bool]]) -> None:
+        async with asyncio.timeout(30):
+            while not await condition():  # noqa: ASYNC110 - what is waited for is outside this process
+                await asyncio.sleep(0.01)
+
+    return wait
