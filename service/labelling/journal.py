@@ -174,7 +174,7 @@ class Journal:
             table.delete(job.rows)
         elif job.sample_id not in table:
             size = len(job.sample_json) + len(job.image)
-            if table.rows + 1 > self._max_rows or table.size_bytes + size > self._max_bytes:
+            if not table.has_room(size, max_rows=self._max_rows, max_bytes=self._max_bytes):
                 return JournalUnavailable(f"{self._path} is full: {table.rows} samples, {table.size_bytes} bytes")
             table.insert(job.sample_id, job.sample_json, job.image)
         return None

@@ -44,11 +44,12 @@ class Table:
 
     def __init__(self, writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
         self._writer, self._reader = writer, reader
-        self.rows: int
-        self.size_bytes: int  # samples and images; the file is somewhat larger
         query = "SELECT count(*), coalesce(sum(bytes), 0) FROM samples"
+        self.rows: int  # as committed, like the next two
+        self.size_bytes: int  # of samples and images; the file is somewhat larger
         self.rows, self.size_bytes = writer.execute(query).fetchone()
         self.oldest_at = self._first()  # unix seconds; None when there are no rows
+        self._rows, self._size_bytes = self.rows, self.size_bytes  # with what the transaction has done so far
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -67,15 +68,14 @@ class Table:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commits what happens inside, or undoes it, counters and all, and lets the error pass."""
-        rows, size = self.rows, self.size_bytes
+        """Commits what happens inside, or undoes it and lets the error pass; the counters follow."""
         try:
             self._writer.execute("BEGIN IMMEDIATE")
             yield
             self._writer.execute("COMMIT")
-            self.oldest_at = self._first()
+            self.rows, self.size_bytes, self.oldest_at = self._rows, self._size_bytes, self._first()
         except BaseException:
-            self.rows, self.size_bytes = rows, size
+            self._rows, self._size_bytes = self.rows, self.size_bytes
             with suppress(sqlite3.Error):  # SQLite may have rolled back by itself
                 self._writer.execute("ROLLBACK")
             raise
@@ -83,20 +83,23 @@ class Table:
     def __contains__(self, sample_id: str) -> bool:
         return self._writer.execute("SELECT 1 FROM samples WHERE id = ?", (sample_id,)).fetchone() is not None
 
+    def has_room(self, size_bytes: int, *, max_rows: int, max_bytes: int) -> bool:
+        return self._rows + 1 <= max_rows and self._size_bytes + size_bytes <= max_bytes
+
     def insert(self, sample_id: str, sample_json: bytes, image: bytes) -> None:
         size = len(sample_json) + len(image)
         self._writer.execute(
             "INSERT INTO samples (id, appended_at, bytes, sample, image) VALUES (?, ?, ?, ?, ?)",
             (sample_id, time.time(), size, sample_json, image),
         )
-        self.rows += 1
-        self.size_bytes += size
+        self._rows += 1
+        self._size_bytes += size
 
     def delete(self, rows: Sequence[int]) -> None:
         for row in rows:
             for (size,) in self._writer.execute("DELETE FROM samples WHERE row = ? RETURNING bytes", (row,)).fetchall():
-                self.rows -= 1
-                self.size_bytes -= size
+                self._rows -= 1
+                self._size_bytes -= size
 
     def read(self, n: int, after: int) -> list[Entry]:
         """The first n entries behind row `after`; fewer, but two, when their images come to READ_BYTES."""
