@@ -1,6 +1,8 @@
 """The model card: what a bundle is, what it was made from, how good it is, and what it is not for."""
 
-from models.contract.manifest import Manifest
+import math
+
+from models.contract.manifest import Manifest, OperatingPoint
 
 
 def model_card(manifest: Manifest, data: str, network: str) -> str:
@@ -56,10 +58,16 @@ def _target(manifest: Manifest) -> str:
 
 def _points(manifest: Manifest) -> str:
     lines = (
-        f"- **{name}** ({point.calibration_size} calibration images): {point.guarantee}"
+        f"- **{name}**: {point.guarantee} From one set of {point.calibration_size} calibration images to another, the\n"
+        f"  share flagged scatters around its mean by about {100 * _scatter(point):.1f} points in a hundred."
         for name, point in manifest.operating_points.items()
     )
     return "\n".join(lines)
+
+
+def _scatter(point: OperatingPoint) -> float:
+    """Standard deviation, over calibration sets, of the share that a threshold at `level` flags (a Beta law)."""
+    return math.sqrt(point.level * (1 - point.level) / point.calibration_size)
 
 
 def _figures(manifest: Manifest) -> str:
