@@ -19,8 +19,15 @@ import orjson
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import (
+    ClusterDownError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service.errors import BadRequest, Conflict, NotFound, Unavailable
@@ -33,7 +40,7 @@ SETTLE_TIMEOUT_S = 10.0  # for the disk, before and after the grace
 GRACE_S = 2.0  # within it a server with appendfsync everysec starts an fsync for what was written
 POLL_S = 0.02
 # Replies that speak of the server's condition and not of the request: waiting helps.
-_CONDITIONS = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "LOADING", "UNBLOCKED")
+_CONDITIONS = ("MISCONF", "NOREPLICAS", "BUSY", "UNBLOCKED")  # codes without a class of their own in redis-py
 # In the order of keys.lua.
 _KEYS = ("samples", "states", "pending", "leased", "leases", "holders", "held", "receipts", "labels", "counts")
 _LUA = Path(__file__).parent / "lua"
@@ -195,7 +202,7 @@ class RedisQueue:
         except ResponseError as error:
             if isinstance(error, OutOfMemoryError) or "OOM command not allowed" in str(error):
                 raise QueueOutOfMemory(f"the queue's server {self._where} is out of memory") from error
-            if str(error).startswith(_CONDITIONS):
+            if isinstance(error, ClusterDownError | TryAgainError) or str(error).startswith(_CONDITIONS):
                 raise Unavailable(f"the queue's server {self._where} is not ready: {_line(error)}") from error
             raise
 
