@@ -156,24 +156,28 @@ def report(  # noqa: PLR0913, PLR0917 - one column of the same table each
     return {key: value for key, value in figures.items() if np.isfinite(value)}
 
 
+# key -> (title, meaning in plain words), in the order in which they are read
 EXPLANATIONS = {
-    "examples": "test examples",
-    "mean_loss": "task error: what a prediction is off by on average (AURC of a random order)",
-    "failure_rate": "share of predictions with a loss above the failure level",
-    "rank_correlation": "Spearman, score against true loss: 1 is the right order, 0 is none",
-    "rank_correlation_within_strata": "the same within each group, so that naming the group does not help",
-    "failure_auroc": "chance that a failure scores above a success: .5 is guessing",
-    "aurc_oracle": "the least AURC there is, by knowing the losses",
-    "aurc": "mean loss of what is kept, over all shares kept: lower is better",
-    "one_minus_naurc": "AURC as share of the way from a random order (0) to the oracle (1)",
-    "augrc": "mean loss that slips through, over all shares kept: lower is better",
-    "risk_at_80_coverage": "mean loss when the 20 % with the highest scores are set aside",
-    "mean_predicted_loss": "what the model says it is off by on average",
-    "calibration_error": "how far predicted loss is from true loss, over ten bins",
-    "flagged": "share of test examples flagged by the verdict that ships",
-    "mean_loss_flagged": "mean loss of the flagged",
-    "mean_loss_not_flagged": "mean loss of the others",
-    "failures_flagged": "share of the failures that are flagged",
+    "examples": ("examples", "test examples"),
+    "mean_loss": ("mean loss", "task error: what a prediction is off by on average; the AURC of a random order"),
+    "failure_rate": ("failure rate", "share of predictions with a loss above the failure level"),
+    "rank_correlation": ("rank correlation", "Spearman, score against true loss: 1 is the right order, 0 is none"),
+    "rank_correlation_within_strata": ("  within each group", "the same, so that naming the group does not help"),
+    "failure_auroc": ("AUROC of failures", "chance that a failure scores above a success: .5 is guessing"),
+    "aurc_oracle": ("AURC of the oracle", "the least AURC there is, by knowing the losses"),
+    "aurc": ("AURC", "mean loss of what is kept, over all shares kept: lower is better"),
+    "one_minus_naurc": ("1 - nAURC", "share of the way from a random order (0) to the oracle (1)"),
+    "augrc": ("AUGRC", "mean loss that slips through, over all shares kept: lower is better"),
+    "risk_at_80_coverage": ("risk at 80 % coverage", "mean loss when the 20 % with the highest scores are set aside"),
+    "mean_predicted_loss": ("mean predicted loss", "what the model says it is off by on average"),
+    "calibration_error": ("calibration error", "how far predicted loss is from true loss, over ten bins"),
+    "flagged": ("flagged", "share of test examples flagged by the verdict that ships"),
+    "mean_loss_flagged": ("mean loss of flagged", "mean true loss of what was flagged"),
+    "mean_loss_not_flagged": (
+        "mean loss of others",
+        "mean true loss of what was not flagged",
+    ),
+    "failures_flagged": ("failures flagged", "share of the failures that are flagged"),
 }
 
 
@@ -183,10 +187,12 @@ def print_report(figures: dict[str, float], title: str, console: Console | None 
     table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right")
     table.add_column("in plain words")
-    for key in (key for key in EXPLANATIONS if key in figures):
+    for key, (name, meaning) in EXPLANATIONS.items():
+        if key not in figures:
+            continue
         interval = f"{figures[f'{key}_low']:.3f} to {figures[f'{key}_high']:.3f}" if f"{key}_low" in figures else ""
         value = f"{figures[key]:.0f}" if key == "examples" else f"{figures[key]:.3f}"
-        table.add_row(key.replace("_", " "), value, interval, EXPLANATIONS[key])
+        table.add_row(name, value, interval, meaning)
     (console or Console()).print(table)
 
 

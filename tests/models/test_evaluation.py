@@ -194,7 +194,7 @@ def test_printed_report_has_a_row_for_each_figure_with_its_words() -> None:
     )
     text = output.getvalue()
     assert "A title" in text
-    assert all(words in text for words in EXPLANATIONS.values())
+    assert all(name in text and meaning in text for name, meaning in EXPLANATIONS.values())
 
 
 @pytest.mark.parametrize(
