@@ -121,3 +121,11 @@ def test_progress_counts_every_step_up_to_the_total(head_data: Observations) -> 
 def test_effort_scales_the_epochs_but_never_to_none() -> None:
     assert TrainingConfig().scaled(0.5).trunk_epochs == TrainingConfig().trunk_epochs // 2
     assert TrainingConfig().scaled(1e-6).head_epochs == 1
+
+
+def test_fewer_examples_than_a_batch_are_one_batch() -> None:
+    data = Observations((torch.rand(5, 2, 4, 4),), torch.zeros(5, 1), torch.rand(5).double().numpy())
+    seen: list[int] = []
+    head = build_loss_head(LossHeadConfig((2,)))
+    train_loss_head(head, data, TINY, lambda _what, _done, total: seen.append(total))
+    assert seen == [1]
