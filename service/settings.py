@@ -42,7 +42,17 @@ class Settings(BaseSettings):
     blobs: str | None = None  # None: a folder in `state`; or file://, s3://, gs://, az:// (see obstore)
     redis_url: SecretStr | None = None  # None: a private Valkey in `state`
     redis_timeout_s: PositiveFloat = 2.0
+
+    audit_rate: float = Field(default=0.01, ge=0, le=1)  # share of all images drawn for the audit lane
     lease_s: PositiveFloat = 600.0  # how long a leased sample is kept for its annotator
+    labels_per_hour: PositiveInt | None = None  # the labelling budget; None: no limit
+    audit_share: float = Field(default=0.1, ge=0, le=1)  # of leases, for the audit lane
+    ood_share: float = Field(default=0.2, ge=0, le=1)  # of leases, for samples flagged by their OOD score alone
+    max_expiries: PositiveInt = 5  # leases that may run out before a sample is a dead letter
+    max_pending: PositiveInt = 100_000  # samples; beyond it the least valuable is evicted
+    max_pending_per_source: PositiveInt = 1_000  # of one X-Source
+    max_queue_bytes: PositiveInt = 10 * GIB  # of images that wait or are leased
+    retention_days: PositiveFloat = 30.0  # after it, finished samples are forgotten and pending ones evicted
 
     @field_validator("api_keys", mode="before")
     @classmethod
@@ -56,4 +66,6 @@ class Settings(BaseSettings):
                 f"without keys the service binds to loopback only, not to {self.host}: "
                 "set LOSSCAST_API_KEYS (comma-separated), or LOSSCAST_HOST=127.0.0.1"
             )
+        if self.audit_share + self.ood_share > 1:
+            raise ValueError("LOSSCAST_AUDIT_SHARE and LOSSCAST_OOD_SHARE add up to more than 1: lower one")
         return self
