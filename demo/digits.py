@@ -99,8 +99,10 @@ def _post(client: LosscastClient, task: Digits, canvas: Canvas) -> Answer:
 
 
 def _table(answers: Sequence[Answer]) -> Table:
-    table = Table("rank", "canvas", title=f"{len(answers)} answers by predicted loss", title_justify="left")
-    for name in ("predicted loss, px", "true loss, px", "OOD score", "verdict"):
+    table = Table(
+        "rank", "canvas", title=f"{len(answers)} answers by predicted loss, beside the true one", title_justify="left"
+    )
+    for name in ("predicted, px", "true, px", "OOD score", "verdict"):
         table.add_column(name, justify="right")
     for rank, answer in enumerate(answers, start=1):
         if SHOWN < rank <= len(answers) - SHOWN:

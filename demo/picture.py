@@ -30,7 +30,7 @@ class Answer:
 
 def draw(answers: Sequence[Answer], path: Path) -> None:
     """answers: at least 20, the lowest predicted loss first. Writes a PNG of the first and the last ten."""
-    figure = Figure(figsize=(2 * COLUMNS, 6.4), layout="constrained")
+    figure = Figure(figsize=(2 * COLUMNS, 6.8), layout="constrained")
     top, bottom = figure.subfigures(2, 1, squeeze=False).ravel()
     _row(top, "The ten most trusted: lowest predicted loss", answers[:COLUMNS])
     _row(bottom, "The ten least trusted: highest predicted loss", answers[: -COLUMNS - 1 : -1])
