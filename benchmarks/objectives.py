@@ -1,8 +1,8 @@
-"""LearningLoss++ beside Learning Loss on the digits test split, from one trunk: `python benchmarks/objectives.py`.
+"""LearningLoss++ beside Learning Loss on the digits test split, on one trunk: `python benchmarks/objectives.py`.
 
-The trunk is trained once and its features are cached; then every loss head is trained from several
-seeds with each objective, a seed giving both the same first weights and the same batches. Random order
-and the true losses as scores are the ends. Writes benchmarks/results/objectives.json and .md.
+The trunk is that of the shipped bundle and its features are cached; every loss head is trained from
+several seeds with each objective, a seed giving both the same first weights and the same batches. Random
+order and the true losses as scores are the ends. Writes benchmarks/results/objectives.json and .md.
 """
 
 import platform
@@ -17,18 +17,22 @@ import orjson
 import torch
 import typer
 from numpy.typing import NDArray
-from rich.progress import Progress, track
+from rich.progress import track
+from safetensors.torch import load_file
 
 from models import evaluation
+from models.contract.bundle import read_manifest
 from models.evaluation import TEST_SEED, TEST_VIEWS
 from models.loss_head import Architecture, LossHeadConfig, build_loss_head
 from models.objectives import Objective
 from models.regressors import KeypointNet, KeypointNetConfig
 from models.tasks.digits import Digits
-from models.training import Observations, TrainingConfig, observe, reproducible, train_loss_head, train_regressor
+from models.training import Observations, TrainingConfig, observe, reproducible, train_loss_head
 
-RESULTS = Path(__file__).resolve().parent / "results"
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
 REDRAWS = 500
+HEAD_SETTINGS = ("head_views", "head_epochs", "head_learning_rate", "batch_size", "margin")
 TITLES = {
     "rank_correlation": "rank correlation",
     "rank_correlation_within": "within digit class",
@@ -74,13 +78,14 @@ class Test:
 
 
 def main(
+    bundle: Annotated[Path, typer.Option(help="Whose trunk.")] = ROOT / "bundles" / "digits" / "1",
     seeds: Annotated[int, typer.Option(min=5, help="Loss heads of each kind.")] = 8,
     tiny: Annotated[bool, typer.Option(help="Try the code in seconds; writes nothing.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Trains, measures, prints a table and writes the results."""
     config = TrainingConfig.tiny() if tiny else TrainingConfig()
     task = Digits()
-    trunk = _trunk(task, config)
+    trunk = _trunk(bundle, task)
     head_split = observe(trunk, task.examples("head", views=config.head_views, seed=config.seed), task)
     examples = task.examples("test", views=TEST_VIEWS, seed=TEST_SEED)
     test_split = observe(trunk, examples, task)
@@ -88,6 +93,7 @@ def main(
     scores = _train_heads(trunk.map_channels, head_split, test_split, config, seeds)
     record = {
         "command": f"python benchmarks/objectives.py --seeds {seeds}",
+        "trunk": "/".join(bundle.parts[-2:]),
         **_conditions(task, config, seeds, test),
         "ends": {"random order": _random_figures(test), "oracle": test.figures(test.losses)},
         "heads": {name: [test.figures(row) for row in rows] for name, rows in scores.items()},
@@ -106,7 +112,10 @@ def _conditions(task: Digits, config: TrainingConfig, seeds: int, test: Test) ->
     return {
         "task": task.task.name,
         "data_fingerprint": task.fingerprint,
-        "training": asdict(config) | {"objective": list(OBJECTIVES), "head": list(get_args(Architecture))},
+        "objectives": list(OBJECTIVES),
+        "heads_compared": list(get_args(Architecture)),
+        "head_training": {key: value for key, value in asdict(config).items() if key in HEAD_SETTINGS},
+        "head_data_seed": config.seed,
         "head_seeds": list(range(seeds)),
         "test": {"images": len(np.unique(test.sources)), "canvases": test.losses.size, "views_seed": TEST_SEED},
         "failure_level_px": test.failure_level,
@@ -114,12 +123,14 @@ def _conditions(task: Digits, config: TrainingConfig, seeds: int, test: Test) ->
     }
 
 
-def _trunk(task: Digits, config: TrainingConfig) -> KeypointNet:
-    with reproducible(config.seed):
-        trunk = KeypointNet(KeypointNetConfig())
-    with Progress() as bars:
-        bar = bars.add_task("Training the trunk", total=None)
-        train_regressor(trunk, task, config, lambda _what, done, total: bars.update(bar, completed=done, total=total))
+def _trunk(bundle: Path, task: Digits) -> KeypointNet:
+    if read_manifest(bundle).provenance.data_fingerprint != task.fingerprint:
+        raise SystemExit(f"{bundle} was trained on other data than these digits: train it again")
+    weights = load_file(bundle / "weights.safetensors")
+    trunk = KeypointNet(KeypointNetConfig())
+    trunk.load_state_dict(
+        {name.removeprefix("regressor."): one for name, one in weights.items() if name.startswith("regressor.")}
+    )
     return trunk
 
 
@@ -184,14 +195,18 @@ def _markdown(record: dict[str, Any]) -> str:
 
 
 def _introduction(record: dict[str, Any]) -> str:
-    test, training = record["test"], record["training"]
-    return (
-        "# LearningLoss++ beside Learning Loss on digits\n\n"
-        f"Made by `{record['command']}` on {test['canvases']} canvases of {test['images']} test images.\n"
-        f"One trunk for all; every head is trained from {len(record['head_seeds'])} seeds on the same features by the\n"
-        f"same schedule ({training['head_views']} canvases of each image, {training['head_epochs']} epochs, learning "
-        f"rate {training['head_learning_rate']:g}, margin {training['margin']:g}).\n"
-        f"Mean ± standard deviation over seeds; a failure is a loss above {record['failure_level_px']:g} px.\n"
+    test, training, seeds = record["test"], record["head_training"], len(record["head_seeds"])
+    return "\n".join(
+        (
+            "# LearningLoss++ beside Learning Loss on digits",
+            "",
+            f"Made by `{record['command']}` on {test['canvases']} canvases of {test['images']} test images.",
+            f"All on the trunk of bundle {record['trunk']}; every head is trained from {seeds} seeds on its features:",
+            f"{training['head_views']} canvases of each image, {training['head_epochs']} epochs,",
+            f"learning rate {training['head_learning_rate']:g}, margin {training['margin']:g}.",
+            f"Mean ± standard deviation over seeds; a failure is a loss above {record['failure_level_px']:g} px.",
+            "",
+        )
     )
 
 
