@@ -27,6 +27,7 @@ from service.labelling.drain import Drain
 from service.labelling.embedded import embedded_valkey
 from service.labelling.journal import Journal
 from service.labelling.queue import RedisQueue
+from service.labelling.tasks import end
 from service.metrics import Metrics
 from service.middleware import DOCS_FILES, Edge, translate
 from service.predictor import Predictor
@@ -118,9 +119,7 @@ async def _draining(drain: Drain) -> AsyncIterator[Drain]:
     finally:
         with suppress(TimeoutError):
             await drain.flush(FLUSH_S)
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await end(task)
 
 
 def _watch(metrics: Metrics, journal: Journal, drain: Drain) -> None:

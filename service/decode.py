@@ -30,6 +30,8 @@ class Picture:
     canvas: NDArray[np.uint8]  # [height, width, channels]
     placement: Placement
     media_type: str
+    width: int  # of the image as posted, upright
+    height: int
 
 
 def decode(data: bytes, spec: Preprocessing, max_pixels: int) -> Picture:
@@ -47,7 +49,9 @@ def decode(data: bytes, spec: Preprocessing, max_pixels: int) -> Picture:
         raise
     except Exception as error:  # decoders fail on hostile bytes with errors of every kind
         raise UndecodableImage(f"the {media_type} data is damaged or cut short: {error}") from error
-    return Picture(*letterbox(image, spec), media_type)
+    canvas, placement = letterbox(image, spec)
+    height, width = image.shape[:2]
+    return Picture(canvas, placement, media_type, width, height)
 
 
 def sniff(data: bytes) -> str:

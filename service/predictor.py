@@ -61,7 +61,7 @@ class Predictor:
             value=surprise(forecast.score, self.manifest.drift_reference["score"]),
         )
         if outcome.verdict.lossy:
-            outcome = replace(outcome, queue=await self._journal(outcome, body, picture.media_type))
+            outcome = replace(outcome, queue=await self._journal(outcome, body, picture))
             clock.lap("journal")
         outcome = replace(outcome, station_s=clock.done())
         self.metrics.observe(outcome, answer.batch_size)
@@ -80,12 +80,12 @@ class Predictor:
             return picture.placement.to_image(prediction)
         return prediction.astype(np.float64)
 
-    async def _journal(self, outcome: Outcome, body: bytes, media_type: str) -> QueueState:
+    async def _journal(self, outcome: Outcome, body: bytes, picture: Picture) -> QueueState:
         sample = Sample(
             id=outcome.sample_id,
             model=outcome.model,
             version=outcome.version,
-            content_type=media_type,
+            content_type=picture.media_type,
             reasons=outcome.verdict.reasons,
             value=outcome.value,
             predicted_loss=outcome.forecast.predicted_loss,
@@ -93,6 +93,8 @@ class Predictor:
             ood_score=outcome.forecast.ood_score,
             prediction=prediction_fields(self.manifest, outcome.prediction, outcome.forecast.keypoint_loss),
             flagged_at=time.time(),
+            width=picture.width,
+            height=picture.height,
         )
         try:
             await self.journal.append(sample, body)

@@ -26,6 +26,8 @@ class Sample:
     prediction: Any  # as in the reply to the caller, JSON-able
     flagged_at: float  # unix seconds
     lane: Lane = "flagged"
+    width: int | None = None  # of the image as posted, upright; None in samples of older versions
+    height: int | None = None
 
     def to_json(self) -> bytes:
         return orjson.dumps(asdict(self))
