@@ -195,15 +195,17 @@ def _markdown(record: dict[str, Any]) -> str:
 
 
 def _introduction(record: dict[str, Any]) -> str:
-    test, training, seeds = record["test"], record["head_training"], len(record["head_seeds"])
+    test, head, seeds = record["test"], record["head_training"], len(record["head_seeds"])
+    trunk = f"the trunk of bundle {record['trunk']}"
+    schedule = f"{head['head_views']} canvases of each head image, {head['head_epochs']} epochs"
+    settings = f"learning rate {head['head_learning_rate']:g}, margin {head['margin']:g}"
     return "\n".join(
         (
             "# LearningLoss++ beside Learning Loss on digits",
             "",
             f"Made by `{record['command']}` on {test['canvases']} canvases of {test['images']} test images.",
-            f"All on the trunk of bundle {record['trunk']}; every head is trained from {seeds} seeds on its features:",
-            f"{training['head_views']} canvases of each image, {training['head_epochs']} epochs,",
-            f"learning rate {training['head_learning_rate']:g}, margin {training['margin']:g}.",
+            f"All heads read {trunk}, {seeds} seeds of each, and learn from the same features",
+            f"by the same schedule: {schedule}, {settings}.",
             f"Mean ± standard deviation over seeds; a failure is a loss above {record['failure_level_px']:g} px.",
             "",
         )
