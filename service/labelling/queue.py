@@ -56,24 +56,74 @@ class Leased:
     lease_expires_at: float  # unix seconds, by the server's clock
 
 
+@dataclass(frozen=True, slots=True)
+class LabelRecord:
+    cursor: str  # its place in the order of labels
+    sample: Sample
+    annotator: str
+    label: Any  # JSON, as it was given
+    labelled_at: float  # unix seconds, by the server's clock
+
+
+@dataclass(frozen=True, slots=True)
+class LabelPage:
+    labels: list[LabelRecord]
+    cursor: str  # where the next page starts
+
+
 class LabelQueue(Protocol):
-    async def put(self, samples: Sequence[Sample]) -> None:
-        """Adds what is not known yet, in whatever state. Raises Unavailable or QueueOutOfMemory."""
+    """Every operation is atomic, and harmless when it is repeated. All raise Unavailable."""
+
+    async def put(self, samples: Sequence[Sample]) -> frozenset[str]:
+        """Adds what is not known yet; what is over a bound is evicted, the least valuable first.
+
+        Returns the ids whose image the blob store may have lost since it was announced: to be announced
+        again. Raises QueueOutOfMemory.
+        """
 
     async def settle(self, samples: Sequence[Sample]) -> frozenset[str]:
         """The ids of those that were put and would survive a crash of the server from here on."""
 
     async def lease(self, model: str, n: int, annotator: str, token: str, lease_s: float) -> list[Leased]:
-        """Up to n samples, most valuable first; to a token that was used, those it still holds."""
+        """Up to n samples, shared among the lanes, most valuable (or oldest, in the audit lane) first.
+
+        To a token that was used, those it still holds. Fewer when the hour's budget is spent.
+        """
+
+    async def extend(self, model: str, annotator: str, token: str, lease_s: float) -> list[Leased]:
+        """What the token still holds, from now on for lease_s."""
 
     async def label(self, model: str, sample_id: str, annotator: str, token: str, label: Any) -> LabelState:
-        """Takes the label. Raises NotFound, or Conflict when another label is there."""
+        """Takes the label, also one that comes late. Raises NotFound, or Conflict when the sample is finished."""
+
+    async def skip(self, model: str, sample_id: str, annotator: str, token: str) -> None:
+        """Gives the sample back; this annotator never gets it again. Raises NotFound or Conflict."""
+
+    async def reject(self, model: str, sample_id: str, annotator: str, token: str, reason: str) -> None:
+        """Takes the sample off the queue as not usable. Raises NotFound or Conflict."""
+
+    async def sweep(self, model: str) -> int:
+        """Returns samples whose lease ran out, or buries them after max_expiries. How many there were."""
+
+    async def requeue(self, model: str, sample_ids: Sequence[str] | None) -> int:
+        """Returns dead letters, all or those named, with their expiries forgotten. How many there were."""
+
+    async def erase(self, model: str, sample_id: str) -> bool:
+        """Removes the sample, its label and its image everywhere. False when it is unknown."""
+
+    async def labels(self, model: str, cursor: str, n: int) -> LabelPage:
+        """Up to n labels behind the cursor ("" for the start), in the order in which they came. Raises BadRequest."""
 
     async def stats(self, model: str) -> dict[str, int]:
-        """Counts of one moment: pending, leased, accepted, labelled, expired."""
+        """Counts of one moment.
+
+        Where samples are: accepted = pending + leased + labelled + rejected + dead + evicted + erased. Events: expired,
+        duplicates. Of the pending: pending_audit, pending_ood, oldest_age_s. Else: bytes of the images that wait or are
+        leased, budget_left this hour (-1: no limit).
+        """
 
     async def get(self, model: str, sample_id: str) -> Sample:
-        """The sample, in whatever state. Raises NotFound."""
+        """The sample, until it is evicted, erased or forgotten. Raises NotFound."""
 
 
 class RedisQueue:

@@ -1,15 +1,17 @@
-"""A flagged input on its way to an annotator: what the journal keeps and the queue hands out.
+"""An input on its way to an annotator: what the journal keeps and the queue hands out.
 
-The image itself travels beside it, through the journal into the blob store, under the same id.
+The image itself travels beside it, through the journal into the blob store.
 """
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
 import orjson
 
-Lane = Literal["flagged"]
+Lane = Literal["predicted_loss", "ood_score", "audit"]
+_OLD_LANE = "flagged"  # the one lane that samples had at first
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,16 +20,25 @@ class Sample:
     model: str
     version: str
     content_type: str
-    reasons: tuple[str, ...]  # why the verdict is lossy
+    reasons: tuple[str, ...]  # why the verdict is lossy; empty when it is not, in the audit lane
     value: float  # what a label would be worth: surprise of the score, in nats; the queue's order
     predicted_loss: float  # in the task's loss unit
     score: float  # raw, higher is worse
     ood_score: float
     prediction: Any  # as in the reply to the caller, JSON-able
     flagged_at: float  # unix seconds
-    lane: Lane = "flagged"
+    lane: Lane = "predicted_loss"  # "ood_score": flagged by that alone; "audit": drawn, whatever the verdict
     width: int | None = None  # of the image as posted, upright; None in samples of older versions
     height: int | None = None
+    source: str | None = None  # the camera or client that it came from, as the caller names it
+    audit_probability: float | None = None  # with which it was drawn for the audit lane
+    bytes: int = 0  # size of the image file
+    blob: str = ""  # name of the image in the blob store, once the queue has given one; empty: its id
+
+    @property
+    def image(self) -> str:
+        """The name under which the blob store has the image."""
+        return self.blob or self.id
 
     def to_json(self) -> bytes:
         return orjson.dumps(asdict(self))
@@ -37,9 +48,16 @@ class Sample:
         """Inverse of to_json. Raises ValueError when the bytes are not a sample's."""
         try:
             fields = orjson.loads(data)
-            return cls(**{**fields, "reasons": tuple(fields["reasons"])})
+            reasons = tuple(fields["reasons"])
+            lane = fields.get("lane", _OLD_LANE)
+            return cls(**{**fields, "reasons": reasons, "lane": flagged_lane(reasons) if lane == _OLD_LANE else lane})
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"not a sample: {error}") from error
+
+
+def flagged_lane(reasons: Collection[str]) -> Lane:
+    """The lane of a sample that was flagged for these reasons."""
+    return "predicted_loss" if "predicted_loss" in reasons or not reasons else "ood_score"
 
 
 def sample_id(model: str, image: bytes) -> str:
