@@ -8,7 +8,8 @@ import asyncio
 import importlib.metadata
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -78,14 +79,15 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> 
     stack.push_async_callback(journal.close)
     label_queue = await _open_queue(settings, stack)
     blobs = BlobStore.open(settings.blobs or settings.state / "blobs")
-    drain = await stack.enter_async_context(_draining(Drain(journal, blobs, label_queue)))
-    _watch(metrics, journal, drain)
+    drain = Drain(journal, blobs, label_queue)
+    draining = await stack.enter_async_context(_draining(drain))
     decoders = stack.enter_context(ThreadPoolExecutor(settings.decode_workers, thread_name_prefix="decode"))
     batcher = await stack.enter_async_context(
         Batcher(
             engine,
             max_batch=settings.max_batch,
             max_in_flight=settings.max_in_flight,
+            max_in_flight_bytes=settings.max_in_flight_bytes,
             workers=settings.workers,
         )
     )
@@ -98,7 +100,8 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> 
         journal=journal,
         metrics=metrics.for_model(bundle.manifest),
     )
-    return Resources(settings, {settings.model: predictor}, label_queue, blobs, metrics)
+    _watch(metrics, journal, drain, batcher)
+    return Resources(settings, {settings.model: predictor}, label_queue, blobs, metrics, journal, (draining,))
 
 
 async def _open_queue(settings: Settings, stack: AsyncExitStack) -> RedisQueue:
@@ -106,25 +109,29 @@ async def _open_queue(settings: Settings, stack: AsyncExitStack) -> RedisQueue:
         url = f"unix://{await stack.enter_async_context(embedded_valkey(settings.state / 'valkey'))}"
     else:
         url = settings.redis_url.get_secret_value()
-    label_queue = RedisQueue.open(url, timeout_s=settings.redis_timeout_s)
+    try:
+        label_queue = RedisQueue.open(url, timeout_s=settings.redis_timeout_s)
+    except ValueError as error:
+        raise ValueError(f"LOSSCAST_REDIS_URL: {error}") from error
     stack.push_async_callback(label_queue.close)
     return label_queue
 
 
 @asynccontextmanager
-async def _draining(drain: Drain) -> AsyncIterator[Drain]:
+async def _draining(drain: Drain) -> AsyncIterator[asyncio.Task[None]]:
     task = asyncio.create_task(drain.run(), name="drain")
     try:
-        yield drain
+        yield task
     finally:
-        with suppress(TimeoutError):
-            await drain.flush(FLUSH_S)
+        await drain.flush(FLUSH_S)
         await end(task)
 
 
-def _watch(metrics: Metrics, journal: Journal, drain: Drain) -> None:
+def _watch(metrics: Metrics, journal: Journal, drain: Drain, batcher: Batcher[Any, Any]) -> None:
     metrics.watch(
         gauges={
+            "losscast_in_flight": ("Images being read, waiting or computed.", lambda: batcher.in_flight),
+            "losscast_in_flight_bytes": ("Bytes of their bodies.", lambda: batcher.in_flight_bytes),
             "losscast_journal_rows": ("Samples in the journal, on their way to the queue.", lambda: journal.rows),
             "losscast_journal_bytes": ("Bytes of images in the journal.", lambda: journal.bytes),
             "losscast_journal_oldest_age_seconds": ("Age of the oldest sample there.", lambda: journal.oldest_age_s),

@@ -38,16 +38,24 @@ class Batcher(Generic[In, Out]):
     """Runs `run` on batches. `run` is a plain callable: n inputs in, n outputs out, called from threads."""
 
     def __init__(
-        self, run: Callable[[Sequence[In]], Sequence[Out]], *, max_batch: int, max_in_flight: int, workers: int
+        self,
+        run: Callable[[Sequence[In]], Sequence[Out]],
+        *,
+        max_batch: int,
+        max_in_flight: int,
+        max_in_flight_bytes: int,
+        workers: int,
     ) -> None:
         self._run = run
         self._max_batch = max_batch
         self._max_in_flight = max_in_flight
+        self._max_in_flight_bytes = max_in_flight_bytes
         self._workers = workers
         self._queue: asyncio.Queue[_Item[In, Out]] = asyncio.Queue()  # bounded by admission
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="engine")
         self._tasks: list[asyncio.Task[None]] = []
         self.in_flight = 0
+        self.in_flight_bytes = 0
 
     async def __aenter__(self) -> "Batcher[In, Out]":
         self._tasks = [asyncio.create_task(self._work(), name=f"batcher-{n}") for n in range(self._workers)]
@@ -59,7 +67,7 @@ class Batcher(Generic[In, Out]):
         await asyncio.gather(*self._tasks, return_exceptions=True)
         while not self._queue.empty():
             self._queue.get_nowait().answer.cancel()
-        self._threads.shutdown()
+        await asyncio.to_thread(self._threads.shutdown)
 
     @property
     def alive(self) -> bool:
@@ -67,18 +75,21 @@ class Batcher(Generic[In, Out]):
         return bool(self._tasks) and not any(task.done() for task in self._tasks)
 
     @contextmanager
-    def admit(self) -> Iterator[None]:
-        """Holds one of the places for an item, from before it is decoded until it is answered.
+    def admit(self, size_bytes: int) -> Iterator[None]:
+        """Holds a place and that many bytes for an item, from before it is read until it is answered.
 
-        Raises QueueFull when all are taken.
+        Raises QueueFull when either runs out; a single item is always admitted, whatever its size.
         """
-        if self.in_flight >= self._max_in_flight:
+        full = self.in_flight_bytes + size_bytes > self._max_in_flight_bytes
+        if self.in_flight >= self._max_in_flight or (full and self.in_flight):
             raise QueueFull(f"{self.in_flight} images are being answered, no more are admitted: retry after a second")
         self.in_flight += 1
+        self.in_flight_bytes += size_bytes
         try:
             yield
         finally:
             self.in_flight -= 1
+            self.in_flight_bytes -= size_bytes
 
     async def __call__(self, item: In) -> Answer[Out]:
         """The output for one admitted item. Raises ModelFault when its batch failed."""
@@ -108,6 +119,10 @@ class Batcher(Generic[In, Out]):
                 if not item.answer.done():
                     item.answer.set_exception(fault)
             return
+        except asyncio.CancelledError:  # closing: nobody must be left waiting
+            for item in batch:
+                item.answer.cancel()
+            raise
         run_s = time.perf_counter() - started
         for item, output in zip(batch, outputs, strict=True):
             if not item.answer.done():

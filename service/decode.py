@@ -19,7 +19,10 @@ from service.errors import BadRequest, ServiceError, TooLarge, UndecodableImage,
 # Pillow's own limit warns through a process-wide filter; ours is checked on the header, before Pillow opens anything.
 Image.MAX_IMAGE_PIXELS = None
 
+MAX_SCANS = 50  # of a JPEG; encoders make about ten, a bomb thousands, each as costly as the whole image
 ORIENTATION = 0x0112  # the EXIF tag
+START_OF_SCAN = b"\xff\xda"  # cannot stand in compressed data, where 0xff is always stuffed
+ANIMATED = ("PNG", "WEBP")  # the further pictures of a JPEG are previews, as several cameras add them
 SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B")  # Pillow's modes for a 16-bit grey PNG
 
 
@@ -41,6 +44,8 @@ def decode(data: bytes, spec: Preprocessing, max_pixels: int) -> Picture:
     and UndecodableImage (damaged).
     """
     media_type = sniff(data)
+    if media_type == "image/jpeg" and data.count(START_OF_SCAN) > MAX_SCANS:
+        raise UndecodableImage(f"the JPEG has more than {MAX_SCANS} scans: save it again with fewer, or as baseline")
     try:
         width, height = imagesize.get(io.BytesIO(data))
         _check_size(width, height, max_pixels)
@@ -77,7 +82,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 def _to_array(data: bytes, channels: int, max_pixels: int) -> NDArray[np.uint8]:
     with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP")) as image:
         _check_size(*image.size, max_pixels)
-        if getattr(image, "is_animated", False):
+        if image.format in ANIMATED and getattr(image, "is_animated", False):
             raise UnsupportedImage("the image is animated: send one frame as a JPEG, PNG or WebP file")
         upright = _upright(image)
         if upright.mode in SIXTEEN_BIT:

@@ -4,6 +4,7 @@ The only user of ONNX Runtime in the service. A session is checked against what 
 provider, the manifest) and warmed up before the service is ready; each failure stops the start.
 """
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,7 +29,9 @@ class Engine:
         """Raises RuntimeMissing; EngineError for a provider that is not there; BundleError for another ONNX."""
         wanted = PROVIDERS[provider]
         try:
-            self._session = open_session(onnx, wanted)
+            with warnings.catch_warnings():  # a provider that is not there is told below, in one line
+                warnings.simplefilter("ignore", UserWarning)
+                self._session = open_session(onnx, wanted)
         except RuntimeMissing:
             raise
         except Exception as error:  # the runtime raises a class of its own per fault
@@ -61,7 +64,10 @@ class Engine:
     def warm_up(self, max_batch: int) -> None:
         """Runs every batch size once. Raises BundleError when the outputs are not as the manifest says."""
         for size in range(1, max_batch + 1):
-            outputs = self._run(np.zeros((size, *self._manifest.preprocessing.canvas_shape), np.uint8))
+            try:
+                outputs = self._run(np.zeros((size, *self._manifest.preprocessing.canvas_shape), np.uint8))
+            except Exception as error:  # the runtime raises a class of its own per fault
+                raise BundleError(f"model.onnx fails on a batch of {size}: {error}; export the bundle again") from error
             for name, shape in self._manifest.output_shapes.items():
                 if outputs[name].shape != (size, *shape):
                     raise BundleError(
@@ -75,6 +81,8 @@ class Engine:
     def _check_signature(self) -> None:
         inputs = {i.name: (i.type, tuple(i.shape[1:])) for i in self._session.get_inputs()}
         outputs = {o.name: o.type for o in self._session.get_outputs()}
+        if [type(i.shape[0]) for i in self._session.get_inputs()] == [int]:
+            raise BundleError("model.onnx does not match its manifest: its batch size is fixed; export it again")
         if inputs != {"image": ("tensor(uint8)", self._manifest.preprocessing.canvas_shape)}:
             raise BundleError(f"model.onnx does not match its manifest: its inputs are {inputs}; export it again")
         if outputs != dict.fromkeys(self._outputs, "tensor(float)"):

@@ -7,12 +7,13 @@ ServiceError
 │   └── Forbidden         403  a key that is not ours
 ├── NotFound              404  no such path, model, version or sample
 ├── MethodNotAllowed      405  the path is there, for another method
+├── UploadTimeout         408  the body did not come in time
 ├── Conflict              409  not in a state in which this can be done
 ├── TooLarge              413  too many bytes or pixels
 ├── UnsupportedImage      415  not an image type we read
 ├── UndecodableImage      422  starts like an image, cannot be decoded
 ├── ModelFault            500  the model raised or returned a number that is not finite
-├── Unavailable           503  loading, draining, or the queue's server is away; Retry-After
+├── Unavailable           503  a worker or the queue's server is away; Retry-After
 ├── QueueFull             429  more requests than the engine can hold; Retry-After
 └── DeadlineExceeded      504  the answer would have come too late
 
@@ -52,6 +53,10 @@ class NotFound(ServiceError):  # noqa: N818 - as above
 
 class MethodNotAllowed(ServiceError):  # noqa: N818 - as above
     status, code = 405, "method_not_allowed"
+
+
+class UploadTimeout(ServiceError):  # noqa: N818 - as above
+    status, code = 408, "upload_timeout"
 
 
 class Conflict(ServiceError):  # noqa: N818 - as above

@@ -13,6 +13,7 @@ from typing import NoReturn
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import (
@@ -29,6 +30,7 @@ from service.schemas import error_reply
 
 log = logging.getLogger(__name__)
 
+CLIENT_CLOSED = 499  # what nginx logs for a client that left; nobody is there to receive it
 DOCS_FILES = "/docs-files"
 OPEN_PATHS = ("/v2/health/live", "/v2/health/ready", "/metrics", "/docs", "/openapi.json")
 
@@ -54,6 +56,8 @@ class Edge:
             await self._app(scope, self._limited(receive), reply)
         except ServiceError as error:
             await reply.fail(error)
+        except ClientDisconnect:
+            reply.count(CLIENT_CLOSED)
         except Exception:
             log.exception("request %s failed", request_id)
             await reply.fail(ServiceError("an internal error: retry; the log has it under this request id"))
@@ -105,9 +109,12 @@ class _Reply:
         if message["type"] == "http.response.start":
             self._started = True
             MutableHeaders(scope=message)["x-request-id"] = self._request_id
-            route = self._scope.get("route")  # set by the router; unknown paths share one label
-            self._metrics.request(getattr(route, "path", "unmatched"), message["status"])
+            self.count(message["status"])
         await self._send(message)
+
+    def count(self, status: int) -> None:
+        route = self._scope.get("route")  # set by the router; whatever it never saw shares one label
+        self._metrics.request(getattr(route, "path", "unrouted"), status)
 
     async def fail(self, error: ServiceError) -> None:
         if self._started:

@@ -28,6 +28,8 @@ from service.verdict import judge
 
 log = logging.getLogger(__name__)
 
+JOURNAL_S = 2.0  # a disk that takes longer costs the sample, not the prediction
+
 
 @dataclass(frozen=True, slots=True)
 class Predictor:
@@ -42,12 +44,14 @@ class Predictor:
     metrics: ModelMetrics
 
     async def predict(self, body: bytes, request_id: str) -> Outcome:
-        """body: the bytes of a JPEG, PNG or WebP file. Raises the errors of decode and batcher, and ModelFault."""
+        """body: the bytes of a JPEG, PNG or WebP file, admitted by `batcher.admit`.
+
+        Raises the errors of decode and batcher, and ModelFault.
+        """
         clock = _Clock()
-        with self.batcher.admit():
-            picture, identity = await self._decode(body)
-            clock.lap("decode")
-            answer = await self.batcher(picture.canvas)
+        picture, identity = await self._decode(body)
+        clock.lap("decode")
+        answer = await self.batcher(picture.canvas)
         clock.note(wait=answer.wait_s, infer=answer.run_s)
         forecast = _finite(answer.output)
         outcome = Outcome(
@@ -97,9 +101,10 @@ class Predictor:
             height=picture.height,
         )
         try:
-            await self.journal.append(sample, body)
-        except JournalUnavailable as error:
-            log.warning("sample %s was not journalled: %s", sample.id, error)
+            async with asyncio.timeout(JOURNAL_S):
+                await self.journal.append(sample, body)
+        except (JournalUnavailable, TimeoutError) as error:
+            log.warning("sample %s was not journalled: %s", sample.id, error or f"no answer in {JOURNAL_S:g} s")
             return "unavailable"
         return "accepted"
 

@@ -6,7 +6,6 @@ not printed as a traceback.
 
 import asyncio
 import logging
-import os
 import signal
 import socket
 from collections.abc import Mapping
@@ -16,27 +15,18 @@ import uvicorn
 from pydantic import ValidationError
 from rich.console import Console
 
-from models.contract.bundle import BundleError
 from models.contract.runtime import RuntimeMissing
 from service.app import create_app
 from service.engine import EngineError
 from service.errors import ServiceError
 from service.labelling.embedded import EmbeddedError
-from service.labelling.journal import JournalBusy, JournalDamaged, JournalUnavailable
+from service.labelling.journal import JournalError
 from service.settings import Settings
 
-STOPPERS = (
-    RuntimeMissing,
-    BundleError,
-    EngineError,
-    JournalBusy,
-    JournalDamaged,
-    JournalUnavailable,
-    EmbeddedError,
-    ServiceError,
-    ValueError,
-    OSError,
-)
+STOPPERS = (RuntimeMissing, EngineError, JournalError, EmbeddedError, ServiceError, ValueError, OSError)
+
+
+BACKLOG = 2048
 
 
 class StartError(RuntimeError):
@@ -49,6 +39,8 @@ def run(options: Mapping[str, Any]) -> None:
     try:
         settings = Settings(**options)
         asyncio.run(_serve(settings, _bind(settings)))
+    except asyncio.CancelledError:
+        return  # told to stop before it was open
     except ValidationError as error:
         raise StartError(_first_line(error)) from error
     except STOPPERS as error:
@@ -66,24 +58,33 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=int(settings.request_timeout_s) + 1,
     )
+    loop, opening = asyncio.get_running_loop(), asyncio.current_task()
     with listener:
+        for number in (signal.SIGINT, signal.SIGTERM):  # while it opens: close again what is open so far
+            loop.add_signal_handler(number, opening.cancel if opening else loop.stop)
         async with app.router.lifespan_context(app):
-            # uvicorn stops on these, then raises them again for us: the lifespan must still be closed.
             for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+                # uvicorn stops on them, then raises them again for us: the lifespan must still be closed.
                 signal.signal(number, lambda *_: None)
+            listener.listen(BACKLOG)
             _greet(settings, listener)
             await uvicorn.Server(config).serve(sockets=[listener])
 
 
 def _bind(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    """Bound and not yet listening: whoever comes while the model loads is refused, and not left waiting."""
+    listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+        listener.bind((settings.host, settings.port))
     except OSError as error:
+        listener.close()
         raise StartError(
-            f"cannot bind to {settings.host}:{settings.port} ({os.strerror(error.errno or 0)}): "
+            f"cannot bind to {settings.host}:{settings.port} ({error.strerror}): "
             "choose another with --port or LOSSCAST_PORT"
         ) from error
+    return listener
 
 
 def _greet(settings: Settings, listener: socket.socket) -> None:

@@ -1,5 +1,6 @@
 """Settings, read once from LOSSCAST_* environment variables, frozen, and passed down."""
 
+import math
 import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -8,12 +9,21 @@ from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, field_validat
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-KIB, MIB, GIB = 2**10, 2**20, 2**30
+MIB, GIB = 2**20, 2**30
+CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_cpus() -> int:
-    """Processors this process may run on, which in a container is fewer than the host has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processors this process may use: its affinity, and the quota of its container (cgroup v2 or v1)."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            quota, period = " ".join((CGROUP / name).read_text() for name in files).split()
+        except (OSError, ValueError):
+            continue
+        if quota.isdecimal():  # otherwise "max" or -1: no quota
+            count = min(count, math.ceil(int(quota) / int(period)))
+    return max(count, 1)
 
 
 class Settings(BaseSettings):
@@ -28,10 +38,12 @@ class Settings(BaseSettings):
     operating_point: str | None = None  # None: the one that the bundle names
     provider: Literal["cpu", "gpu"] = "cpu"
     workers: PositiveInt = Field(default_factory=available_cpus)  # threads that call the engine
-    decode_workers: PositiveInt = 2
+    decode_workers: PositiveInt = Field(default_factory=available_cpus)
     max_batch: PositiveInt = 8
     max_in_flight: PositiveInt = 256  # images admitted at a time; one more is answered 429
-    request_timeout_s: PositiveFloat = 10.0
+    max_in_flight_bytes: PositiveInt = 512 * MIB  # of their bodies; likewise
+    request_timeout_s: PositiveFloat = 10.0  # from the last byte of the body to the reply
+    upload_timeout_s: PositiveFloat = 30.0  # for the body to come
 
     max_body_bytes: PositiveInt = 16 * MIB
     max_pixels: PositiveInt = 40_000_000

@@ -1,10 +1,14 @@
 """Liveness, readiness and metrics: open to probes and scrapers, without a key."""
 
+import logging
+
 from fastapi import APIRouter, Response
 
 from service.api.resources import Shared
 from service.errors import Unavailable
 from service.schemas import ErrorReply
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(tags=["operations"])
 
@@ -17,10 +21,11 @@ async def live() -> dict[str, bool]:
 
 @router.get("/v2/health/ready", responses={503: {"model": ErrorReply}})
 async def ready(shared: Shared) -> dict[str, bool]:
-    """Every model is loaded and its workers are alive."""
-    dead = [name for name, predictor in shared.predictors.items() if not predictor.batcher.alive]
+    """Every model is loaded and all that works in the background is alive."""
+    dead = [f"the engine of {name}" for name, predictor in shared.predictors.items() if not predictor.batcher.alive]
+    dead += [f"the {task.get_name()}" for task in shared.tasks if task.done()]
     if dead:
-        raise Unavailable(f"the workers of {', '.join(dead)} have stopped: restart the service")
+        raise Unavailable(f"{', '.join(dead)} has stopped: restart the service")
     return {"ready": True}
 
 
@@ -30,6 +35,7 @@ async def metrics(shared: Shared) -> Response:
     for name, predictor in shared.predictors.items():
         try:
             predictor.metrics.queue(await shared.queue.stats(name))
-        except Unavailable:
+        except Exception as error:  # noqa: BLE001 - whatever ails the queue must not hide the other metrics
+            log.warning("no figures of the labelling queue: %s", error)
             predictor.metrics.queue(None)
     return Response(shared.metrics.render(), headers={"content-type": shared.metrics.CONTENT_TYPE})

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from service.api.resources import RequestId, Resources, Shared
-from service.errors import DeadlineExceeded, UnsupportedImage
+from service.errors import DeadlineExceeded, UnsupportedImage, UploadTimeout
 from service.schemas import ErrorReply, PredictReply, predict_reply
 
 router = APIRouter(tags=["predict"])
@@ -23,7 +23,7 @@ IMAGE_BODY = {
 }
 DOCUMENTED: dict[int | str, dict[str, Any]] = {
     200: {"model": PredictReply},
-    **{status: {"model": ErrorReply} for status in (400, 404, 413, 415, 422, 429, 500, 503, 504)},
+    **{status: {"model": ErrorReply} for status in (400, 404, 408, 413, 415, 422, 429, 500, 503, 504)},
 }
 
 
@@ -42,13 +42,30 @@ async def predict_with(model: str, request: Request, shared: Shared, request_id:
 async def _answer(request: Request, shared: Resources, model: str | None, request_id: str) -> Response:
     predictor = shared.predictor(model)
     _check_content_type(request.headers.get("content-type", ""))
-    limit_s = shared.settings.request_timeout_s
+    with predictor.batcher.admit(_announced_bytes(request, shared)):
+        body = await _read(request, shared.settings.upload_timeout_s)
+        limit_s = shared.settings.request_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                outcome = await predictor.predict(body, request_id)
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                f"no answer within {limit_s:g} s: retry, or raise LOSSCAST_REQUEST_TIMEOUT_S"
+            ) from error
+    return Response(predict_reply(outcome, predictor.manifest), media_type="application/json")
+
+
+def _announced_bytes(request: Request, shared: Resources) -> int:
+    """What the body may cost in memory, before it is read; one that says nothing may be of any size."""
+    return int(request.headers.get("content-length", shared.settings.max_body_bytes))
+
+
+async def _read(request: Request, limit_s: float) -> bytes:
     try:
         async with asyncio.timeout(limit_s):
-            outcome = await predictor.predict(await request.body(), request_id)
+            return await request.body()
     except TimeoutError as error:
-        raise DeadlineExceeded(f"no answer within {limit_s:g} s: retry, or raise LOSSCAST_REQUEST_TIMEOUT_S") from error
-    return Response(predict_reply(outcome, predictor.manifest), media_type="application/json")
+        raise UploadTimeout(f"the body did not come within {limit_s:g} s: send a smaller image") from error
 
 
 def _check_content_type(content_type: str) -> None:

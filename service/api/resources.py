@@ -1,6 +1,7 @@
 """What the routes work with: made by `service.app` at start, handed to each route by FastAPI."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -8,6 +9,7 @@ from fastapi import Depends, Request
 
 from service.errors import NotFound
 from service.labelling.blobs import BlobStore
+from service.labelling.journal import Journal
 from service.labelling.queue import LabelQueue
 from service.metrics import Metrics
 from service.predictor import Predictor
@@ -21,6 +23,8 @@ class Resources:
     queue: LabelQueue
     blobs: BlobStore
     metrics: Metrics
+    journal: Journal
+    tasks: Sequence[asyncio.Task[None]]  # that must run as long as the service does
 
     def predictor(self, model: str | None = None) -> Predictor:
         """The line of a model, of the default model when left out. Raises NotFound."""

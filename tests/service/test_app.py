@@ -202,6 +202,18 @@ async def test_an_answer_that_comes_too_late_is_a_504(open_service: OpenService,
     assert "LOSSCAST_REQUEST_TIMEOUT_S" in reply.json()["error"]["message"]
 
 
+async def test_a_body_that_does_not_come_is_told_apart_from_a_slow_answer(open_service: OpenService) -> None:
+    http = await open_service(upload_timeout_s=0.05)
+
+    async def silence() -> AsyncIterator[bytes]:
+        yield b"\x89PNG"
+        await asyncio.Event().wait()
+
+    reply = await http.post("/v1/predict", content=silence(), headers=PNG)
+    assert reply.status_code == 408
+    assert reply.json()["error"]["code"] == "upload_timeout"
+
+
 async def test_a_number_that_is_not_finite_is_a_model_fault_and_its_image_is_not_queued(
     open_service: OpenService, make_store: Callable[..., Path], brightness_text: str, grey: Grey
 ) -> None:

@@ -25,7 +25,7 @@ class Doubler:
 
 
 def batcher(run: Doubler, max_batch: int = 4, max_in_flight: int = 100, workers: int = 1) -> Batcher[int, int]:
-    return Batcher(run, max_batch=max_batch, max_in_flight=max_in_flight, workers=workers)
+    return Batcher(run, max_batch=max_batch, max_in_flight=max_in_flight, max_in_flight_bytes=1000, workers=workers)
 
 
 async def held(run: Doubler, double: Batcher[int, int]) -> "asyncio.Task[object]":
@@ -63,11 +63,35 @@ async def test_every_caller_gets_its_own_answer_under_many_interleavings() -> No
 
 async def test_no_more_than_the_bound_is_admitted_and_places_come_back() -> None:
     async with batcher(Doubler(), max_in_flight=2) as double:
-        with double.admit(), double.admit():
-            with pytest.raises(QueueFull, match="retry"), double.admit():
+        with double.admit(1), double.admit(1):
+            with pytest.raises(QueueFull, match="retry"), double.admit(1):
                 pass
             assert double.in_flight == 2
         assert double.in_flight == 0
+
+
+async def test_no_more_bytes_than_the_bound_are_admitted_but_one_item_always_is() -> None:
+    async with batcher(Doubler()) as double:
+        with double.admit(600):
+            with pytest.raises(QueueFull), double.admit(500):
+                pass
+            with double.admit(400):
+                assert double.in_flight_bytes == 1000
+        with double.admit(5000):
+            assert double.in_flight_bytes == 5000
+        assert double.in_flight_bytes == 0
+
+
+async def test_closing_leaves_nobody_waiting() -> None:
+    run = Doubler()
+    async with batcher(run) as double:
+        inside = await held(run, double)
+        queued = asyncio.create_task(double(1))
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_later(0.05, run.gate.set)
+    for task in (inside, queued):
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
 
 async def test_whoever_left_is_not_computed() -> None:
@@ -90,7 +114,7 @@ async def test_a_failing_batch_is_told_to_its_callers_and_the_worker_lives_on() 
             raise ValueError("thirteen")
         return list(items)
 
-    async with Batcher(run, max_batch=1, max_in_flight=9, workers=1) as double:
+    async with Batcher(run, max_batch=1, max_in_flight=9, max_in_flight_bytes=9, workers=1) as double:
         with pytest.raises(ModelFault, match="thirteen"):
             await double(13)
         assert (await double(1)).output == 1
@@ -98,7 +122,7 @@ async def test_a_failing_batch_is_told_to_its_callers_and_the_worker_lives_on() 
 
 
 async def test_a_model_that_returns_too_few_rows_is_a_fault() -> None:
-    async with Batcher(lambda _: [], max_batch=1, max_in_flight=9, workers=1) as double:
+    async with Batcher(lambda _: [], max_batch=1, max_in_flight=9, max_in_flight_bytes=9, workers=1) as double:
         with pytest.raises(ModelFault, match="0 outputs for 1"):
             await double(1)
 
@@ -107,7 +131,7 @@ async def test_errors_of_the_service_pass_unchanged() -> None:
     def run(_: Sequence[int]) -> list[int]:
         raise TooLarge("too large")
 
-    async with Batcher(run, max_batch=1, max_in_flight=9, workers=1) as double:
+    async with Batcher(run, max_batch=1, max_in_flight=9, max_in_flight_bytes=9, workers=1) as double:
         with pytest.raises(TooLarge):
             await double(1)
 

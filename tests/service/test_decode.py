@@ -88,6 +88,21 @@ def test_damaged_exif_does_not_cost_a_good_image(encode: Encode) -> None:
     assert picture(data).canvas.shape == (16, 16, 3)
 
 
+def test_a_camera_jpeg_with_a_preview_inside_is_read(encode: Encode) -> None:
+    picture_and_preview = encode(
+        Image.new("RGB", (16, 16), "white"), "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))]
+    )
+    assert picture(picture_and_preview).canvas.min() == 255
+
+
+def test_a_jpeg_of_very_many_scans_is_refused_before_it_is_decoded(encode: Encode) -> None:
+    data = encode(Image.new("RGB", (64, 64)), "JPEG", progressive=True)
+    last_scan = data[data.rindex(b"\xff\xda") : -2]
+    assert picture(data).canvas.shape == (16, 16, 3)
+    with pytest.raises(UndecodableImage, match="scans"):
+        picture(data[:-2] + 1000 * last_scan + data[-2:])
+
+
 def test_a_one_pixel_image_is_an_image(encode: Encode) -> None:
     assert picture(encode(Image.new("RGB", (1, 1), "white"))).canvas.min() == 255
 

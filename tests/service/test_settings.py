@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
+from service import settings as settings_module
 from service.settings import Settings
 
 
@@ -28,6 +31,28 @@ def test_options_go_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("LOSSCAST_PORT", "9000")
     assert Settings().port == 9000
     assert Settings(port=9001).port == 9001
+
+
+@pytest.mark.parametrize(
+    ("files", "cpus"),
+    [
+        ({"cpu.max": "150000 100000"}, 2),
+        ({"cpu.max": "10000 100000"}, 1),
+        ({"cpu.max": "max 100000"}, 64),
+        ({"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, 4),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 64),
+        ({}, 64),
+    ],
+)
+def test_workers_follow_the_quota_of_the_container(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: dict[str, str], cpus: int
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    monkeypatch.setattr(settings_module, "CGROUP", tmp_path)
+    monkeypatch.setattr(settings_module.os, "sched_getaffinity", lambda _: set(range(64)))
+    assert Settings().workers == cpus
 
 
 def test_settings_are_frozen() -> None:
