@@ -19,6 +19,7 @@ OOD_SHARE = 0.1
 MAX_BINS = 30
 MIN_SLOPE = 1e-3  # in mean losses per score spread: far above what float32 can resolve, too small to matter
 MIN_GAP = 1e-2  # between knots, in score spreads: keeps slopes finite in float32
+SAME_SPREAD = 1e-12  # scores within it count as equal: their slopes would leave float32
 TOP_SHARE = 0.25  # of the calibration data, from which the right tail takes its slope
 
 
@@ -192,8 +193,9 @@ def _checked(values: ArrayLike) -> NDArray[np.float64]:
 
 
 def _spread(x: NDArray[np.float64]) -> float:
-    """A scale of the scores that is positive, and never below what float32 resolves around them."""
-    return max(float(x.std()), 1e-4 * float(np.abs(x).max())) or 1.0
+    """A scale of the scores, never below what float32 resolves around them; 1 when they are as good as equal."""
+    spread = max(float(x.std()), 1e-4 * float(np.abs(x).max()))
+    return spread if spread > SAME_SPREAD else 1.0
 
 
 def _blocks(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -97,7 +97,8 @@ def test_operating_point_refuses_scores_of_different_inputs() -> None:
 def _assert_sound(loss_map: LossMap, scores: NDArray[np.float32]) -> None:
     """Positive, finite and strictly increasing far beyond the data, at steps that float32 can tell apart."""
     centre = float(scores.mean(dtype=np.float64))
-    spread = max(float(scores.std(dtype=np.float64)), 1e-4 * float(np.abs(scores).max())) or 1.0
+    spread = max(float(scores.std(dtype=np.float64)), 1e-4 * float(np.abs(scores).max()))
+    spread = spread if spread > 1e-12 else 1.0
     grid = np.unique((centre + spread * np.linspace(-40, 40, 1601)).astype(np.float32))
     predicted = loss_map(grid)
     assert predicted.dtype == np.float32
@@ -123,11 +124,13 @@ def test_loss_map_is_sound_for_any_data(pairs: list[tuple[float, float]]) -> Non
         ([0.0, 1.0], [1.0, 2.0]),
         ([0.0, 1.0], [2.0, 1.0]),
         ([3.0, 3.0], [1.0, 2.0]),
+        ([0.0, 1e-45], [1.0, 2.0]),
+        ([0.0, 1e-11], [0.0, 1e6]),
         ([0.0, 0.0, 0.0, 5.0], [0.0, 0.0, 0.0, 0.0]),
         (range(100), [2.5] * 100),
         ([*range(100), 1e4], [*range(101)]),
     ],
-    ids=["two", "two reversed", "one score", "no loss", "constant loss", "outlier"],
+    ids=["two", "two reversed", "one score", "subnormal scores", "tiny scores", "no loss", "constant loss", "outlier"],
 )
 def test_loss_map_is_sound_at_the_corners(scores: list[float], losses: list[float]) -> None:
     points = np.array(scores, np.float32)
