@@ -95,6 +95,7 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> 
         manifest=bundle.manifest,
         operating_point=_operating_point(settings, bundle),
         max_pixels=settings.max_pixels,
+        audit_rate=settings.audit_rate,
         decoders=decoders,
         batcher=batcher,
         journal=journal,

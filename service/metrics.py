@@ -67,6 +67,7 @@ class ModelMetrics:
         self._rank = families.predicted_loss_rank.labels(model)
         self._verdicts = {lossy: families.verdicts.labels(model, ("passed", "lossy")[lossy]) for lossy in (False, True)}
         self._flags = {reason: families.flags.labels(model, reason) for reason in ("predicted_loss", "ood_score")}
+        self._audited = families.audited.labels(model)
         self._samples = {state: families.samples.labels(model, state) for state in ("accepted", "none", "unavailable")}
         self._queue = families.queue
         self._queue_up = families.queue_up.labels(model)
@@ -82,6 +83,8 @@ class ModelMetrics:
         for reason in outcome.verdict.reasons:
             self._flags[reason].inc()
         self._samples[outcome.queue].inc()
+        if outcome.audited:
+            self._audited.inc()
 
     def queue(self, counts: Mapping[str, int] | None) -> None:
         """counts: samples by state, or None when the server is away: old counts are then withdrawn."""
@@ -119,6 +122,7 @@ class _Families:
         )
         self.verdicts = counter("verdicts", "Images by verdict: passed or lossy.", "model", "verdict")
         self.flags = counter("flags", "Images flagged, by reason.", "model", "reason")
+        self.audited = counter("audited", "Images drawn for the audit lane, whatever their verdict.", "model")
         self.samples = counter("samples", "Images by the queue state they were answered with.", "model", "queue")
         self.model_info = gauge("model_info", "The version of a model that is served.", "model", "version")
         self.queue = gauge("queue_samples", "Samples of the labelling queue, by state.", "model", "state")

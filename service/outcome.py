@@ -39,5 +39,6 @@ class Outcome:
     forecast: Forecast
     verdict: Verdict
     value: float  # how much a label would be worth: surprise of the score under the reference, in nats
+    audited: bool  # drawn for the audit lane, before its verdict was known
     queue: QueueState = "none"
     station_s: Mapping[str, float] = field(default_factory=dict)  # seconds spent at each station of the line

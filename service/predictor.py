@@ -1,12 +1,13 @@
 """The line: one image from its bytes to its outcome.
 
-decode -> batch -> infer -> verdict -> journal if lossy -> observe -> reply. Redis is not on it: a
-flagged sample is in the journal, on disk, before the reply says so, and `labelling.drain` carries
+decode -> batch -> infer -> verdict -> journal if lossy or drawn for audit -> observe -> reply. Redis is not on it: a
+sample is in the journal, on disk, before the reply says so, and `labelling.drain` carries
 it on from there.
 """
 
 import asyncio
 import logging
+import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from service.batcher import Batcher
 from service.decode import Picture, decode
 from service.errors import ModelFault
 from service.labelling.journal import Journal, JournalUnavailable
-from service.labelling.sample import Sample, sample_id
+from service.labelling.sample import Sample, flagged_lane, sample_id
 from service.labelling.value import surprise
 from service.metrics import ModelMetrics
 from service.outcome import Forecast, Outcome, QueueState
@@ -38,17 +39,19 @@ class Predictor:
     manifest: Manifest
     operating_point: str
     max_pixels: int
+    audit_rate: float  # share of all images that goes to the audit lane, whatever the verdict
     decoders: ThreadPoolExecutor
     batcher: Batcher[NDArray[np.uint8], Forecast]
     journal: Journal
     metrics: ModelMetrics
 
-    async def predict(self, body: bytes, request_id: str) -> Outcome:
-        """body: the bytes of a JPEG, PNG or WebP file, admitted by `batcher.admit`.
+    async def predict(self, body: bytes, request_id: str, source: str | None = None) -> Outcome:
+        """body: the bytes of a JPEG, PNG or WebP file, admitted by `batcher.admit`; source: the camera it is from.
 
         Raises the errors of decode and batcher, and ModelFault.
         """
         clock = _Clock()
+        audited = random.random() < self.audit_rate  # noqa: S311 - a fair draw, not a secret
         picture, identity = await self._decode(body)
         clock.lap("decode")
         answer = await self.batcher(picture.canvas)
@@ -63,9 +66,11 @@ class Predictor:
             forecast=forecast,
             verdict=judge(forecast, self.manifest.operating_points, self.operating_point),
             value=surprise(forecast.score, self.manifest.drift_reference["score"]),
+            audited=audited,
         )
-        if outcome.verdict.lossy:
-            outcome = replace(outcome, queue=await self._journal(outcome, body, picture))
+        if outcome.verdict.lossy or audited:
+            sample = self._sample(outcome, picture, len(body), source)
+            outcome = replace(outcome, queue=await self._journal(sample, body))
             clock.lap("journal")
         outcome = replace(outcome, station_s=clock.done())
         self.metrics.observe(outcome, answer.batch_size)
@@ -84,8 +89,8 @@ class Predictor:
             return picture.placement.to_image(prediction)
         return prediction.astype(np.float64)
 
-    async def _journal(self, outcome: Outcome, body: bytes, picture: Picture) -> QueueState:
-        sample = Sample(
+    def _sample(self, outcome: Outcome, picture: Picture, size_bytes: int, source: str | None) -> Sample:
+        return Sample(
             id=outcome.sample_id,
             model=outcome.model,
             version=outcome.version,
@@ -99,7 +104,13 @@ class Predictor:
             flagged_at=time.time(),
             width=picture.width,
             height=picture.height,
+            lane="audit" if outcome.audited else flagged_lane(outcome.verdict.reasons),
+            audit_probability=self.audit_rate if outcome.audited else None,
+            source=source,
+            bytes=size_bytes,
         )
+
+    async def _journal(self, sample: Sample, body: bytes) -> QueueState:
         try:
             async with asyncio.timeout(JOURNAL_S):
                 await self.journal.append(sample, body)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnx.parser
 import pytest
+import stamina.instrumentation
 from PIL import Image
 
 from models.contract.bundle import ModelIndex, publish, write_index
@@ -49,6 +50,9 @@ tiny (uint8[batch, 8, 8, 1] image) => (
     prediction = Add (nothing, places)
 }
 """
+
+
+stamina.instrumentation.set_on_retry_hooks([])  # tests wait by retrying: nobody wants to read of each try
 
 
 def tiny_onnx(text: str = BRIGHTNESS) -> bytes:

@@ -6,12 +6,22 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from service.api.resources import RequestId, Resources, Shared
-from service.errors import DeadlineExceeded, UnsupportedImage, UploadTimeout
+from service.errors import BadRequest, DeadlineExceeded, UnsupportedImage, UploadTimeout
 from service.schemas import ErrorReply, PredictReply, predict_reply
 
 router = APIRouter(tags=["predict"])
 
+MAX_SOURCE = 128
+
 IMAGE_BODY = {
+    "parameters": [
+        {
+            "in": "header",
+            "name": "X-Source",
+            "description": "The camera or client the image is from: one source cannot fill the labelling queue.",
+            "schema": {"type": "string", "maxLength": MAX_SOURCE},
+        }
+    ],
     "requestBody": {
         "required": True,
         "description": "The image itself. Its content decides what it is: JPEG, PNG or WebP.",
@@ -19,7 +29,7 @@ IMAGE_BODY = {
             media_type: {"schema": {"type": "string", "format": "binary"}}
             for media_type in ("image/jpeg", "image/png", "image/webp")
         },
-    }
+    },
 }
 DOCUMENTED: dict[int | str, dict[str, Any]] = {
     200: {"model": PredictReply},
@@ -42,17 +52,24 @@ async def predict_with(model: str, request: Request, shared: Shared, request_id:
 async def _answer(request: Request, shared: Resources, model: str | None, request_id: str) -> Response:
     predictor = shared.predictor(model)
     _check_content_type(request.headers.get("content-type", ""))
+    source = _source(request.headers.get("x-source"))
     with predictor.batcher.admit(_announced_bytes(request, shared)):
         body = await _read(request, shared.settings.upload_timeout_s)
         limit_s = shared.settings.request_timeout_s
         try:
             async with asyncio.timeout(limit_s):
-                outcome = await predictor.predict(body, request_id)
+                outcome = await predictor.predict(body, request_id, source)
         except TimeoutError as error:
             raise DeadlineExceeded(
                 f"no answer within {limit_s:g} s: retry, or raise LOSSCAST_REQUEST_TIMEOUT_S"
             ) from error
     return Response(predict_reply(outcome, predictor.manifest), media_type="application/json")
+
+
+def _source(header: str | None) -> str | None:
+    if header is not None and not (0 < len(header) <= MAX_SOURCE and header.isprintable()):
+        raise BadRequest(f"X-Source must be 1 to {MAX_SOURCE} printable characters: the name of a camera or client")
+    return header
 
 
 def _announced_bytes(request: Request, shared: Resources) -> int:

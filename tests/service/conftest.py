@@ -30,7 +30,7 @@ async def open_service(tiny_store: Path, tmp_path: Path) -> AsyncIterator[OpenSe
     async with AsyncExitStack() as stack:
 
         async def open_one(**settings: Any) -> httpx.AsyncClient:
-            defaults = {"bundles": tiny_store, "model": "tiny", "state": tmp_path / "state"}
+            defaults = {"bundles": tiny_store, "model": "tiny", "state": tmp_path / "state", "audit_rate": 0}
             return await stack.enter_async_context(serving(Settings(**{**defaults, **settings})))
 
         yield open_one

@@ -83,6 +83,34 @@ async def test_the_most_valuable_sample_is_leased_first(http: httpx.AsyncClient,
     assert scores == pytest.approx([0.99, 0.9, 0.7, 0.6], abs=0.01)
 
 
+async def test_whatever_its_verdict_an_image_drawn_for_audit_is_queued_with_its_probability(
+    open_service: OpenService, grey: Grey
+) -> None:
+    http = await open_service(audit_rate=1)
+    reply = await post(http, grey(0.2), **{"x-source": "camera 7"})
+    assert reply.json()["verdict"]["lossy"] is False
+    assert reply.json()["queue"] == "accepted"
+    await pending(http, 1)
+    (sample,) = await lease(http, 1)
+    assert sample["sample_id"] == reply.json()["sample_id"]
+    assert sample["reasons"] == []
+    assert 'losscast_audited_total{model="tiny"} 1.0' in (await http.get("/metrics")).text
+
+
+async def test_about_the_stated_share_of_all_images_is_drawn(open_service: OpenService, grey: Grey) -> None:
+    http = await open_service(audit_rate=0.2)
+    replies = [await post(http, grey(0.2, tag=tag)) for tag in range(400)]
+    drawn = sum(reply.json()["queue"] == "accepted" for reply in replies)
+    assert 80 - 5 * 8 < drawn < 80 + 5 * 8  # five standard deviations of a binomial count
+
+
+@pytest.mark.parametrize("source", ["", "x" * 129, "a\tb"])
+async def test_a_source_that_is_none_is_refused(http: httpx.AsyncClient, grey: Grey, source: str) -> None:
+    reply = await post(http, grey(0.2), **{"x-source": source})
+    assert reply.status_code == 400
+    assert "X-Source" in reply.json()["error"]["message"]
+
+
 async def test_the_same_image_twice_is_one_sample(http: httpx.AsyncClient, grey: Grey) -> None:
     ids = {(await post(http, grey(LOSSY))).json()["sample_id"] for _ in range(3)}
     assert len(ids) == 1
