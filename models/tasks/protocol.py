@@ -46,7 +46,10 @@ class RegressionTask(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Changes when the data, the splits or the way examples are made change."""
+        """Changes when the data, the splits or the way examples are made change, the code that makes them included.
+
+        The same on every machine: whoever compares it to that of a bundle need not have trained it.
+        """
 
     def examples(self, split: Split, views: int = 1, seed: int = 0, first_view: int = 0) -> Examples:
         """`views` examples of every source image of a split, ordered by source, then by view.

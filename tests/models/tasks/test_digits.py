@@ -1,13 +1,17 @@
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from itertools import combinations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from models.tasks.canvas import Recipe
 from models.tasks.digits import SPLIT_SIZES, Digits
 from models.tasks.protocol import SPLITS, Split
+
+Canvas = tuple[NDArray[np.uint8], NDArray[np.float32]]
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +69,29 @@ def test_true_loss_is_the_mean_distance_of_the_four_corners(digits: Digits) -> N
 def test_the_fingerprint_follows_the_recipe(digits: Digits) -> None:
     assert digits.fingerprint == Digits().fingerprint
     assert digits.fingerprint != Digits(Recipe(max_rotation_deg=10)).fingerprint
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda image, corners: (np.roll(image, 1, axis=1), corners),
+        lambda image, corners: (np.clip(image.astype(int) + 3, 0, 255).astype(np.uint8), corners),
+        lambda image, corners: (image, corners + np.float32(0.5)),
+    ],
+    ids=["moved", "brighter", "targets moved"],
+)
+def test_the_fingerprint_follows_the_code_that_draws_each_split(
+    digits: Digits, monkeypatch: pytest.MonkeyPatch, split: Split, change: Callable[..., Canvas]
+) -> None:
+    as_it_is = Digits._render
+
+    def changed_code(task: Digits, asked: Split, **views: int) -> Iterator[Canvas]:
+        for image, corners in as_it_is(task, asked, **views):
+            yield change(image, corners) if asked == split else (image, corners)
+
+    monkeypatch.setattr(Digits, "_render", changed_code)
+    assert Digits().fingerprint != digits.fingerprint
 
 
 def test_unknown_splits_and_empty_views_are_refused(digits: Digits) -> None:
