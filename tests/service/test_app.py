@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import stamina
 from PIL import Image
+from redis.asyncio import Redis
 
 from models.contract.bundle import BundleError
+from service.labelling.embedded import embedded_valkey
 from service.labelling.journal import JournalBusy
 
 Grey = Callable[..., bytes]
@@ -328,6 +330,20 @@ async def test_predictions_go_on_while_redis_is_away(open_service: OpenService, 
     lines = (await http.get("/metrics")).text.splitlines()
     assert 'losscast_queue_up{model="tiny"} 0.0' in lines
     assert "losscast_journal_rows 1.0" in lines
+
+
+async def test_a_queue_that_refuses_us_hides_no_other_metric(
+    open_service: OpenService, grey: Grey, tmp_path: Path
+) -> None:
+    async with embedded_valkey(tmp_path / "other") as socket:
+        client = Redis(unix_socket_path=str(socket))
+        await client.acl_setuser("guest", enabled=True, passwords=["+secret"], commands=["+@all"], keys=["other*"])
+        await client.aclose()
+        http = await open_service(redis_url=f"unix://guest:secret@{socket}")
+        assert (await post(http, grey(LOSSY))).json()["queue"] == "accepted"
+        metrics = await http.get("/metrics")
+        assert metrics.status_code == 200
+        assert 'losscast_queue_up{model="tiny"} 0.0' in metrics.text.splitlines()
 
 
 async def test_a_full_journal_costs_the_sample_and_not_the_prediction(open_service: OpenService, grey: Grey) -> None:
