@@ -29,6 +29,17 @@ RANKS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # shipped without types; a creation time beside every counter doubles the series and is read by nobody
 
+HOURS = (1 / 60, 0.25, 1.0, 4.0, 12.0, 24.0, 72.0, 168.0, 720.0)
+STATES = ("pending", "leased", "labelled", "rejected", "dead", "evicted", "erased")  # a sample is in one of them
+EVENTS = ("accepted", "expired", "duplicates")  # how often it happened; the other events are states as well
+AMOUNTS = {
+    "oldest_age_s": ("losscast_queue_oldest_age_seconds", "Age of the oldest pending sample."),
+    "pending_audit": ("losscast_queue_pending_audit", "Pending samples of the audit lane."),
+    "pending_ood": ("losscast_queue_pending_ood", "Pending samples flagged by their OOD score alone."),
+    "bytes": ("losscast_queue_bytes", "Bytes of images that are pending or leased."),
+    "budget_left": ("losscast_queue_budget_left", "Samples that may still be leased this hour; -1: no limit."),
+}
+
 Readings = Mapping[str, tuple[str, Callable[[], float]]]  # metric name -> (help, reading)
 
 
@@ -71,7 +82,7 @@ class ModelMetrics:
         self._samples = {state: families.samples.labels(model, state) for state in ("accepted", "none", "unavailable")}
         self._queue = families.queue
         self._queue_up = families.queue_up.labels(model)
-        self._states: set[str] = set()
+        self._label_age = families.label_age.labels(model)
 
     def observe(self, outcome: Outcome, batch_size: int) -> None:
         for station, seconds in outcome.station_s.items():
@@ -87,13 +98,13 @@ class ModelMetrics:
             self._audited.inc()
 
     def queue(self, counts: Mapping[str, int] | None) -> None:
-        """counts: samples by state, or None when the server is away: old counts are then withdrawn."""
+        """counts: `LabelQueue.stats`, or None when the server is away: old counts are then withdrawn."""
         self._queue_up.set(counts is not None)
-        for state in self._states - set(counts or ()):
-            self._queue.remove(self._model, state)
-        self._states = set(counts or ())
-        for state, count in (counts or {}).items():
-            self._queue.labels(self._model, state).set(count)
+        self._queue.counts[self._model] = counts or {}
+
+    def labelled(self, age_s: float) -> None:
+        """A label came for a sample that was flagged that long ago."""
+        self._label_age.observe(age_s)
 
 
 class _Families:
@@ -125,8 +136,37 @@ class _Families:
         self.audited = counter("audited", "Images drawn for the audit lane, whatever their verdict.", "model")
         self.samples = counter("samples", "Images by the queue state they were answered with.", "model", "queue")
         self.model_info = gauge("model_info", "The version of a model that is served.", "model", "version")
-        self.queue = gauge("queue_samples", "Samples of the labelling queue, by state.", "model", "state")
+        self.label_age = Histogram(
+            "losscast_flag_to_label_seconds",
+            "Time from an image's request to its label.",
+            ["model"],
+            buckets=[3600 * hours for hours in HOURS],
+            registry=registry,
+        )
+        self.queue = _QueueFigures()
+        registry.register(self.queue)
         self.queue_up = gauge("queue_up", "Whether the labelling queue's server answers.", "model")
+
+
+class _QueueFigures(Collector):
+    """The queue's own figures, by model. Replicas share the queue and report the same: take max, not sum."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, Mapping[str, int]] = {}
+
+    def collect(self) -> Iterable[Metric]:
+        states = GaugeMetricFamily("losscast_queue_samples", "Samples by state.", labels=["model", "state"])
+        events = CounterMetricFamily("losscast_queue_events", "Events of the queue.", labels=["model", "event"])
+        amounts = {key: GaugeMetricFamily(name, text, labels=["model"]) for key, (name, text) in AMOUNTS.items()}
+        for model, counts in self.counts.items():
+            for name in (*STATES, *EVENTS, *AMOUNTS):
+                if name not in counts:
+                    continue
+                if name in AMOUNTS:
+                    amounts[name].add_metric([model], counts[name])
+                else:
+                    (states if name in STATES else events).add_metric([model, name], counts[name])
+        return states, events, *amounts.values()
 
 
 class _Watched(Collector):
