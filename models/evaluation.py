@@ -210,14 +210,14 @@ def evaluate_bundle(folder: Path, task: RegressionTask) -> dict[str, float]:
     test = task.examples("test", views=TEST_VIEWS, seed=TEST_SEED)
     outputs = _run(read_onnx(folder, manifest), test)
     point = manifest.operating_points[manifest.default_operating_point]
-    flagged = (outputs["score"] > point.score_threshold) | (outputs["ood_score"] > point.ood_threshold)
+    flags = point.flags(outputs["score"].astype(np.float64), outputs["ood_score"].astype(np.float64))
     return report(
         outputs["score"],
         task.true_loss(outputs["prediction"], test.targets),
         test.stratum,
         manifest.loss.failure_level,
         outputs["predicted_loss"],
-        flagged,
+        np.logical_or.reduce(list(flags.values())),
         test.source,
     )
 

@@ -8,10 +8,6 @@ from service.outcome import Forecast, Verdict
 
 def judge(forecast: Forecast, points: Mapping[str, OperatingPoint], name: str) -> Verdict:
     """The verdict at the operating point `name`: lossy when either raw score exceeds its threshold."""
-    point = points[name]
-    flags = {
-        "predicted_loss": forecast.score > point.score_threshold,
-        "ood_score": forecast.ood_score > point.ood_threshold,
-    }
+    flags = points[name].flags(forecast.score, forecast.ood_score)
     reasons = tuple(reason for reason, flagged in flags.items() if flagged)
     return Verdict(lossy=bool(reasons), reasons=reasons, operating_point=name)

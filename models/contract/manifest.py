@@ -5,9 +5,11 @@ format version is read before anything else, so that a newer bundle is refused b
 confusing field error.
 """
 
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, overload
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 FORMAT_VERSION: Final = 1
@@ -15,6 +17,7 @@ FORMAT_VERSION: Final = 1
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+Reason = Literal["predicted_loss", "ood_score"]
 
 
 class ManifestError(ValueError):
@@ -78,6 +81,17 @@ class OperatingPoint(_Part):
     calibration_size: int = Field(gt=0)
     score_threshold: Finite
     ood_threshold: Finite
+
+    @overload
+    def flags(self, score: float, ood_score: float) -> dict[Reason, bool]: ...
+    @overload
+    def flags(self, score: NDArray[np.float64], ood_score: NDArray[np.float64]) -> dict[Reason, NDArray[np.bool_]]: ...
+    def flags(self, score: float | NDArray[np.float64], ood_score: float | NDArray[np.float64]) -> dict[Reason, Any]:
+        """The verdict, by reason: lossy is what has any. Raw scores of one input, or of n as arrays [n].
+
+        In double precision: numpy would round a threshold to float32 to compare it with a float32 array.
+        """
+        return {"predicted_loss": score > self.score_threshold, "ood_score": ood_score > self.ood_threshold}
 
 
 class OrderStatistics(_Part):

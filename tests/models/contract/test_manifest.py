@@ -1,6 +1,7 @@
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from models.contract.manifest import Manifest, ManifestError, OrderStatistics, parse_manifest
@@ -56,3 +57,12 @@ def test_a_vector_task_predicts_one_number_for_each_name(tiny_version: Manifest)
 def test_order_statistics_are_in_order(ranks: tuple[int, ...], values: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match=r"ranks|values"):
         OrderStatistics(size=3, ranks=ranks, values=values)
+
+
+def test_an_operating_point_flags_many_inputs_as_it_flags_each(tiny_version: Manifest) -> None:
+    point = tiny_version.operating_points["budget"]  # score above 0.5, OOD score above 0.9
+    scores, ood_scores = np.array([0.5, 0.51, 0.0, 1.0]), np.array([0.9, 0.0, 0.91, 1.0])
+    flags = {reason: column.tolist() for reason, column in point.flags(scores, ood_scores).items()}
+    assert flags == {"predicted_loss": [False, True, False, True], "ood_score": [False, False, True, True]}
+    each = [point.flags(*pair) for pair in zip(scores.tolist(), ood_scores.tolist(), strict=True)]
+    assert {reason: [one[reason] for one in each] for reason in each[0]} == flags
