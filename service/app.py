@@ -18,7 +18,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from models.contract.bundle import BundleError
-from service.api import health, models, predict, queue
+from service.api import health, labels, models, predict, queue
 from service.api.resources import Resources
 from service.batcher import Batcher
 from service.bundle_store import Bundle, BundleStore
@@ -60,7 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     # Middleware checks the keys; this gives /docs its Authorize button.
     documented = [Depends(HTTPBearer(auto_error=False))] if settings.api_keys else []
-    for module in (predict, queue, models, health):
+    for module in (predict, queue, labels, models, health):
         app.include_router(module.router, dependencies=documented)
     for kind in (HTTPException, RequestValidationError):
         app.add_exception_handler(kind, translate)

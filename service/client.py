@@ -1,38 +1,83 @@
-"""LosscastClient: the service from Python. Used by the command line and by users."""
+"""LosscastClient: the service from Python. Used by the command line and by users.
 
+What can be asked is in `service.calls`; this sends it, tries again, and keeps leases alive. The same
+for asyncio is `service.async_client`.
+"""
+
+import logging
+import threading
 import uuid
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
-import orjson
+import stamina
 
-from service.schemas import LabelFields, LabelReply, LabelRequest, LeaseReply, LeaseRequest, PredictReply
+from service import calls
+from service.calls import Call, ClientError
+from service.patience import Patience
+from service.schemas_queue import LabelLine, LeasedSample
+
+__all__ = ["DEFAULT_URL", "ClientError", "LosscastClient"]
+
+log = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 DEFAULT_URL = "http://127.0.0.1:8000"
+TIMEOUT_S = 30.0  # for one try
+RETRY_S = 30.0
+LEASE_S = 120.0  # with `leased`: short, for it is extended, and whatever a dead client held comes back soon
 
 
-class ClientError(Exception):
-    """The service refused or could not be reached; the message is one line that says what to do."""
+def _sends(build: Callable[P, Call[T]]) -> Callable[Concatenate["LosscastClient", P], T]:
+    """A method that sends the call which `build` makes; its parameters are those of `build`."""
 
-    def __init__(self, message: str, status: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status  # None: it could not be reached
+    @calls.method_of(build)
+    def method(self: "LosscastClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.send(calls.build(build, *args, **kwargs))
+
+    return method
 
 
 class LosscastClient:
     """Talks to one service; close it, or use it as a context manager. Methods raise ClientError.
+
+    A call is tried again for `retry_s` seconds while there is no answer or the service is busy (429, 503);
+    0 tries once. May be used by several threads.
 
     >>> with LosscastClient("http://127.0.0.1:8000") as client:
     ...     reply = client.predict(Path("photo.jpg"))
     ...     print(reply.predicted_loss, reply.verdict.lossy)
     """
 
-    def __init__(self, url: str = DEFAULT_URL, *, api_key: str | None = None, timeout_s: float = 30.0) -> None:
-        headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s)
+    predict = _sends(calls.predict)
+    model = _sends(calls.model)
+    stats = _sends(calls.stats)
+    lease = _sends(calls.lease)
+    extend = _sends(calls.extend)
+    label = _sends(calls.label)
+    skip = _sends(calls.skip)
+    reject = _sends(calls.reject)
+    requeue = _sends(calls.requeue)
+    sample = _sends(calls.sample)
+    image = _sends(calls.image)
+    erase = _sends(calls.erase)
+    label_page = _sends(calls.label_page)
+    coco_page = _sends(calls.coco_page)
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = TIMEOUT_S,
+        retry_s: float = RETRY_S,
+    ) -> None:
+        self._http = httpx.Client(**calls.connection(url, api_key), timeout=timeout_s)
+        self._retry_s = retry_s
 
     def __enter__(self) -> Self:
         return self
@@ -45,81 +90,55 @@ class LosscastClient:
     def close(self) -> None:
         self._http.close()
 
-    def predict(self, image: bytes | Path, *, model: str | None = None) -> PredictReply:
-        """image: the bytes of a JPEG, PNG or WebP file, or its path."""
-        body = image.read_bytes() if isinstance(image, Path) else image
-        path = f"/v1/models/{model}/predict" if model else "/v1/predict"
-        headers = {"content-type": "application/octet-stream"}  # the service goes by content
-        return PredictReply.model_validate_json(self._send("POST", path, content=body, headers=headers))
+    def labels(self, *, model: str | None = None, cursor: str = "") -> Iterator[LabelLine]:
+        """All labels that are there now, oldest first, page by page; from a cursor on when one is given."""
+        while (page := self.label_page(cursor, model=model)).labels:
+            yield from page.labels
+            cursor = page.cursor
 
-    def lease(
-        self,
-        n: int = 1,
-        *,
-        annotator: str,
-        token: str | None = None,
-        model: str | None = None,
-        lease_s: float | None = None,
-    ) -> LeaseReply:
-        """The n most valuable pending samples. Give a token of your own to be able to retry."""
-        request = LeaseRequest(model=model, n=n, annotator=annotator, token=token or uuid.uuid4().hex, lease_s=lease_s)
-        return LeaseReply.model_validate_json(self._post("/v1/queue/lease", request.model_dump_json()))
+    @contextmanager
+    def leased(
+        self, n: int = 1, *, annotator: str, model: str | None = None, lease_s: float = LEASE_S
+    ) -> Iterator[list[LeasedSample]]:
+        """Leases samples and keeps them for as long as the block runs; hand them to `label`, `skip` or `reject`.
 
-    def image(self, sample_id: str, *, model: str | None = None) -> bytes:
-        """The original bytes of a queued sample."""
-        return self._send("GET", f"/v1/samples/{sample_id}/image", params=_query(model))
+        The lease is extended in the background, three times within lease_s. Samples that are left when the
+        block ends go back into the queue when the lease runs out, at most lease_s later; so they do when this
+        process dies.
 
-    def label(
-        self,
-        sample_id: str,
-        values: Sequence[Any],
-        *,
-        annotator: str,
-        token: str | None = None,
-        model: str | None = None,
-    ) -> LabelReply:
-        """values: [[x, y], ...] in image pixels for keypoints, one number per name for a vector."""
-        request = LabelRequest(
-            model=model,
-            sample_id=sample_id,
-            annotator=annotator,
-            token=token or uuid.uuid4().hex,
-            label=LabelFields(values=list(values)),
-        )
-        return LabelReply.model_validate_json(self._post("/v1/queue/label", request.model_dump_json()))
+        >>> with client.leased(5, annotator="ada") as samples:
+        ...     for sample in samples:
+        ...         client.label(sample, draw(client.image(sample)))
+        """
+        token = uuid.uuid4().hex
+        samples = self.lease(n, annotator=annotator, token=token, model=model, lease_s=lease_s).samples
+        left = threading.Event()
 
-    def stats(self, *, model: str | None = None) -> dict[str, int]:
-        """Samples of the queue, by state."""
-        counts: dict[str, int] = orjson.loads(self._send("GET", "/v1/queue/stats", params=_query(model)))
-        return counts
+        def keep() -> None:
+            while not left.wait(lease_s / 3):
+                try:
+                    self.extend(annotator=annotator, token=token, model=model, lease_s=lease_s)
+                except ClientError as error:
+                    log.warning("the lease %s was not extended: %s", token, error)
 
-    def model(self, name: str) -> dict[str, Any]:
-        """What the live bundle of a model says of itself."""
-        manifest: dict[str, Any] = orjson.loads(self._send("GET", f"/v1/models/{name}"))
-        return manifest
-
-    def _post(self, path: str, body: str) -> bytes:
-        return self._send("POST", path, content=body, headers={"content-type": "application/json"})
-
-    def _send(self, method: str, path: str, **request: Any) -> bytes:
+        keeper = threading.Thread(target=keep, name="losscast-lease", daemon=True)
+        keeper.start()
         try:
-            response = self._http.request(method, path, **request)
+            yield samples
+        finally:
+            left.set()
+            keeper.join()
+
+    def send(self, call: Call[T]) -> T:
+        """Sends one of `service.calls`. Raises ClientError."""
+        for attempt in stamina.retry_context(on=Patience(self._retry_s), attempts=None, timeout=None, wait_max=1.0):
+            with attempt:
+                return self._once(call)
+        raise AssertionError("stamina gives up by raising")
+
+    def _once(self, call: Call[T]) -> T:
+        try:
+            response = self._http.request(**calls.arguments(call))
         except httpx.TransportError as error:
-            raise ClientError(
-                f"no answer from {self._http.base_url}: {error}; is `losscast serve` running there?"
-            ) from error
-        if response.is_error:
-            raise ClientError(_message(response), response.status_code)
-        return response.content
-
-
-def _query(model: str | None) -> dict[str, str]:
-    return {"model": model} if model else {}
-
-
-def _message(response: httpx.Response) -> str:
-    try:
-        error = response.json()["error"]
-    except (ValueError, KeyError, TypeError):
-        return f"HTTP {response.status_code} from {response.url}: is this a Losscast service?"
-    return str(error["message"] if isinstance(error, dict) else error)
+            raise calls.no_answer(self._http.base_url, error) from error
+        return calls.read(call, response)

@@ -1,9 +1,10 @@
-"""What goes over the wire: request bodies (strict), replies, and how an outcome becomes one.
+"""What predictions and errors look like on the wire, and how an outcome becomes a reply.
 
 Replies are written by orjson and documented by these models; nothing is validated a second time.
+The labelling queue's are in `service.schemas_queue`.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import orjson
@@ -14,30 +15,27 @@ from models.contract.manifest import Manifest
 from service.errors import ServiceError
 from service.outcome import Outcome, QueueState
 
-Token = Annotated[
-    str, Field(min_length=1, max_length=128, description="Chosen by the client; repeat it to retry safely.")
-]
-Annotator = Annotated[str, Field(min_length=1, max_length=128, description="Who labels.")]
+
+class Wire(BaseModel):
+    """Strict: no unknown fields, no number from a string or a bool, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class PredictionFields(_Wire):
+class PredictionFields(Wire):
     kind: Literal["keypoints", "vector"]
     names: list[str]
     values: list[Any] = Field(description="[[x, y], ...] in pixels of the image as posted, or one number per name.")
     predicted_loss: list[float] | None = Field(default=None, description="For each keypoint, where the model has it.")
 
 
-class VerdictFields(_Wire):
+class VerdictFields(Wire):
     lossy: bool
     reasons: list[str] = Field(description='Of "predicted_loss" and "ood_score".')
     operating_point: str
 
 
-class PredictReply(_Wire):
+class PredictReply(Wire):
     request_id: str
     sample_id: str = Field(description="Unique per model and content.")
     model: str
@@ -52,58 +50,13 @@ class PredictReply(_Wire):
     )
 
 
-class LeaseRequest(_Wire):
-    model: str | None = Field(default=None, description="Whose queue; the default model's when left out.")
-    n: int = Field(default=1, ge=1, le=100)
-    annotator: Annotator
-    token: Token
-    lease_s: float | None = Field(default=None, gt=0, le=86_400, description="How long to keep the samples.")
-
-
-class LeasedSample(_Wire):
-    sample_id: str
-    model: str
-    version: str
-    content_type: str
-    reasons: list[str]
-    value: float = Field(description="Surprise of the score under the reference, in nats; leases go by it.")
-    predicted_loss: float
-    score: float
-    ood_score: float
-    prediction: PredictionFields
-    flagged_at: float = Field(description="Unix time, seconds.")
-    lease_expires_at: float = Field(description="Unix time, seconds, by the queue's clock.")
-    image: str = Field(description="Where to GET the original bytes.")
-
-
-class LeaseReply(_Wire):
-    samples: list[LeasedSample] = Field(description="Most valuable first; empty when nothing is pending.")
-
-
-class LabelFields(_Wire):
-    values: list[Any] = Field(description="Like a prediction's: [[x, y], ...] in image pixels, or one number per name.")
-
-
-class LabelRequest(_Wire):
-    model: str | None = Field(default=None, description="Whose queue; the default model's when left out.")
-    sample_id: str = Field(min_length=1, max_length=64)
-    annotator: Annotator
-    token: Token
-    label: LabelFields
-
-
-class LabelReply(_Wire):
-    sample_id: str
-    state: Literal["labelled"] = "labelled"
-
-
-class ErrorFields(_Wire):
+class ErrorFields(Wire):
     code: str
     message: str = Field(description="What is wrong and what to do, in one line.")
     request_id: str
 
 
-class ErrorReply(_Wire):
+class ErrorReply(Wire):
     error: ErrorFields
 
 

@@ -1,82 +1,153 @@
-"""The labelling queue over HTTP: pull the most valuable samples, look at them, send labels back."""
+"""The labelling queue over HTTP: take the most valuable samples, send labels back, or say why not.
 
-from typing import Any
+What a token names is a lease: with it a request that got no answer can be sent again. `service.api.labels`
+has the samples themselves and the labels.
+"""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter
 
-from service.api.resources import Shared
-from service.labelling.label import check_label
+from models.contract.manifest import Task
+from service.api.resources import Resources, Shared
+from service.labelling.label import Values, check_inside, read_keypoints, read_values
 from service.labelling.queue import Leased
-from service.schemas import (
-    ErrorReply,
+from service.labelling.sample import Sample
+from service.schemas import ErrorReply, PredictionFields
+from service.schemas_queue import (
+    ExtendRequest,
+    LabelFields,
     LabelReply,
     LabelRequest,
     LeasedSample,
     LeaseReply,
     LeaseRequest,
-    PredictionFields,
+    RejectReply,
+    RejectRequest,
+    RequeueReply,
+    RequeueRequest,
+    SampleReply,
+    SkipReply,
+    SkipRequest,
+    image_path,
 )
 
-router = APIRouter(tags=["labelling"], responses={code: {"model": ErrorReply} for code in (404, 409, 422, 503)})
+router = APIRouter(tags=["labelling"], responses={code: {"model": ErrorReply} for code in (400, 404, 409, 422, 503)})
 
 
 @router.get("/v1/queue/stats")
 async def stats(shared: Shared, model: str | None = None) -> dict[str, int]:
-    """Samples of a model's queue, by state."""
-    return await shared.queue.stats(shared.predictor(model).manifest.model)
+    """Samples of a model's queue by state, what happened to those before, and what is left of the budget."""
+    return await shared.queue.stats(_model(shared, model))
 
 
 @router.post("/v1/queue/lease")
 async def lease(request: LeaseRequest, shared: Shared) -> LeaseReply:
-    """Takes the n most valuable pending samples; they return to the queue when the lease runs out."""
-    model = shared.predictor(request.model).manifest.model
+    """Takes the n most valuable pending samples; they return to the queue when the lease runs out.
+
+    Fewer come when fewer are pending, or when the hourly budget is spent (`budget_left` of the stats is 0).
+    """
     leased = await shared.queue.lease(
-        model,
+        _model(shared, request.model),
         n=request.n,
         annotator=request.annotator,
         token=request.token,
         lease_s=request.lease_s or shared.settings.lease_s,
     )
-    return LeaseReply(samples=[_leased_sample(one) for one in leased])
+    return LeaseReply(samples=[_leased_sample(one, request) for one in leased])
+
+
+@router.post("/v1/queue/extend")
+async def extend(request: ExtendRequest, shared: Shared) -> LeaseReply:
+    """Keeps for longer what a lease still holds, and says what that is."""
+    leased = await shared.queue.extend(
+        _model(shared, request.model),
+        annotator=request.annotator,
+        token=request.token,
+        lease_s=request.lease_s or shared.settings.lease_s,
+    )
+    return LeaseReply(samples=[_leased_sample(one, request) for one in leased])
 
 
 @router.post("/v1/queue/label")
 async def label(request: LabelRequest, shared: Shared) -> LabelReply:
-    """Stores a label and takes its sample off the queue, in one step."""
-    task = shared.predictor(request.model).manifest
-    check_label(request.label.values, task.task)
-    await shared.queue.label(
-        task.model,
+    """Stores a label and takes its sample off the queue, in one step; also when the lease has run out meanwhile."""
+    values = await _values(shared, request)
+    state = await shared.queue.label(
+        _model(shared, request.model),
         sample_id=request.sample_id,
         annotator=request.annotator,
         token=request.token,
-        label=request.label.model_dump(),
+        label={"values": values},
     )
-    return LabelReply(sample_id=request.sample_id)
+    return LabelReply(sample_id=request.sample_id, repeated=state == "repeated")
 
 
-@router.get("/v1/samples/{sample_id}/image", response_class=Response)
-async def image(sample_id: str, shared: Shared, model: str | None = None) -> Response:
-    """The original bytes of a queued sample, as they were posted."""
-    sample = await shared.queue.get(shared.predictor(model).manifest.model, sample_id)
-    return Response(await shared.blobs.get(sample.id), media_type=sample.content_type)
+@router.post("/v1/queue/skip")
+async def skip(request: SkipRequest, shared: Shared) -> SkipReply:
+    """Puts a leased sample back for others: this annotator does not get it again."""
+    await shared.queue.skip(_model(shared, request.model), request.sample_id, request.annotator, request.token)
+    return SkipReply(sample_id=request.sample_id)
 
 
-def _leased_sample(leased: Leased) -> LeasedSample:
-    sample = leased.sample
-    prediction: dict[str, Any] = sample.prediction
-    return LeasedSample(
+@router.post("/v1/queue/reject")
+async def reject(request: RejectRequest, shared: Shared) -> RejectReply:
+    """Takes a leased sample off the queue for good, because no label can be given."""
+    await shared.queue.reject(
+        _model(shared, request.model), request.sample_id, request.annotator, request.token, request.reason
+    )
+    return RejectReply(sample_id=request.sample_id)
+
+
+@router.post("/v1/queue/requeue")
+async def requeue(request: RequeueRequest, shared: Shared) -> RequeueReply:
+    """Makes dead letters (samples whose leases ran out too often) pending again."""
+    return RequeueReply(requeued=await shared.queue.requeue(_model(shared, request.model), request.sample_ids))
+
+
+def sample_reply(sample: Sample) -> SampleReply:
+    return SampleReply(
         sample_id=sample.id,
         model=sample.model,
         version=sample.version,
         content_type=sample.content_type,
+        lane=sample.lane,
         reasons=list(sample.reasons),
+        source=sample.source,
+        audit_probability=sample.audit_probability,
         value=sample.value,
         predicted_loss=sample.predicted_loss,
         score=sample.score,
         ood_score=sample.ood_score,
-        prediction=PredictionFields(**prediction),
+        prediction=PredictionFields(**sample.prediction),
         flagged_at=sample.flagged_at,
-        lease_expires_at=leased.lease_expires_at,
-        image=f"/v1/samples/{sample.id}/image?model={sample.model}",
+        width=sample.width,
+        height=sample.height,
+        image=image_path(sample.model, sample.id),
     )
+
+
+def _leased_sample(leased: Leased, request: LeaseRequest | ExtendRequest) -> LeasedSample:
+    return LeasedSample(
+        **dict(sample_reply(leased.sample)),
+        annotator=request.annotator,
+        token=request.token,
+        lease_expires_at=leased.lease_expires_at,
+    )
+
+
+def _read(label: LabelFields, task: Task) -> Values:
+    if label.values is not None:
+        return read_values(label.values, task)
+    return read_keypoints(label.keypoints or [], task)
+
+
+async def _values(shared: Resources, request: LabelRequest) -> Values:
+    task = shared.predictor(request.model).manifest.task
+    values = _read(request.label, task)
+    sample = await shared.queue.get(_model(shared, request.model), request.sample_id)
+    if sample.width is not None and sample.height is not None:
+        check_inside(values, task, sample.width, sample.height)
+    return values
+
+
+def _model(shared: Resources, model: str | None) -> str:
+    return shared.predictor(model).manifest.model

@@ -1,0 +1,82 @@
+"""Samples by their id, and the labels that came back: NDJSON for programs, COCO for annotation tools."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Query, Request, Response
+
+from service.api.queue import sample_reply
+from service.api.resources import Shared
+from service.labelling.coco import document
+from service.labelling.queue import LabelRecord
+from service.schemas import ErrorReply
+from service.schemas_queue import EraseReply, LabelLine, LabelsQuery, SampleReply, image_path
+
+router = APIRouter(tags=["labelling"], responses={code: {"model": ErrorReply} for code in (400, 404, 503)})
+
+LABELS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "A page of labels. X-Next-Cursor asks for the next page, now or when there are more labels.",
+        "content": {"application/x-ndjson": {"schema": LabelLine.model_json_schema()}, "application/json": {}},
+    }
+}
+
+
+@router.get("/v1/samples/{sample_id}")
+async def sample(sample_id: str, shared: Shared, model: str | None = None) -> SampleReply:
+    """What is known of a sample."""
+    return sample_reply(await shared.queue.get(shared.predictor(model).manifest.model, sample_id))
+
+
+@router.get("/v1/samples/{sample_id}/image", response_class=Response)
+async def image(sample_id: str, shared: Shared, model: str | None = None) -> Response:
+    """The original bytes of a sample, as they were posted."""
+    known = await shared.queue.get(shared.predictor(model).manifest.model, sample_id)
+    return Response(await shared.blobs.get(known.image), media_type=known.content_type)
+
+
+@router.delete("/v1/samples/{sample_id}")
+async def erase(sample_id: str, shared: Shared, model: str | None = None) -> EraseReply:
+    """Removes a sample everywhere: its image, its place in the queue, its label. Harmless when repeated."""
+    erased = await shared.queue.erase(shared.predictor(model).manifest.model, sample_id)
+    return EraseReply(sample_id=sample_id, erased=erased)
+
+
+@router.get("/v1/labels", response_class=Response, responses=LABELS)
+async def labels(request: Request, shared: Shared, query: Annotated[LabelsQuery, Query()]) -> Response:
+    """Labels in the order in which they came. A page without labels is the end, for now."""
+    manifest = shared.predictor(query.model).manifest
+    page = await shared.queue.labels(manifest.model, query.cursor, query.n)
+    following = request.url.include_query_params(cursor=page.cursor)
+    headers = {"x-next-cursor": page.cursor}
+    if len(page.labels) == query.n:
+        headers["link"] = f'<{following.path}?{following.query}>; rel="next"'
+    if query.format == "coco":
+        return Response(orjson.dumps(document(manifest.task, page.labels)), 200, headers, "application/json")
+    return Response(_lines(page.labels), 200, headers, "application/x-ndjson")
+
+
+def _lines(records: Sequence[LabelRecord]) -> bytes:
+    return b"".join(orjson.dumps(_line(record), option=orjson.OPT_APPEND_NEWLINE) for record in records)
+
+
+def _line(record: LabelRecord) -> dict[str, Any]:
+    """The fields of a LabelLine."""
+    of = record.sample
+    return {
+        "sample_id": of.id,
+        "model": of.model,
+        "version": of.version,
+        "label": record.label,
+        "annotator": record.annotator,
+        "labelled_at": record.labelled_at,
+        "lane": of.lane,
+        "audit_probability": of.audit_probability,
+        "prediction": of.prediction,
+        "predicted_loss": of.predicted_loss,
+        "flagged_at": of.flagged_at,
+        "width": of.width,
+        "height": of.height,
+        "image": image_path(of.model, of.id),
+    }

@@ -1,0 +1,128 @@
+"""AsyncLosscastClient: `service.client` for asyncio."""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import httpx
+import stamina
+
+from service import calls
+from service.calls import Call, ClientError
+from service.client import DEFAULT_URL, LEASE_S, RETRY_S, TIMEOUT_S
+from service.patience import Patience
+from service.schemas_queue import LabelLine, LeasedSample
+
+log = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _sends(build: Callable[P, Call[T]]) -> Callable[Concatenate["AsyncLosscastClient", P], Coroutine[Any, Any, T]]:
+    """A method that sends the call which `build` makes; its parameters are those of `build`."""
+
+    @calls.method_of(build)
+    async def method(self: "AsyncLosscastClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.send(calls.build(build, *args, **kwargs))
+
+    return method
+
+
+class AsyncLosscastClient:
+    """LosscastClient with methods to be awaited.
+
+    >>> async with AsyncLosscastClient("http://127.0.0.1:8000") as client:
+    ...     replies = await asyncio.gather(*(client.predict(photo) for photo in photos))
+    """
+
+    predict = _sends(calls.predict)
+    model = _sends(calls.model)
+    stats = _sends(calls.stats)
+    lease = _sends(calls.lease)
+    extend = _sends(calls.extend)
+    label = _sends(calls.label)
+    skip = _sends(calls.skip)
+    reject = _sends(calls.reject)
+    requeue = _sends(calls.requeue)
+    sample = _sends(calls.sample)
+    image = _sends(calls.image)
+    erase = _sends(calls.erase)
+    label_page = _sends(calls.label_page)
+    coco_page = _sends(calls.coco_page)
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = TIMEOUT_S,
+        retry_s: float = RETRY_S,
+    ) -> None:
+        self._http = httpx.AsyncClient(**calls.connection(url, api_key), timeout=timeout_s)
+        self._retry_s = retry_s
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def labels(self, *, model: str | None = None, cursor: str = "") -> AsyncIterator[LabelLine]:
+        """All labels that are there now, oldest first, page by page; from a cursor on when one is given."""
+        while (page := await self.label_page(cursor, model=model)).labels:
+            for line in page.labels:
+                yield line
+            cursor = page.cursor
+
+    @asynccontextmanager
+    async def leased(
+        self, n: int = 1, *, annotator: str, model: str | None = None, lease_s: float = LEASE_S
+    ) -> AsyncIterator[list[LeasedSample]]:
+        """Leases samples and keeps them for as long as the block runs; as LosscastClient.leased.
+
+        >>> async with client.leased(5, annotator="ada") as samples:
+        ...     for sample in samples:
+        ...         await client.label(sample, await draw(await client.image(sample)))
+        """
+        token = uuid.uuid4().hex
+        samples = (await self.lease(n, annotator=annotator, token=token, model=model, lease_s=lease_s)).samples
+
+        async def keep() -> None:
+            while True:
+                await asyncio.sleep(lease_s / 3)
+                try:
+                    await self.extend(annotator=annotator, token=token, model=model, lease_s=lease_s)
+                except ClientError as error:
+                    log.warning("the lease %s was not extended: %s", token, error)
+
+        keeper = asyncio.create_task(keep(), name="losscast-lease")
+        try:
+            yield samples
+        finally:
+            keeper.cancel()
+            await asyncio.wait({keeper})
+
+    async def send(self, call: Call[T]) -> T:
+        """Sends one of `service.calls`. Raises ClientError."""
+        async for attempt in stamina.retry_context(
+            on=Patience(self._retry_s), attempts=None, timeout=None, wait_max=1.0
+        ):
+            with attempt:
+                return await self._once(call)
+        raise AssertionError("stamina gives up by raising")
+
+    async def _once(self, call: Call[T]) -> T:
+        try:
+            response = await self._http.request(**calls.arguments(call))
+        except httpx.TransportError as error:
+            raise calls.no_answer(self._http.base_url, error) from error
+        return calls.read(call, response)

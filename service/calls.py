@@ -1,0 +1,291 @@
+"""Every request that a client can make, and how its reply is read: pure, shared by both clients.
+
+`service.client` and `service.async_client` send these calls, each in its own way.
+"""
+
+import inspect
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
+from urllib.parse import quote
+
+import httpx
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from service.schemas import PredictReply
+from service.schemas_queue import (
+    EraseReply,
+    ExtendRequest,
+    LabelFields,
+    LabelLine,
+    LabelReply,
+    LabelRequest,
+    LeasedSample,
+    LeaseReply,
+    LeaseRequest,
+    RejectReply,
+    RejectRequest,
+    RequeueReply,
+    RequeueRequest,
+    SampleReply,
+    SkipReply,
+    SkipRequest,
+)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Method = TypeVar("Method", bound=Callable[..., Any])
+Reply = TypeVar("Reply", bound=BaseModel)
+PAGE = 500  # labels
+MAX_SOURCE = 128
+
+
+class ClientError(Exception):
+    """The service refused or could not be reached; the message is one line that says what to do."""
+
+    def __init__(self, message: str, status: int | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status  # None: there was no answer
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    method: str
+    path: str
+    read: Callable[[httpx.Response], T]
+    content: bytes | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class LabelPage(NamedTuple):
+    labels: list[LabelLine]
+    cursor: str  # of the next page
+
+
+class CocoPage(NamedTuple):
+    document: dict[str, Any]
+    cursor: str  # of the next page
+
+
+def predict(image: bytes | Path, *, model: str | None = None, source: str | None = None) -> Call[PredictReply]:
+    """image: the bytes of a JPEG, PNG or WebP file, or its path. source: the camera or site that it is from."""
+    return Call(
+        "POST",
+        f"/v1/models/{quote(model, safe='')}/predict" if model else "/v1/predict",
+        _reads(PredictReply),
+        content=image.read_bytes() if isinstance(image, Path) else image,
+        headers={"content-type": "application/octet-stream", **_source(source)},
+    )
+
+
+def model(name: str) -> Call[dict[str, Any]]:
+    """What the live bundle of a model says of itself."""
+    return Call("GET", f"/v1/models/{quote(name, safe='')}", _json)
+
+
+def stats(*, model: str | None = None) -> Call[dict[str, int]]:
+    """Samples of the queue, by state."""
+    return Call("GET", "/v1/queue/stats", _json, params=_of(model))
+
+
+def lease(
+    n: int = 1, *, annotator: str, token: str | None = None, model: str | None = None, lease_s: float | None = None
+) -> Call[LeaseReply]:
+    """The n most valuable pending samples. With a token of your own the same lease can be asked for again."""
+    token = token or uuid.uuid4().hex
+    return _post("lease", LeaseRequest(model=model, n=n, annotator=annotator, token=token, lease_s=lease_s), LeaseReply)
+
+
+def extend(*, annotator: str, token: str, model: str | None = None, lease_s: float | None = None) -> Call[LeaseReply]:
+    """Keeps for longer what the lease of a token still holds; the reply says what that is."""
+    return _post("extend", ExtendRequest(model=model, annotator=annotator, token=token, lease_s=lease_s), LeaseReply)
+
+
+def label(  # noqa: PLR0913 - all but two are given by name
+    sample: LeasedSample | str,
+    values: Sequence[Any] | Mapping[str, Any] | None = None,
+    *,
+    keypoints: Sequence[float] | None = None,
+    annotator: str | None = None,
+    token: str | None = None,
+    model: str | None = None,
+) -> Call[LabelReply]:
+    """values: [x, y] in image pixels (None: not placed) for each keypoint, or one number for each value of a
+    vector, in the order of the task's names or by name. keypoints: instead, x, y, v for each, as COCO has them.
+    A sample given by its id needs the annotator.
+    """
+    listed = dict(values) if isinstance(values, Mapping) else None if values is None else list(values)
+    fields = LabelFields(values=listed, keypoints=None if keypoints is None else list(keypoints))
+    return _post("label", LabelRequest(**_whose(sample, annotator, token, model), label=fields), LabelReply)
+
+
+def skip(
+    sample: LeasedSample | str, *, annotator: str | None = None, token: str | None = None, model: str | None = None
+) -> Call[SkipReply]:
+    """Puts a sample back for others; this annotator does not get it again. By id it needs the lease's token."""
+    return _post("skip", SkipRequest(**_whose(sample, annotator, token, model)), SkipReply)
+
+
+def reject(
+    sample: LeasedSample | str,
+    reason: str,
+    *,
+    annotator: str | None = None,
+    token: str | None = None,
+    model: str | None = None,
+) -> Call[RejectReply]:
+    """No label can be given: takes a sample off the queue for good. By id it needs the lease's token."""
+    return _post("reject", RejectRequest(**_whose(sample, annotator, token, model), reason=reason), RejectReply)
+
+
+def requeue(sample_ids: Sequence[str] | None = None, *, model: str | None = None) -> Call[RequeueReply]:
+    """Makes dead letters pending again, all of them when none is named."""
+    listed = None if sample_ids is None else list(sample_ids)
+    return _post("requeue", RequeueRequest(model=model, sample_ids=listed), RequeueReply)
+
+
+def sample(sample_id: str, *, model: str | None = None) -> Call[SampleReply]:
+    """What is known of a sample."""
+    return Call("GET", _sample_path(sample_id), _reads(SampleReply), params=_of(model))
+
+
+def image(sample: SampleReply | str, *, model: str | None = None) -> Call[bytes]:
+    """The original bytes of a sample's image."""
+    if isinstance(sample, SampleReply):
+        return image(sample.sample_id, model=model or sample.model)
+    return Call("GET", f"{_sample_path(sample)}/image", lambda response: response.content, params=_of(model))
+
+
+def erase(sample_id: str, *, model: str | None = None) -> Call[EraseReply]:
+    """Removes a sample everywhere: its image, its place in the queue, its label."""
+    return Call("DELETE", _sample_path(sample_id), _reads(EraseReply), params=_of(model))
+
+
+def label_page(cursor: str = "", n: int = PAGE, *, model: str | None = None) -> Call[LabelPage]:
+    """Up to n labels, oldest first, and the cursor of the next page; no labels: that is all for now."""
+    return Call("GET", "/v1/labels", _label_page, params={"cursor": cursor, "n": str(n), **_of(model)})
+
+
+def coco_page(cursor: str = "", n: int = PAGE, *, model: str | None = None) -> Call[CocoPage]:
+    """As label_page, as a COCO keypoints document. Ids are the same on every page: lists can be joined."""
+    params = {"cursor": cursor, "n": str(n), "format": "coco", **_of(model)}
+    return Call(
+        "GET", "/v1/labels", lambda reply: CocoPage(_json(reply), reply.headers["x-next-cursor"]), params=params
+    )
+
+
+def build(call: Callable[P, Call[T]], *args: P.args, **kwargs: P.kwargs) -> Call[T]:
+    """One of the calls above, made. Raises ClientError when it cannot be: what is refused here is not sent."""
+    try:
+        return call(*args, **kwargs)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ClientError(f"{where}: {first['msg']}" if where else first["msg"]) from error
+
+
+def method_of(call: Callable[P, Call[T]]) -> Callable[[Method], Method]:
+    """Gives a client's method the name, the documentation and the parameters of the call that it sends."""
+
+    def decorate(method: Method) -> Method:
+        own = inspect.signature(call)
+        parameters = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY), *own.parameters.values()]
+        wraps(call)(method)
+        vars(method)["__signature__"] = own.replace(parameters=parameters)
+        return method
+
+    return decorate
+
+
+def connection(url: str, api_key: str | None) -> dict[str, Any]:
+    """Arguments of an httpx client. Raises ClientError."""
+    if not url.startswith(("http://", "https://")):
+        raise ClientError(f"{url!r} is not the address of a service: write it like http://127.0.0.1:8000")
+    return {"base_url": url, "headers": {"authorization": f"Bearer {api_key}"} if api_key else {}}
+
+
+def arguments(call: Call[T]) -> dict[str, Any]:
+    """Arguments of an httpx client's `request`."""
+    return {
+        "method": call.method,
+        "url": call.path,
+        "content": call.content,
+        "params": dict(call.params),
+        "headers": dict(call.headers),
+    }
+
+
+def no_answer(url: httpx.URL, error: httpx.TransportError) -> ClientError:
+    return ClientError(f"no answer from {url}: {error or type(error).__name__}; is `losscast serve` running there?")
+
+
+def read(call: Call[T], response: httpx.Response) -> T:
+    """What the call asked for. Raises ClientError with what the service said, or when it is no Losscast service."""
+    if response.is_error:
+        raise ClientError(_message(response), response.status_code, _retry_after_s(response))
+    try:
+        return call.read(response)
+    except (ValueError, KeyError) as error:
+        raise ClientError(
+            f"{response.url} gave no such answer: is this a Losscast service of the same version?", response.status_code
+        ) from error
+
+
+def _post(operation: str, request: BaseModel, reply: type[Reply]) -> Call[Reply]:
+    content = request.model_dump_json(exclude_none=True).encode()
+    headers = {"content-type": "application/json"}
+    return Call("POST", f"/v1/queue/{operation}", _reads(reply), content=content, headers=headers)
+
+
+def _whose(sample: LeasedSample | str, annotator: str | None, token: str | None, model: str | None) -> dict[str, Any]:
+    if isinstance(sample, LeasedSample):
+        sample_id, annotator, token = sample.sample_id, annotator or sample.annotator, token or sample.token
+        return {"sample_id": sample_id, "annotator": annotator, "token": token, "model": model or sample.model}
+    return {"sample_id": sample, "annotator": annotator, "token": token or uuid.uuid4().hex, "model": model}
+
+
+def _sample_path(sample_id: str) -> str:
+    return f"/v1/samples/{quote(sample_id, safe='')}"
+
+
+def _of(model: str | None) -> dict[str, str]:
+    return {"model": model} if model else {}
+
+
+def _source(source: str | None) -> dict[str, str]:
+    if source is not None and not (source.isascii() and source.isprintable() and 0 < len(source) <= MAX_SOURCE):
+        raise ClientError(f"a source is a name of at most {MAX_SOURCE} printable ASCII characters, not {source!r}")
+    return {"x-source": source} if source else {}
+
+
+def _reads(reply: type[Reply]) -> Callable[[httpx.Response], Reply]:
+    return lambda response: reply.model_validate_json(response.content)
+
+
+def _json(response: httpx.Response) -> Any:
+    return orjson.loads(response.content)
+
+
+def _label_page(response: httpx.Response) -> LabelPage:
+    lines = [LabelLine.model_validate_json(line) for line in response.content.splitlines()]
+    return LabelPage(lines, response.headers["x-next-cursor"])
+
+
+def _message(response: httpx.Response) -> str:
+    try:
+        error = response.json()["error"]
+        return str(error["message"] if isinstance(error, dict) else error)
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP {response.status_code} from {response.url}: is this a Losscast service?"
+
+
+def _retry_after_s(response: httpx.Response) -> float | None:
+    """None when there is none; it may also be a date, which our service never sends."""
+    given = response.headers.get("retry-after", "")
+    return float(given) if given.isdecimal() else None

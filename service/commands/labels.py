@@ -1,0 +1,117 @@
+"""Labels on their way: from a folder to the service, and all of them out of it into one file."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, BinaryIO, Literal
+
+import orjson
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from service.client import DEFAULT_URL, ClientError, LosscastClient
+from service.commands import exchange
+from service.commands.console import ApiKey, Model, Url, connected, fail, say
+from service.commands.exchange import ExchangeError
+
+Advance = Callable[[int], None]
+
+
+def send_folder(client: LosscastClient, folder: Path) -> None:
+    """Sends every label that was filled in and says of each file what came of it. Raises ClientError without a service.
+
+    The token of the lease makes this restartable: a label that was sent before is known to the service.
+    """
+    outcomes = {"labelled": 0, "already labelled": 0, "refused": 0, "not filled in": 0}
+    for path in exchange.files(folder):
+        outcome, why = _send(client, path)
+        outcomes[outcome] += 1
+        if outcome != "not filled in":
+            say(f"{path.name}: {outcome}{why}")
+    say(", ".join(f"{number} {outcome}" for outcome, number in outcomes.items()))
+    if outcomes["refused"]:
+        raise typer.Exit(1)
+
+
+def export(
+    form: Annotated[
+        Literal["ndjson", "coco"], typer.Option("--format", help="One JSON line a label, or COCO keypoints.")
+    ] = "ndjson",
+    out: Annotated[Path | None, typer.Option(help="File to write; printed when left out.")] = None,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+    model: Model = None,
+) -> None:
+    """Write all labels, oldest first, to a file.
+
+    Example: losscast queue labels --format coco --out labels.json
+    """
+    write = {"ndjson": _write_lines, "coco": _write_coco}[form]
+    with connected(url, api_key) as client, _opened(out) as file, _progress(client, model) as advance:
+        number = write(client, model, file, advance)
+    if out:
+        say(f"{number} labels are in {out}.")
+
+
+def _send(client: LosscastClient, path: Path) -> tuple[str, str]:
+    """What became of a file, and why when it was refused."""
+    try:
+        file = exchange.read(path)
+        if file.label is None:
+            return "not filled in", ""
+        reply = client.label(file.sample_id, file.label, annotator=file.annotator, token=file.token, model=file.model)
+    except ExchangeError as error:
+        return "refused", f": {error}"
+    except ClientError as error:
+        if error.status is None or error.status in {401, 403, 503}:
+            raise  # the other files would fare no better
+        return "refused", f": {error}"
+    return ("already labelled", "") if reply.repeated else ("labelled", "")
+
+
+def _write_lines(client: LosscastClient, model: str | None, file: BinaryIO, advance: Advance) -> int:
+    number = 0
+    for number, line in enumerate(client.labels(model=model), start=1):  # noqa: B007 - the last number is the count
+        file.write(line.model_dump_json().encode() + b"\n")
+        advance(1)
+    return number
+
+
+def _write_coco(client: LosscastClient, model: str | None, file: BinaryIO, advance: Advance) -> int:
+    document, cursor = client.coco_page(model=model)
+    size = len(document["images"])
+    while size:
+        advance(size)
+        page, cursor = client.coco_page(cursor, model=model)
+        document["images"] += page["images"]
+        document["annotations"] += page["annotations"]
+        size = len(page["images"])
+    file.write(orjson.dumps(document) + b"\n")
+    return len(document["images"])
+
+
+@contextmanager
+def _opened(out: Path | None) -> Iterator[BinaryIO]:
+    """The file, which is there whole or not at all; standard output when there is none."""
+    if out is None:
+        yield sys.stdout.buffer
+        return
+    part = out.with_name(f".{out.name}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+        part.replace(out)
+    except OSError as error:
+        fail(f"{out} cannot be written: {error.strerror}")
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _progress(client: LosscastClient, model: str | None) -> Iterator[Advance]:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("labels", total=client.stats(model=model)["labelled"])
+        yield lambda number: progress.advance(task, number)
