@@ -27,7 +27,8 @@ from service.labelling.blobs import BlobStore
 from service.labelling.drain import Drain
 from service.labelling.embedded import embedded_valkey
 from service.labelling.journal import Journal
-from service.labelling.queue import RedisQueue
+from service.labelling.policy import DAY_S, QueuePolicy
+from service.labelling.redis_queue import RedisQueue
 from service.labelling.tasks import end
 from service.metrics import Metrics
 from service.middleware import DOCS_FILES, Edge, translate
@@ -77,8 +78,8 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> 
         settings.state / "journal", max_bytes=settings.journal_max_bytes, max_rows=settings.journal_max_rows
     )
     stack.push_async_callback(journal.close)
-    label_queue = await _open_queue(settings, stack)
     blobs = BlobStore.open(settings.blobs or settings.state / "blobs")
+    label_queue = await _open_queue(settings, blobs, stack)
     drain = Drain(journal, blobs, label_queue)
     draining = await stack.enter_async_context(_draining(drain))
     decoders = stack.enter_context(ThreadPoolExecutor(settings.decode_workers, thread_name_prefix="decode"))
@@ -105,17 +106,30 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> 
     return Resources(settings, {settings.model: predictor}, label_queue, blobs, metrics, journal, (draining,))
 
 
-async def _open_queue(settings: Settings, stack: AsyncExitStack) -> RedisQueue:
+async def _open_queue(settings: Settings, blobs: BlobStore, stack: AsyncExitStack) -> RedisQueue:
     if settings.redis_url is None:
         url = f"unix://{await stack.enter_async_context(embedded_valkey(settings.state / 'valkey'))}"
     else:
         url = settings.redis_url.get_secret_value()
     try:
-        label_queue = RedisQueue.open(url, timeout_s=settings.redis_timeout_s)
+        label_queue = RedisQueue.open(url, blobs, _policy(settings), settings.redis_timeout_s)
     except ValueError as error:
         raise ValueError(f"LOSSCAST_REDIS_URL: {error}") from error
     stack.push_async_callback(label_queue.close)
     return label_queue
+
+
+def _policy(settings: Settings) -> QueuePolicy:
+    return QueuePolicy(
+        max_pending=settings.max_pending,
+        max_bytes=settings.max_queue_bytes,
+        max_pending_per_source=settings.max_pending_per_source,
+        labels_per_hour=settings.labels_per_hour,
+        max_expiries=settings.max_expiries,
+        audit_share=settings.audit_share,
+        ood_share=settings.ood_share,
+        retention_s=settings.retention_days * DAY_S,
+    )
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""The blob store: the image files of samples, as posted, under their sample ids.
+"""The blob store: the image files of samples, as posted, and archives of labels.
 
 A folder by default, or any store that obstore speaks to (s3://, gs://, az://). A blob is written once
 and never changed. An object store keeps what it has confirmed; a local file that obstore wrote is not
@@ -8,6 +8,8 @@ fsynced, so that is done here, and a file that a power cut left torn is written 
 import asyncio
 import os
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 from urllib.parse import unquote, urlsplit
@@ -18,7 +20,8 @@ from obstore.store import LocalStore, ObjectStore, from_url
 
 from service.errors import NotFound, Unavailable
 
-_ID = re.compile(r"[0-9a-f]{32}")
+_IMAGE = re.compile(r"[0-9a-f]{32}(-[0-9]+)?", re.ASCII)
+_ARCHIVE = re.compile(r"labels/[a-z0-9_-]+/[0-9a-z_-]+\.ndjson", re.ASCII)
 
 
 class BlobStore:
@@ -44,28 +47,37 @@ class BlobStore:
         except BaseError as error:
             raise ValueError(f"LOSSCAST_BLOBS cannot be used: {_line(error)}") from error
 
-    async def put(self, sample_id: str, image: bytes, content_type: str) -> None:
-        """Returns once the image is safe. One that is there already stays. Raises Unavailable."""
-        key = _key(sample_id)
+    async def put(self, name: str, data: bytes, content_type: str) -> None:
+        """Returns once the blob is safe. One that is there already stays. Raises Unavailable."""
+        key = _key(name)
         try:
             if self._root:
-                await self._put_local(self._root, key, image)
+                await self._put_local(self._root, key, data)
             else:
-                await self._create(key, image, {"Content-Type": content_type})
+                await self._create(key, data, {"Content-Type": content_type})
         except (BaseError, OSError) as error:
-            raise Unavailable(f"the blob store refuses {sample_id}: {_line(error)}") from error
+            raise Unavailable(f"the blob store refuses {name}: {_line(error)}") from error
 
-    async def get(self, sample_id: str) -> bytes:
-        """The image file's bytes. Raises NotFound or Unavailable."""
-        if not _ID.fullmatch(sample_id):
-            raise NotFound(f"no image {sample_id}")
+    async def get(self, name: str) -> bytes:
+        """The blob's bytes. Raises NotFound or Unavailable."""
+        if not _IMAGE.fullmatch(name) and not _ARCHIVE.fullmatch(name):
+            raise NotFound(f"no image {name}")
         try:
-            reply = await obstore.get_async(self._store, _key(sample_id))
+            reply = await obstore.get_async(self._store, _key(name))
             return bytes(await reply.bytes_async())
         except FileNotFoundError as error:
-            raise NotFound(f"no image {sample_id}") from error
+            raise NotFound(f"no image {name}") from error
         except (BaseError, OSError) as error:
-            raise Unavailable(f"the blob store does not give {sample_id}: {_line(error)}") from error
+            raise Unavailable(f"the blob store does not give {name}: {_line(error)}") from error
+
+    async def delete(self, names: Sequence[str]) -> None:
+        """Deletes what is there of them. Raises Unavailable."""
+        try:
+            for name in names:
+                with suppress(FileNotFoundError):
+                    await obstore.delete_async(self._store, _key(name))
+        except (BaseError, OSError) as error:
+            raise Unavailable(f"the blob store does not delete: {_line(error)}") from error
 
     async def _create(self, key: str, image: bytes, attributes: dict[str, str] | None = None) -> bool:
         """Whether the blob is new."""
@@ -82,8 +94,8 @@ class BlobStore:
         await asyncio.to_thread(_sync, root / key, root)
 
 
-def _key(sample_id: str) -> str:
-    return f"{sample_id[:2]}/{sample_id}"
+def _key(name: str) -> str:
+    return name if _ARCHIVE.fullmatch(name) else f"{name[:2]}/{name}"
 
 
 def _sync(file: Path, root: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 import orjson
 
 Lane = Literal["predicted_loss", "ood_score", "audit"]
+Json = bytes  # a name of its own, because Sample has a field `bytes`
 _OLD_LANE = "flagged"  # the one lane that samples had at first
 
 
@@ -40,11 +41,11 @@ class Sample:
         """The name under which the blob store has the image."""
         return self.blob or self.id
 
-    def to_json(self) -> bytes:
+    def to_json(self) -> Json:
         return orjson.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, data: bytes) -> Self:
+    def from_json(cls, data: Json) -> Self:
         """Inverse of to_json. Raises ValueError when the bytes are not a sample's."""
         try:
             fields = orjson.loads(data)

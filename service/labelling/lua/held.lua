@@ -1,8 +1,9 @@
--- ARGV: ids. Returns those that this server knows, in whatever state.
+-- ARGV: ids. Returns those that were put, in whatever state they are now.
 local held = {}
-for _, id in ipairs(ARGV) do
-  if redis.call('HEXISTS', STATES, id) == 1 then
-    held[#held + 1] = id
+for i = 2, #ARGV do
+  local item = read(ARGV[i])
+  if item and item.state ~= 'arriving' then
+    held[#held + 1] = ARGV[i]
   end
 end
 return held

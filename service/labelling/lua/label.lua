@@ -1,20 +1,28 @@
--- ARGV: id, annotator, token, label JSON, receipt (digest of annotator, token and label).
--- Returns accepted, repeated (the same request again), conflict (labelled before) or unknown.
--- A sample needs no lease to be labelled: a late label is taken as long as there is none.
--- The first write is a removal, so that labelling goes on when memory is out.
-local id = ARGV[1]
-local state = redis.call('HGET', STATES, id)
-if not state then
+-- ARGV: id, annotator, token, label JSON, digest of annotator, token and label.
+-- Returns accepted, repeated (the same request again), or the state that forbids it (unknown, labelled,
+-- rejected, evicted). A sample needs no lease to be labelled: a late label is taken as long as there is
+-- none, and charged to the budget when no lease was.
+past_memory_limit()
+local id, digest = ARGV[2], ARGV[6]
+local item = read(id)
+if not item or item.state == 'arriving' or item.state == 'erased' then
   return 'unknown'
 end
-if state == 'labelled' then
-  return redis.call('HGET', RECEIPTS, id) == ARGV[5] and 'repeated' or 'conflict'
+if item.state == 'labelled' then
+  return string.find(redis.call('HGET', RECEIPTS, id), digest, 1, true) == 1 and 'repeated' or 'labelled'
 end
-redis.call('ZREM', PENDING, id)
-redis.call('ZREM', LEASED, id)
-redis.call('HDEL', LEASES, id)
-redis.call('HSET', STATES, id, 'labelled')
-redis.call('HSET', RECEIPTS, id, ARGV[5])
-redis.call('XADD', LABELS, '*', 'sample_id', id, 'annotator', ARGV[2], 'token', ARGV[3], 'label', ARGV[4])
-redis.call('HINCRBY', COUNTS, 'labelled', 1)
+if item.state == 'leased' then
+  release(id)
+elseif item.state == 'pending' then
+  leave(id, item)
+  charge(1)
+elseif item.state == 'dead' then
+  redis.call('ZREM', DEAD, id)
+  charge(1)
+else
+  return item.state
+end
+local cursor = redis.call('XADD', LABELS, '*', 'sample_id', id, 'annotator', ARGV[3], 'token', ARGV[4], 'label', ARGV[5])
+redis.call('HSET', RECEIPTS, id, digest .. ' ' .. cursor)
+finish(id, item, 'labelled')
 return 'accepted'

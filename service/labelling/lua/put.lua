@@ -1,13 +1,59 @@
--- ARGV: id, value, sample JSON, for each sample. An id that is known, in whatever state, is left alone.
--- The ZADD comes first: it alone can be refused (memory, a value that is no number), and then nothing
--- of that sample is there.
-for i = 1, #ARGV, 3 do
-  local id = ARGV[i]
-  if redis.call('HEXISTS', STATES, id) == 0 then
-    redis.call('ZADD', PENDING, ARGV[i + 1], id)
-    redis.call('HSET', SAMPLES, id, ARGV[i + 2])
-    redis.call('HSET', STATES, id, 'pending')
-    redis.call('HINCRBY', COUNTS, 'accepted', 1)
+-- ARGV: id, lane, value, bytes, flagged_at, image, source, sample JSON, for each sample.
+-- Returns the ids whose image belongs to an arrival that is over: to be announced again.
+local again = {}
+
+local function accept(id, item, given)
+  item.lane, item.value, item.bytes = given.lane, given.value, given.bytes
+  item.flagged_at, item.source = given.flagged_at, given.source
+  enter(id, item)
+  redis.call('HSET', SAMPLES, id, given.json)
+  redis.call('ZREM', ARRIVING, id)
+  count('accepted', 1)
+  make_room(item)
+end
+
+-- A flagged sample that is drawn for audit now: its label will count there.
+local function promote(id, item, given)
+  if item.state == 'pending' then
+    leave(id, item)
+    item.lane = 'audit'
+    enter(id, item)
+  else
+    item.lane = 'audit'
+    write(id, item)
+  end
+  redis.call('HSET', SAMPLES, id, given.json)
+end
+
+local function repeated(id, item, given)
+  if is_gone(item) then
+    discard(item.image, 0)
+  end
+  if item.flagged_at ~= given.flagged_at then -- the image came again; else only this call did
+    item.flagged_at = given.flagged_at
+    write(id, item)
+    count('duplicates', 1)
+  end
+  if given.lane == 'audit' and item.lane ~= 'audit' and is_live(item) then
+    promote(id, item, given)
   end
 end
-return 'OK'
+
+for i = 2, #ARGV, 8 do
+  local id = ARGV[i]
+  local given = { lane = ARGV[i + 1], value = ARGV[i + 2], bytes = ARGV[i + 3], flagged_at = ARGV[i + 4] }
+  given.image, given.source, given.json = ARGV[i + 5], ARGV[i + 6], ARGV[i + 7]
+  local item = read(id)
+  if not item and given.image == id then -- never announced: whoever puts it answers for its image
+    item = { state = 'arriving', image = id, expiries = 0, arrived = tick() }
+  end
+  if not item or (item.image ~= given.image and given.image ~= id) then
+    discard(given.image, 0)
+    again[#again + 1] = id
+  elseif item.state == 'arriving' then
+    accept(id, item, given)
+  else
+    repeated(id, item, given)
+  end
+end
+return again

@@ -1,7 +1,21 @@
 -- Returns name and number, for each; all of one moment.
-local reply = { 'pending', redis.call('ZCARD', PENDING), 'leased', redis.call('ZCARD', LEASED) }
-for _, name in ipairs({ 'accepted', 'labelled', 'expired' }) do
+local audit, ood = redis.call('ZCARD', LANES.audit), redis.call('ZCARD', LANES.ood_score)
+local oldest = redis.call('ZRANGE', AGES, 0, 0, 'WITHSCORES')[2]
+local reply = {}
+
+local function add(name, number)
   reply[#reply + 1] = name
-  reply[#reply + 1] = tonumber(redis.call('HGET', COUNTS, name) or 0)
+  reply[#reply + 1] = number
 end
+
+add('pending', redis.call('ZCARD', LANES.predicted_loss) + ood + audit)
+add('leased', redis.call('ZCARD', LEASED))
+add('dead', redis.call('ZCARD', DEAD))
+for _, name in ipairs({ 'accepted', 'labelled', 'rejected', 'evicted', 'erased', 'expired', 'duplicates', 'bytes' }) do
+  add(name, tonumber(redis.call('HGET', COUNTS, name) or 0))
+end
+add('pending_audit', audit)
+add('pending_ood', ood)
+add('oldest_age_s', oldest and math.floor((now() - oldest) / 1000000) or 0)
+add('budget_left', budget_left())
 return reply

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from service.labelling.blobs import BlobStore
 from service.labelling.embedded import _program, _Server
-from service.labelling.queue import RedisQueue
+from service.labelling.redis_queue import RedisQueue
 from service.labelling.sample import Sample, sample_id
 
 Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
@@ -32,7 +33,7 @@ async def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 @pytest_asyncio.fixture
 async def queue(server: Path) -> AsyncIterator[RedisQueue]:
-    made = RedisQueue.open(str(server))
+    made = RedisQueue.open(str(server), BlobStore.open("memory:///"))
     yield made
     await made.close()
 

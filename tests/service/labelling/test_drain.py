@@ -18,7 +18,7 @@ from service.labelling.blobs import BlobStore
 from service.labelling.drain import Drain
 from service.labelling.embedded import embedded_valkey
 from service.labelling.journal import Journal
-from service.labelling.queue import RedisQueue
+from service.labelling.redis_queue import RedisQueue
 from service.labelling.sample import Sample
 from service.labelling.tasks import end
 
@@ -32,7 +32,7 @@ from pathlib import Path
 from service.labelling.blobs import BlobStore
 from service.labelling.drain import Drain
 from service.labelling.journal import Journal
-from service.labelling.queue import RedisQueue
+from service.labelling.redis_queue import RedisQueue
 
 folder, socket, last_step = sys.argv[1:]
 
@@ -51,7 +51,8 @@ for cls, steps in [(Journal, ["oldest", "delete"]), (BlobStore, ["put"]), (Redis
 
 async def main():
     journal = Journal.open(Path(folder) / "journal", max_bytes=10**9, max_rows=10**6)
-    await Drain(journal, BlobStore.open(Path(folder) / "blobs"), RedisQueue.open(socket)).run()
+    blobs = BlobStore.open(Path(folder) / "blobs")
+    await Drain(journal, blobs, RedisQueue.open(socket, blobs)).run()
 
 asyncio.run(main())
 """
@@ -64,6 +65,10 @@ class Room:
     blobs: BlobStore
     queue: RedisQueue
     drain: Drain
+
+
+def open_queue(socket: Path, timeout_s: float = 2.0) -> RedisQueue:
+    return RedisQueue.open(str(socket), BlobStore.open("memory:///"), timeout_s=timeout_s)
 
 
 @asynccontextmanager
@@ -139,7 +144,7 @@ async def test_flush_empties_the_journal_for_a_shutdown(room: Room, make_sample:
 async def test_a_flush_without_a_server_gives_up_in_time_and_keeps_everything(
     tmp_path: Path, make_sample: MakeSample
 ) -> None:
-    async with opened(tmp_path, RedisQueue.open(str(tmp_path / "no.sock"))) as room:
+    async with opened(tmp_path, open_queue(tmp_path / "no.sock")) as room:
         await append(room, [make_sample("a")])
         await room.drain.flush(1)
         assert (room.journal.rows, room.drain.errors) == (1, 1)
@@ -153,7 +158,7 @@ async def test_samples_wait_while_there_is_no_server_and_arrive_when_there_is(
     samples = [make_sample(f"{n}") for n in range(50)]
     folder = tmp_path / "valkey"
 
-    async with opened(tmp_path, RedisQueue.open(str(folder / "valkey.sock"))) as room:
+    async with opened(tmp_path, open_queue(folder / "valkey.sock")) as room:
 
         async def has_failed_twice() -> bool:
             return room.drain.errors >= 2
@@ -175,7 +180,7 @@ async def test_appends_go_on_while_the_server_is_away_and_nothing_is_lost_or_dou
     samples = [make_sample(f"{n}") for n in range(900)]
     async with (
         embedded_valkey(tmp_path / "valkey") as socket,
-        opened(tmp_path, RedisQueue.open(str(socket), timeout_s=0.5)) as room,
+        opened(tmp_path, open_queue(socket, 0.5)) as room,
         running(room.drain),
     ):
         for start in range(0, 900, 100):
@@ -197,7 +202,7 @@ async def _break(socket: Path, fault: str) -> None:
         os.kill(pid, signal.SIGKILL)
         return
     os.kill(pid, signal.SIGSTOP)
-    probe = RedisQueue.open(str(socket), timeout_s=0.6)
+    probe = open_queue(socket, 0.6)
     with pytest.raises(Unavailable):
         await probe.ping()
     await probe.close()
@@ -228,7 +233,7 @@ async def test_puts_that_the_server_lost_are_put_again(
     samples = [make_sample(f"{n}") for n in range(20)]
     async with (
         embedded_valkey(tmp_path / "valkey") as socket,
-        opened(tmp_path, RedisQueue.open(str(socket))) as room,
+        opened(tmp_path, open_queue(socket)) as room,
         Redis(unix_socket_path=str(socket)) as client,
     ):
 

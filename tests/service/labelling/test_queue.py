@@ -12,8 +12,10 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from service.errors import BadRequest, Conflict, NotFound, Unavailable
+from service.labelling.blobs import BlobStore
 from service.labelling.embedded import _program, embedded_valkey
-from service.labelling.queue import Leased, QueueOutOfMemory, RedisQueue
+from service.labelling.queue import Leased, QueueOutOfMemory
+from service.labelling.redis_queue import RedisQueue
 from service.labelling.sample import Sample
 
 MakeSample = Callable[..., Sample]
@@ -29,7 +31,7 @@ async def own_server(tmp_path: Path) -> AsyncIterator[Path]:
 
 @pytest_asyncio.fixture
 async def own_queue(own_server: Path) -> AsyncIterator[RedisQueue]:
-    made = RedisQueue.open(str(own_server), timeout_s=0.3)
+    made = RedisQueue.open(str(own_server), BlobStore.open("memory:///"), timeout_s=0.3)
     yield made
     await made.close()
 
@@ -47,7 +49,8 @@ def values(leased: Sequence[Leased]) -> list[float]:
 async def counts(queue: RedisQueue, model: str) -> dict[str, int]:
     """The stats, once they are known to add up."""
     found = await queue.stats(model)
-    assert found["accepted"] == found["pending"] + found["leased"] + found["labelled"]
+    places = ("pending", "leased", "labelled", "rejected", "dead", "evicted", "erased")
+    assert found["accepted"] == sum(found[place] for place in places)
     return found
 
 
@@ -61,7 +64,8 @@ async def test_the_most_valuable_samples_are_leased_first(
     assert leased[0].sample == given[-1]
     assert values(await queue.lease(model, 4, "bob", "token", 60)) == [0.5, 1e-300]
     assert await queue.lease(model, 4, "eve", "token", 60) == []
-    assert await counts(queue, model) == {"pending": 0, "leased": 6, "accepted": 6, "labelled": 0, "expired": 0}
+    found = await counts(queue, model)
+    assert (found["pending"], found["leased"], found["accepted"], found["expired"]) == (0, 6, 6, 0)
 
 
 async def test_a_put_that_is_repeated_changes_nothing_in_any_state(
@@ -75,7 +79,7 @@ async def test_a_put_that_is_repeated_changes_nothing_in_any_state(
     before = await counts(queue, model)
     await queue.put(samples)
     assert await counts(queue, model) == before
-    assert before == {"pending": 1, "leased": 1, "accepted": 3, "labelled": 1, "expired": 0}
+    assert (before["pending"], before["leased"], before["labelled"], before["duplicates"]) == (1, 1, 1, 0)
 
 
 async def test_models_have_queues_of_their_own(queue: RedisQueue, model: str, make_sample: MakeSample) -> None:
@@ -138,7 +142,7 @@ async def test_a_label_acknowledges_and_reaches_the_stream_once(
     assert await queue.label(model, sample.id, "ann", "token", {"values": [1, 2]}) == "accepted"
     assert await queue.label(model, sample.id, "ann", "token", {"values": [1, 2]}) == "repeated"
     async with Redis(unix_socket_path=str(server)) as client:
-        events = cast("Any", await client.xrange(f"losscast:{{{model}}}:labels"))
+        events = cast("Any", await client.xrange(f"losscast:{{{model}}}:queue:labels"))
     (fields,) = [dict(fields) for _, fields in events]
     assert fields == {
         b"sample_id": sample.id.encode(),
@@ -212,7 +216,7 @@ async def test_all_keys_of_a_model_lie_under_one_hash_tag(
     (leased, _) = await own_queue.lease(model, 2, "ann", "token", 60)
     await own_queue.label(model, leased.sample.id, "ann", "token", 1)
     keys = await admin.keys("*")
-    assert len(keys) == 10
+    assert len(keys) >= 10
     assert all(key.startswith(f"losscast:{{{model}}}:".encode()) for key in keys)
 
 
@@ -304,7 +308,7 @@ async def test_a_stopped_server_is_unavailable_and_a_retry_puts_nothing_twice(
 
 
 async def test_a_server_that_is_not_there_is_named_without_the_password() -> None:
-    queue = RedisQueue.open("redis://user:secret@127.0.0.1:1/0?socket_timeout=1")
+    queue = RedisQueue.open("redis://user:secret@127.0.0.1:1/0?socket_timeout=1", BlobStore.open("memory:///"))
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1") as caught:
         await queue.ping()
     assert "secret" not in str(caught.value)
@@ -313,7 +317,7 @@ async def test_a_server_that_is_not_there_is_named_without_the_password() -> Non
 
 def test_an_address_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="redis://"):
-        RedisQueue.open("http://127.0.0.1")
+        RedisQueue.open("http://127.0.0.1", BlobStore.open("memory:///"))
 
 
 @pytest_asyncio.fixture
@@ -337,7 +341,7 @@ def _free_port() -> int:
 async def test_the_scripts_run_on_a_cluster_and_one_that_is_down_is_unavailable(
     cluster_node: Path, model: str, make_sample: MakeSample, until: Until
 ) -> None:
-    queue = RedisQueue.open(str(cluster_node))
+    queue = RedisQueue.open(str(cluster_node), BlobStore.open("memory:///"))
 
     async def answers() -> bool:
         try:

@@ -1,0 +1,22 @@
+-- ARGV: ids. Returns for each the name of its image, and 1 when the image is to be written.
+-- A sample that is finished without an image has its image deleted once more: an arrival that was cut off
+-- may have written it since.
+local reply = {}
+for i = 2, #ARGV do
+  local id = ARGV[i]
+  local item = read(id)
+  if not item then
+    local arrived = tick()
+    item = { state = 'arriving', lane = '-', value = 0, bytes = 0, expiries = 0, arrived = arrived, flagged_at = '-' }
+    item.image, item.source = id .. '-' .. arrived, ''
+    write(id, item)
+  end
+  if item.state == 'arriving' then
+    redis.call('ZADD', ARRIVING, now(), id)
+  elseif is_gone(item) then
+    discard(item.image, 0)
+  end
+  reply[#reply + 1] = item.image
+  reply[#reply + 1] = item.state == 'arriving' and 1 or 0
+end
+return reply

@@ -1,0 +1,8 @@
+-- ARGV: n, microseconds. Returns the first n labels of the stream as labels.lua does, when there are as
+-- many or the first is as old; else nothing.
+local found = records('-', ARGV[2])
+if #found == 0 then
+  return found
+end
+local age = now() - tonumber(string.match(found[1], '^%d+')) * 1000
+return (#found / 4 >= tonumber(ARGV[2]) or age >= tonumber(ARGV[3])) and found or {}

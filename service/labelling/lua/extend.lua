@@ -1,0 +1,15 @@
+-- ARGV: annotator, token, microseconds. Returns sample JSON and new expiry, for each that the token holds.
+-- A lease that ran out and was not swept yet is extended as well: nobody else has the sample.
+past_memory_limit()
+local holder = cjson.encode({ ARGV[2], ARGV[3] })
+local ids = held_by(holder) or {}
+local expiry = now() + tonumber(ARGV[4])
+for _, id in ipairs(ids) do
+  local lease = lease_of(id)
+  lease.expiry = expiry
+  set_lease(id, lease)
+end
+if #ids > 0 then
+  remember(holder, ids, expiry)
+end
+return leased_reply(ids)

@@ -1,0 +1,47 @@
+-- ARGV: n. Ends what has lasted too long, up to n of each kind: arrivals that never came, pending samples
+-- and dead letters past retention, and finished ones past it, unless their label is not archived yet.
+-- Returns how many were ended.
+past_memory_limit()
+local limit, horizon, ended = ARGV[2], now() - POLICY.retention_s * 1000000, 0
+
+local function overdue(key, time)
+  return ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', time, 'LIMIT', 0, limit))
+end
+
+local function is_needed(id, item)
+  if item.state ~= 'labelled' then
+    return redis.call('HEXISTS', ERASURES, id) == 1
+  end
+  local cursor = string.match(redis.call('HGET', RECEIPTS, id), '^%S+ (%S+)$')
+  return #redis.call('XRANGE', LABELS, cursor, cursor) > 0
+end
+
+for _, id in overdue(ARRIVING, now() - ARRIVAL) do
+  discard(read(id).image, 0)
+  redis.call('ZREM', ARRIVING, id)
+  redis.call('HDEL', ITEMS, id)
+  ended = ended + 1
+end
+for _, id in overdue(AGES, horizon) do
+  evict(id)
+  ended = ended + 1
+end
+for _, id in overdue(DEAD, horizon) do
+  redis.call('ZREM', DEAD, id)
+  finish_without_image(id, read(id), 'evicted')
+  ended = ended + 1
+end
+for _, id in overdue(FINISHED, horizon) do
+  local item = read(id)
+  if not is_needed(id, item) then
+    if not is_gone(item) then
+      discard(item.image, 0)
+    end
+    redis.call('ZREM', FINISHED, id)
+    for _, key in ipairs({ ITEMS, SAMPLES, RECEIPTS, SKIPS }) do
+      redis.call('HDEL', key, id)
+    end
+    ended = ended + 1
+  end
+end
+return ended

@@ -1,0 +1,104 @@
+-- An item is what the queue itself must know of a sample. Its states: arriving (announced: the image may
+-- be being written), pending, leased, labelled, rejected, dead, evicted, erased. The image is named after
+-- the arrival, so that deleting that of an arrival which is over can never hit the next one.
+local ARRIVAL = 3600 * 1000000 -- an announced sample that was not put by then is taken for lost
+
+local function read(id)
+  local text = redis.call('HGET', ITEMS, id)
+  if not text then
+    return nil
+  end
+  local item = {}
+  item.state, item.lane, item.value, item.bytes, item.expiries, item.arrived, item.flagged_at, item.image, item.source =
+    string.match(text, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (.*)$')
+  return item
+end
+
+local function write(id, item)
+  local parts = { item.state, item.lane, item.value, item.bytes, item.expiries, item.arrived, item.flagged_at }
+  redis.call('HSET', ITEMS, id, table.concat(parts, ' ') .. ' ' .. item.image .. ' ' .. item.source)
+end
+
+local function is_live(item)
+  return item.state == 'pending' or item.state == 'leased'
+end
+
+-- Its image is deleted, or about to be.
+local function is_gone(item)
+  return item.state == 'evicted' or item.state == 'erased'
+end
+
+local function discard(image, delay)
+  redis.call('ZADD', GARBAGE, tonumber(tick()) + delay, image)
+end
+
+-- Eight bytes that sort as the number does: IEEE 754 with its sign turned round, or all of it when negative.
+local function sortable(value)
+  local bytes = struct.pack('>d', value + 0)
+  if string.byte(bytes) < 128 then
+    return string.char(string.byte(bytes) + 128) .. string.sub(bytes, 2)
+  end
+  return (string.gsub(bytes, '.', function(byte)
+    return string.char(255 - string.byte(byte))
+  end))
+end
+
+local function in_sources(id, item)
+  return item.source .. '\0' .. sortable(item.value) .. id
+end
+
+local function has_source(item)
+  return item.source ~= '' and item.lane ~= 'audit'
+end
+
+-- Into its lane. The ZADD comes first: it alone can be refused (memory, a value that is no number), and
+-- then nothing has changed.
+local function enter(id, item)
+  redis.call('ZADD', LANES[item.lane], item.lane == 'audit' and item.arrived or item.value, id)
+  redis.call('ZADD', AGES, item.arrived, id)
+  if has_source(item) then
+    redis.call('ZADD', SOURCES, 0, in_sources(id, item))
+  end
+  if not is_live(item) then
+    count('bytes', item.bytes)
+  end
+  item.state = 'pending'
+  write(id, item)
+end
+
+-- Out of its lane; where to is the caller's to say.
+local function leave(id, item)
+  redis.call('ZREM', LANES[item.lane], id)
+  redis.call('ZREM', AGES, id)
+  if has_source(item) then
+    redis.call('ZREM', SOURCES, in_sources(id, item))
+  end
+end
+
+local function retire(id, item, state)
+  if is_live(item) then
+    count('bytes', -item.bytes)
+  end
+  item.state = state
+  write(id, item)
+end
+
+local function bury(id, item)
+  redis.call('ZADD', DEAD, now(), id)
+  retire(id, item, 'dead')
+end
+
+-- Ends the life of a sample, which must have left what it was in. The item stays until it is forgotten.
+local function finish(id, item, state)
+  redis.call('ZADD', FINISHED, now(), id)
+  retire(id, item, state)
+  count(state, 1)
+end
+
+local function finish_without_image(id, item, state)
+  finish(id, item, state)
+  redis.call('HDEL', SAMPLES, id)
+  redis.call('HDEL', RECEIPTS, id)
+  redis.call('HDEL', SKIPS, id)
+  discard(item.image, 0)
+end
