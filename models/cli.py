@@ -11,6 +11,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from models.contract.runtime import RuntimeMissing
+
 app = typer.Typer()
 
 TASKS = {"digits": "models.tasks.digits:Digits"}
@@ -38,7 +40,8 @@ def train(
     """Train a model with its loss head, calibrate and export it, and make it the live version.
 
     Data are made on the fly: nothing is downloaded. It ends with a table of what the new version is
-    worth, measured on its own ONNX file. The version that was live is kept as the previous one.
+    worth, measured on its own ONNX file. The version that was live is kept as the previous one. It
+    needs more than serving does: pip install 'losscast[train,cpu]'.
 
     Examples: losscast train digits --out bundles
 
@@ -108,7 +111,7 @@ def _one_line_errors() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         _fail(f"{error.name} is not installed; training needs more than serving: pip install 'losscast[train,cpu]'")
-    except (ValueError, OSError) as error:
+    except (RuntimeMissing, ValueError, OSError) as error:
         _fail(" ".join(str(error).split()))
 
 

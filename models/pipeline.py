@@ -17,6 +17,7 @@ from torch import nn
 
 from models.calibration import Gaussian, LossMap, fit_gaussian, fit_loss_map, operating_point, order_statistics
 from models.contract import bundle, manifest
+from models.contract.runtime import load_runtime
 from models.evaluation import evaluate_bundle
 from models.export import export_onnx, run_onnx, state_dict_bytes
 from models.graph import ForecastGraph
@@ -55,9 +56,11 @@ def train_bundle(
 ) -> Path:
     """Trains a model for `task`, publishes it as the next version in `store`, makes it live; its folder.
 
-    The version that was live becomes `previous`. Raises ValueError for a task that is not of keypoints
-    and BundleError when the store cannot take the version.
+    The version that was live becomes `previous`. Raises RuntimeMissing before the training rather than
+    after it, ValueError for a task that is not of keypoints and BundleError when the store cannot take
+    the version.
     """
+    load_runtime()
     config = config or TrainingConfig()
     trained = train(task, config, progress)
     progress("calibrate and export", 0, 2)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "digits" / "1"
 RUN = "from models.cli import app; app(prog_name='losscast')"
 WITHOUT_TORCH = f"""
 import sys
@@ -16,6 +17,17 @@ class NoTorch(MetaPathFinder):
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, NoTorch())
+{RUN}
+"""
+WITHOUT_RUNTIME = f"""
+import importlib.metadata
+
+def version(name, found=importlib.metadata.version):
+    if name.startswith("onnxruntime"):
+        raise importlib.metadata.PackageNotFoundError(name)
+    return found(name)
+
+importlib.metadata.version = version
 {RUN}
 """
 
@@ -41,7 +53,19 @@ def test_training_without_torch_says_in_one_line_what_to_install(tmp_path: Path)
     run = losscast("train", "digits", "--out", str(tmp_path), code=WITHOUT_TORCH)
     assert run.returncode == 1
     assert run.stderr.count("\n") == 1
-    assert "losscast[train" in run.stderr
+    assert "losscast[train,cpu]" in run.stderr
+
+
+@pytest.mark.parametrize("arguments", [("train", "digits"), ("evaluate", str(BUNDLE))], ids=["train", "evaluate"])
+def test_without_onnx_runtime_nothing_is_begun_and_one_line_says_what_to_install(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    out = ("--out", str(tmp_path)) if arguments[0] == "train" else ()
+    run = losscast(*arguments, *out, code=WITHOUT_RUNTIME)
+    assert run.returncode == 1
+    assert "pip install 'losscast[cpu]'" in run.stderr
+    assert "\n" not in run.stderr.strip(), run.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
