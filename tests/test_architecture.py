@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +54,13 @@ def test_imports_follow_the_contracts_of_pyproject() -> None:
     command = [str(Path(sysconfig.get_path("scripts")) / "lint-imports"), "--no-cache", "--no-logo"]
     result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_all_of_models_but_the_contract_is_forbidden_to_the_service() -> None:
+    contracts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (contract,) = (one for one in contracts if one["name"].startswith("The service takes nothing from models"))
+    modules = {f"models.{path.stem}" for path in REPOSITORY.glob("models/[!_]*") if path.suffix in {"", ".py"}}
+    assert set(contract["forbidden_modules"]) == modules - {"models.contract"}
 
 
 def test_the_whole_online_side_imports_without_torch_and_what_else_only_training_needs() -> None:
