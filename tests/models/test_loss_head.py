@@ -16,6 +16,11 @@ def feature_maps(batch: int, finest: int = 16) -> list[Tensor]:
     return [torch.rand(batch, c, side, side, generator=generator) for c, side in zip(CHANNELS, sides, strict=True)]
 
 
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("batch", [1, 4])
 def test_a_head_gives_one_score_for_each_row(architecture: Architecture, batch: int) -> None:

@@ -80,13 +80,7 @@ def test_an_output_of_another_size_is_found_at_warm_up(make_store: Callable[...,
 
 
 def test_a_gpu_that_is_not_there_is_refused_and_not_replaced_by_the_cpu(tiny_store: Path) -> None:
-    import onnxruntime  # noqa: PLC0415 - only this test asks it
-
-    if "CUDAExecutionProvider" in load(tiny_store, "cpu")._session.get_providers() or _has_cuda(onnxruntime):
+    if Path("/dev/nvidia0").exists():
         pytest.skip("this machine has a GPU: the refusal cannot be seen here")
     with pytest.raises(EngineError, match="LOSSCAST_PROVIDER=cpu"):
         load(tiny_store, "gpu")
-
-
-def _has_cuda(onnxruntime: object) -> bool:
-    return Path("/dev/nvidia0").exists() and onnxruntime is not None
