@@ -45,7 +45,8 @@ def test_every_variable_named_anywhere_in_the_guide_is_read_by_the_service_or_th
     repository: Path,
 ) -> None:
     named = set(re.findall(r"LOSSCAST_\w*[A-Z]", (repository / "docs/operations.md").read_text()))
-    options = set(re.findall(r'envvar="(\w+)"', (repository / "service/cli.py").read_text()))
+    commands = [repository / "service/cli.py", *(repository / "service/commands").glob("*.py")]
+    options = {name for path in commands for name in re.findall(r'envvar="(\w+)"', path.read_text())}
     assert named == {f"LOSSCAST_{field.upper()}" for field in Settings.model_fields} | options
 
 

@@ -122,7 +122,10 @@ async def test_a_failing_batch_is_told_to_its_callers_and_the_worker_lives_on() 
 
 
 async def test_a_model_that_returns_too_few_rows_is_a_fault() -> None:
-    async with Batcher(lambda _: [], max_batch=1, max_in_flight=9, max_in_flight_bytes=9, workers=1) as double:
+    def run(_: Sequence[int]) -> list[int]:
+        return []
+
+    async with Batcher(run, max_batch=1, max_in_flight=9, max_in_flight_bytes=9, workers=1) as double:
         with pytest.raises(ModelFault, match="0 outputs for 1"):
             await double(1)
 

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def test_workers_follow_the_quota_of_the_container(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content)
     monkeypatch.setattr(settings_module, "CGROUP", tmp_path)
-    monkeypatch.setattr(settings_module.os, "sched_getaffinity", lambda _: set(range(64)))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
     assert Settings().workers == cpus
 
 
