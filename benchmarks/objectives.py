@@ -2,7 +2,7 @@
 
 The trunk is that of the shipped bundle and its features are cached; every loss head is trained from
 several seeds with each objective, a seed giving both the same first weights and the same batches. Random
-order and the true losses as scores are the ends. Writes benchmarks/results/objectives.json and .md.
+order and the true losses as scores are the ends. Writes objectives.json and objectives.md.
 """
 
 import platform
@@ -31,7 +31,7 @@ from models.training import Observations, TrainingConfig, observe, reproducible,
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-REDRAWS = 500
+REDRAWS, TINY_REDRAWS = 500, 20
 HEAD_SETTINGS = ("head_views", "head_epochs", "head_learning_rate", "batch_size", "margin")
 TITLES = {
     "rank_correlation": "rank correlation",
@@ -70,20 +70,23 @@ class Test:
     def rows(self, rows: NDArray[np.int64]) -> "Test":
         return Test(self.losses[rows], self.strata[rows], self.sources[rows], self.failure_level)
 
-    def redraws(self, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-        """Rows of REDRAWS draws of whole sources, as the canvases of one image are not independent."""
+    def redraws(self, rng: np.random.Generator, number: int) -> Iterator[NDArray[np.int64]]:
+        """Rows of that many draws of whole sources, as the canvases of one image are not independent."""
         members = [np.flatnonzero(self.sources == source) for source in np.unique(self.sources)]
-        for _ in range(REDRAWS):
+        for _ in range(number):
             yield np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
 
 
 def main(
     bundle: Annotated[Path, typer.Option(help="Whose trunk.")] = ROOT / "bundles" / "digits" / "1",
     seeds: Annotated[int, typer.Option(min=5, help="Loss heads of each kind.")] = 8,
-    tiny: Annotated[bool, typer.Option(help="Try the code in seconds; writes nothing.")] = False,  # noqa: FBT002 - a flag
+    out: Annotated[Path, typer.Option(help="Folder for objectives.json and objectives.md.")] = RESULTS,
+    tiny: Annotated[bool, typer.Option(help="Train for seconds, to try the code; give --out too.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Trains, measures, prints a table and writes the results."""
-    config = TrainingConfig.tiny() if tiny else TrainingConfig()
+    if tiny and out == RESULTS:
+        raise SystemExit("a tiny run is no result: give --out another folder")
+    config, redraws = (TrainingConfig.tiny(), TINY_REDRAWS) if tiny else (TrainingConfig(), REDRAWS)
     task = Digits()
     trunk = _trunk(bundle, task)
     head_split = observe(trunk, task.examples("head", views=config.head_views, seed=config.seed), task)
@@ -97,15 +100,14 @@ def main(
         **_conditions(task, config, seeds, test),
         "ends": {"random order": _random_figures(test), "oracle": test.figures(test.losses)},
         "heads": {name: [test.figures(row) for row in rows] for name, rows in scores.items()},
-        "differences": {head: _differences(test, scores, head) for head in get_args(Architecture)},
+        "differences": {head: _differences(test, scores, head, redraws) for head in get_args(Architecture)},
     }
     text = _markdown(record)
     print(text)
-    if not tiny:
-        RESULTS.mkdir(exist_ok=True)
-        options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
-        (RESULTS / "objectives.json").write_bytes(orjson.dumps(record, option=options))
-        (RESULTS / "objectives.md").write_text(text)
+    out.mkdir(parents=True, exist_ok=True)
+    options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+    (out / "objectives.json").write_bytes(orjson.dumps(record, option=options))
+    (out / "objectives.md").write_text(text)
 
 
 def _conditions(task: Digits, config: TrainingConfig, seeds: int, test: Test) -> dict[str, Any]:
@@ -156,13 +158,13 @@ def _random_figures(test: Test) -> Figures:
     return figures | {"rank_correlation": 0.0, "rank_correlation_within": 0.0}
 
 
-def _differences(test: Test, scores: dict[str, Array], head: Architecture) -> dict[str, dict[str, float]]:
+def _differences(test: Test, scores: dict[str, Array], head: Architecture, redraws: int) -> dict[str, dict[str, float]]:
     """LearningLoss++ less Learning Loss of the same seed: mean, and a 95 % interval over seeds and sources."""
     first, second = scores[f"{head} learning_loss"], scores[f"{head} learning_loss_pp"]
     means = _mean_difference(test, first, second)
     rng = np.random.default_rng(0)
     drawn = []
-    for rows in track(list(test.redraws(rng)), f"Interval, {head} head"):
+    for rows in track(list(test.redraws(rng, redraws)), f"Interval, {head} head"):
         chosen = rng.integers(0, len(first), len(first))
         drawn.append(_mean_difference(test.rows(rows), first[chosen][:, rows], second[chosen][:, rows]))
     low, high = np.quantile(np.array(drawn), [0.025, 0.975], axis=0)
