@@ -130,7 +130,7 @@ class RequeueReply(Wire):
 
 class EraseReply(Wire):
     sample_id: str
-    erased: bool = Field(description="Whether there was anything to erase.")
+    erased: bool = Field(description="False: no such sample is known. True also when it was erased before.")
 
 
 class LabelsQuery(BaseModel):

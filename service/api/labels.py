@@ -8,7 +8,9 @@ from fastapi import APIRouter, Query, Request, Response
 
 from service.api.queue import sample_reply
 from service.api.resources import Shared
+from service.errors import Unavailable
 from service.labelling.coco import document
+from service.labelling.journal import Journal, JournalUnavailable
 from service.labelling.queue import LabelRecord
 from service.schemas import ErrorReply
 from service.schemas_queue import EraseReply, LabelLine, LabelsQuery, SampleReply, image_path
@@ -38,9 +40,13 @@ async def image(sample_id: str, shared: Shared, model: str | None = None) -> Res
 
 @router.delete("/v1/samples/{sample_id}")
 async def erase(sample_id: str, shared: Shared, model: str | None = None) -> EraseReply:
-    """Removes a sample everywhere: its image, its place in the queue, its label. Harmless when repeated."""
-    erased = await shared.queue.erase(shared.predictor(model).manifest.model, sample_id)
-    return EraseReply(sample_id=sample_id, erased=erased)
+    """Removes a sample everywhere: its image, its place in the queue, its label. Harmless when repeated.
+
+    A sample that is on its way from the journal into the queue cannot be caught: 503, try again in seconds.
+    """
+    model = shared.predictor(model).manifest.model
+    await _check_arrived(sample_id, shared.journal)
+    return EraseReply(sample_id=sample_id, erased=await shared.queue.erase(model, sample_id))
 
 
 @router.get("/v1/labels", response_class=Response, responses=LABELS)
@@ -55,6 +61,15 @@ async def labels(request: Request, shared: Shared, query: Annotated[LabelsQuery,
     if query.format == "coco":
         return Response(orjson.dumps(document(manifest.task, page.labels)), 200, headers, "application/json")
     return Response(_lines(page.labels), 200, headers, "application/x-ndjson")
+
+
+async def _check_arrived(sample_id: str, journal: Journal) -> None:
+    try:
+        is_there = await journal.holds(sample_id)
+    except JournalUnavailable as error:
+        raise Unavailable(f"whether {sample_id} is erased is not known: {error}") from error
+    if is_there:
+        raise Unavailable(f"sample {sample_id} is still on its way from the journal into the queue: try again")
 
 
 def _lines(records: Sequence[LabelRecord]) -> bytes:

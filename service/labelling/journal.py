@@ -120,6 +120,10 @@ class Journal:
         """The n oldest entries behind row `after`; fewer when they are large. Raises JournalUnavailable."""
         return await asyncio.to_thread(self._read, n, after)
 
+    async def holds(self, sample_id: str) -> bool:
+        """Whether the sample is on disk here. Raises JournalUnavailable."""
+        return await asyncio.to_thread(self._holds, sample_id)
+
     async def close(self) -> None:
         """Commits what waits, then lets go of the file and the lock."""
         if self._closed:
@@ -141,6 +145,13 @@ class Journal:
         with self._reading:
             try:
                 return self._table.read(n, after)
+            except sqlite3.Error as error:
+                raise JournalUnavailable(f"{self._path} cannot be read: {error}") from error
+
+    def _holds(self, sample_id: str) -> bool:
+        with self._reading:
+            try:
+                return self._table.holds(sample_id)
             except sqlite3.Error as error:
                 raise JournalUnavailable(f"{self._path} cannot be read: {error}") from error
 

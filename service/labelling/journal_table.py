@@ -101,6 +101,11 @@ class Table:
                 self._rows -= 1
                 self._size_bytes -= size
 
+    def holds(self, sample_id: str) -> bool:
+        """As committed; of the reading side, like `read`."""
+        with closing(self._reader.execute("SELECT 1 FROM samples WHERE id = ?", (sample_id,))) as found:
+            return found.fetchone() is not None
+
     def read(self, n: int, after: int) -> list[Entry]:
         """The first n entries behind row `after`; fewer, but two, when their images come to READ_BYTES."""
         entries: list[Entry] = []

@@ -1,0 +1,116 @@
+"""Samples by id and the labels that came back, over HTTP."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+import stamina
+
+OpenService = Callable[..., Awaitable[httpx.AsyncClient]]
+Queued = Callable[[int], Awaitable[list[str]]]
+
+
+async def label(http: httpx.AsyncClient, sample_id: str, values: list[Any]) -> None:
+    request = {"sample_id": sample_id, "annotator": "ada", "token": "t", "label": {"values": values}}
+    reply = await http.post("/v1/queue/label", json=request)
+    assert reply.status_code == 200, reply.text
+
+
+async def test_a_sample_can_be_looked_at_before_and_after_its_label(http: httpx.AsyncClient, queued: Queued) -> None:
+    (sample_id,) = await queued(1)
+    before = (await http.get(f"/v1/samples/{sample_id}")).json()
+    assert (before["sample_id"], before["width"], before["lane"]) == (sample_id, 20, "predicted_loss")
+    await label(http, sample_id, [[1, 2], None])
+    assert (await http.get(f"/v1/samples/{sample_id}")).json() == before
+
+
+async def test_pages_of_labels_come_in_their_order_with_a_cursor_to_the_next(
+    http: httpx.AsyncClient, queued: Queued
+) -> None:
+    ids = await queued(5)
+    for number, sample_id in enumerate(ids):
+        await label(http, sample_id, [[number, 2], None])
+    seen: list[dict[str, Any]] = []
+    place: str | None = "/v1/labels?n=2"
+    while place:
+        page = await http.get(place)
+        assert page.headers["content-type"] == "application/x-ndjson"
+        seen += map(json.loads, page.text.splitlines())
+        place = page.links.get("next", {}).get("url")
+    assert [line["sample_id"] for line in seen] == ids
+    assert [line["label"] for line in seen] == [{"values": [[float(number), 2.0], None]} for number in range(5)]
+    assert {line["annotator"] for line in seen} == {"ada"}
+    assert all(line["labelled_at"] >= line["flagged_at"] for line in seen)
+    assert (await http.get(seen[0]["image"])).status_code == 200
+
+
+async def test_the_last_cursor_finds_what_is_labelled_later(http: httpx.AsyncClient, queued: Queued) -> None:
+    first, second = await queued(2)
+    await label(http, first, [[1, 2], None])
+    cursor = (await http.get("/v1/labels")).headers["x-next-cursor"]
+    nothing = await http.get("/v1/labels", params={"cursor": cursor})
+    assert (nothing.text, nothing.links) == ("", {})
+    await label(http, second, [[3, 4], None])
+    later = await http.get("/v1/labels", params={"cursor": nothing.headers["x-next-cursor"]})
+    assert json.loads(later.text)["sample_id"] == second
+
+
+async def test_coco_has_an_image_and_an_annotation_for_each_label(http: httpx.AsyncClient, queued: Queued) -> None:
+    ids = await queued(2)
+    for sample_id in ids:
+        await label(http, sample_id, [[1, 2], None])
+    reply = await http.get("/v1/labels?format=coco")
+    coco = reply.json()
+    assert reply.headers["content-type"] == "application/json"
+    assert reply.headers["x-next-cursor"]
+    assert [image["file_name"] for image in coco["images"]] == [f"{sample_id}.png" for sample_id in ids]
+    assert [image["width"] for image in coco["images"]] == [20, 20]
+    assert [one["keypoints"] for one in coco["annotations"]] == [[1.0, 2.0, 2, 0, 0, 0]] * 2
+    assert [one["image_id"] for one in coco["annotations"]] == [image["id"] for image in coco["images"]]
+    assert coco["categories"][0]["keypoints"] == ["a", "b"]
+
+
+@pytest.mark.parametrize("query", ["n=0", "n=1001", "n=x", "format=xml", "colour=red", "cursor=%00%0a", "cursor=x"])
+async def test_a_query_that_makes_no_sense_is_told_so(http: httpx.AsyncClient, query: str) -> None:
+    reply = await http.get(f"/v1/labels?{query}")
+    assert reply.status_code == 400, reply.text
+
+
+async def test_an_erased_sample_is_gone_everywhere(http: httpx.AsyncClient, queued: Queued) -> None:
+    labelled, waiting = await queued(2)
+    await label(http, labelled, [[1, 2], None])
+    for sample_id in (labelled, waiting):
+        path = f"/v1/samples/{sample_id}"
+        await erased(http, sample_id)
+        assert (await http.delete(path)).json() == {"sample_id": sample_id, "erased": True}
+        assert (await http.get(path)).status_code == 404
+        assert (await http.get(f"{path}/image")).status_code == 404
+    assert (await http.get("/v1/labels")).text == ""
+    counts = (await http.get("/v1/queue/stats")).json()
+    assert (counts["erased"], counts["pending"], counts["labelled"]) == (2, 0, 0)
+
+
+async def test_an_unknown_sample_has_nothing_to_erase(http: httpx.AsyncClient) -> None:
+    assert (await http.delete(f"/v1/samples/{'0' * 32}")).json() == {"sample_id": "0" * 32, "erased": False}
+
+
+async def test_a_sample_in_the_journal_is_not_said_to_be_erased(
+    open_service: OpenService, grey: Callable[..., bytes]
+) -> None:
+    http = await open_service(redis_url="redis://127.0.0.1:1/0")
+    sample_id = (await http.post("/v1/predict", content=grey(0.9))).json()["sample_id"]
+    reply = await http.delete(f"/v1/samples/{sample_id}")
+    assert reply.status_code == 503
+    assert "still on its way from the journal" in reply.json()["error"]["message"]
+    assert reply.headers["retry-after"]
+
+
+async def erased(http: httpx.AsyncClient, sample_id: str) -> None:
+    """Erases the sample, which may have to settle in the queue first."""
+    async for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=30, wait_max=0.2):
+        with attempt:
+            reply = await http.delete(f"/v1/samples/{sample_id}")
+            assert reply.status_code == 200, reply.text
+    assert reply.json() == {"sample_id": sample_id, "erased": True}
