@@ -13,11 +13,12 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1
 WORKDIR /src
 # What the service depends on, before its code: a change of code leaves this layer, gigabytes with CUDA, as it is.
-COPY pyproject.toml ./
+# constraints.txt holds the versions that the tests ran with; what only the GPU build brings is not among them.
+COPY pyproject.toml constraints.txt ./
 RUN python -m venv /opt/venv \
     && python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 print(*project['dependencies'], *project['optional-dependencies']['${RUNTIME}'], sep='\n')" > /tmp/requirements.txt \
-    && /opt/venv/bin/pip install --requirement /tmp/requirements.txt
+    && /opt/venv/bin/pip install --constraint constraints.txt --requirement /tmp/requirements.txt
 COPY README.md LICENSE losscast.py ./
 COPY models/ models/
 COPY service/ service/

@@ -9,10 +9,13 @@ import threading
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from pydantic import ValidationError
 
 from service.settings import Settings
@@ -107,6 +110,28 @@ def test_the_health_check_fails_when_nothing_listens(dockerfile: list[Any]) -> N
     with _serving(200) as (port, _):
         pass
     assert _run_check(check, port) != 0
+
+
+def test_the_image_holds_the_versions_that_these_tests_run_with(dockerfile: list[Any], repository: Path) -> None:
+    installs = [
+        i.text for i in dockerfile if i.keyword == "RUN" and "pip install" in i.text and "--no-index" not in i.text
+    ]
+    assert len(installs) == 1
+    assert "--constraint constraints.txt" in installs[0]
+    pins = [Requirement(line) for line in (repository / "constraints.txt").read_text().split()]
+    pinned = {canonicalize_name(pin.name): pin.specifier for pin in pins}
+    installed = {canonicalize_name(one.name): one.version for one in distributions()}  # one build of ONNX Runtime
+    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+    for text in (*project["dependencies"], *project["optional-dependencies"]["cpu"]):
+        name = canonicalize_name(Requirement(text).name)
+        assert name in pinned, "not in constraints.txt: run make lock"
+        assert name not in installed or pinned[name].contains(installed[name]), name
+
+
+def test_a_change_of_code_leaves_the_layer_of_dependencies_as_it_is(dockerfile: list[Any]) -> None:
+    steps = [i.text for i in dockerfile if i.keyword in {"COPY", "RUN"}]
+    install = next(index for index, step in enumerate(steps) if "--requirement" in step)
+    assert steps[:install] == ["pyproject.toml constraints.txt ./"]
 
 
 def test_what_is_copied_is_there_and_not_ignored(dockerfile: list[Any], repository: Path) -> None:
