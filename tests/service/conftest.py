@@ -1,12 +1,16 @@
-"""A whole service in this process: real engine, journal, blobs and Valkey, reached over ASGI."""
+"""A whole service: real engine, journal, blobs and Valkey, in this process over ASGI or as one of its own."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import stamina
 
 from service.app import create_app
 from service.settings import Settings
@@ -39,3 +43,24 @@ async def open_service(tiny_store: Path, tmp_path: Path) -> AsyncIterator[OpenSe
 @pytest.fixture
 async def http(open_service: OpenService) -> httpx.AsyncClient:
     return await open_service()
+
+
+@pytest.fixture(scope="module")
+def service_url(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`losscast serve` on the model `tiny`, for one module of tests; draws nothing for the audit lane."""
+    folder = tmp_path_factory.mktemp("service")
+    log = folder / "log"
+    options = ["--port", "0", "--model", "tiny", "--bundles", str(tiny_store), "--state", str(folder / "state")]
+    own = {name: value for name, value in os.environ.items() if not name.startswith("LOSSCAST_")}
+    environment = {**own, "COLUMNS": "300", "NO_COLOR": "1", "LOSSCAST_AUDIT_RATE": "0"}
+    with log.open("w") as file:
+        command = [sys.executable, "-m", "losscast", "serve", *options]
+        process = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
+    try:
+        for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=30, wait_max=0.1):
+            with attempt:
+                assert "serves tiny on " in log.read_text(), log.read_text()
+        yield log.read_text().split("serves tiny on ")[1].split()[0]
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0

@@ -1,42 +1,208 @@
-from collections.abc import Callable, Iterator
+"""Both clients against real services over HTTP."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
 import pytest
+import stamina
 
+from service.async_client import AsyncLosscastClient
 from service.client import ClientError, LosscastClient
 
-
-class Stranger(BaseHTTPRequestHandler):
-    """An HTTP server that is no Losscast."""
-
-    def do_GET(self) -> None:
-        self.send_response(502)
-        self.end_headers()
-        self.wfile.write(b"<html>bad gateway</html>")
-
-    def log_message(self, *_: object) -> None:
-        return
+Grey = Callable[..., bytes]
+ServerOf = Callable[[list[tuple[int, dict[str, str]]]], str]
+VALUES = [[1, 2], [3, 4]]
+SHORT_S = 0.6
 
 
 @pytest.fixture
-def stranger() -> Iterator[str]:
-    server = HTTPServer(("127.0.0.1", 0), Stranger)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def client(service_url: str) -> Iterator[LosscastClient]:
+    with LosscastClient(service_url) as client:
+        yield client
 
 
-def test_a_server_that_is_no_losscast_is_told_apart(stranger: str) -> None:
-    with LosscastClient(stranger) as client, pytest.raises(ClientError, match=r"HTTP 502 .* a Losscast") as refused:
-        client.stats()
-    assert refused.value.status == 502
+@pytest.fixture
+async def async_client(service_url: str) -> AsyncIterator[AsyncLosscastClient]:
+    async with AsyncLosscastClient(service_url) as client:
+        yield client
 
 
-def test_no_server_has_no_status(grey: Callable[..., bytes]) -> None:
-    with LosscastClient("http://127.0.0.1:1") as client, pytest.raises(ClientError, match="no answer") as refused:
+@pytest.fixture
+def queued(client: LosscastClient, grey: Grey) -> Callable[[int], list[str]]:
+    """Empties the queue, then posts n lossy images and returns their sample ids once they are pending."""
+
+    def post(n: int) -> list[str]:
+        while left := client.lease(100, annotator="broom").samples:
+            for sample in left:
+                client.reject(sample, "left by another test")
+        before = client.stats()["accepted"]
+        replies = [client.predict(grey(0.9, tag=before * 1000 + tag)) for tag in range(n)]
+        for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=30, wait_max=0.05):
+            with attempt:
+                assert client.stats()["pending"] == n
+        return [reply.sample_id for reply in replies]
+
+    return post
+
+
+def test_samples_are_leased_looked_at_and_labelled(client: LosscastClient, queued: Callable[[int], list[str]]) -> None:
+    ids = set(queued(2))
+    with client.leased(5, annotator="ada") as samples:
+        assert {sample.sample_id for sample in samples} == ids
+        for sample in samples:
+            assert client.image(sample).startswith(b"\x89PNG")
+            assert client.label(sample, VALUES).repeated is False
+            assert client.label(sample, VALUES).repeated is True
+    labels = {line.sample_id: line for line in client.labels()}
+    assert ids <= labels.keys()
+    assert labels[ids.pop()].label.values == VALUES
+
+
+async def test_the_same_with_asyncio(async_client: AsyncLosscastClient, queued: Callable[[int], list[str]]) -> None:
+    ids = set(await asyncio.to_thread(queued, 2))
+    async with async_client.leased(5, annotator="ada") as samples:
+        images = await asyncio.gather(*(async_client.image(sample) for sample in samples))
+        assert all(image.startswith(b"\x89PNG") for image in images)
+        await asyncio.gather(*(async_client.label(sample, VALUES) for sample in samples))
+    assert ids <= {line.sample_id async for line in async_client.labels()}
+
+
+def test_a_lease_lasts_as_long_as_its_block(client: LosscastClient, queued: Callable[[int], list[str]]) -> None:
+    queued(1)
+    with client.leased(1, annotator="ada", lease_s=SHORT_S) as (sample,):
+        expires_at = sample.lease_expires_at
+        for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=30, wait_max=0.1):
+            with attempt:
+                (held,) = client.extend(annotator="ada", token=sample.token, lease_s=0.1).samples
+                assert held.lease_expires_at > expires_at + SHORT_S
+                assert client.lease(1, annotator="bob").samples == []
+        client.label(sample, VALUES)
+
+
+def test_what_was_not_labelled_goes_back_when_the_block_is_left(
+    client: LosscastClient, queued: Callable[[int], list[str]]
+) -> None:
+    ids = queued(2)
+    with client.leased(2, annotator="ada", lease_s=SHORT_S) as (first, second):
+        client.label(first, VALUES)
+    for attempt in stamina.retry_context(on=ValueError, attempts=None, timeout=30, wait_max=0.1):
+        with attempt:
+            (again,) = client.lease(2, annotator="ada").samples
+    assert again.sample_id == second.sample_id
+    assert again.sample_id in ids
+
+
+async def test_an_asyncio_lease_lasts_as_long_as_its_block(
+    async_client: AsyncLosscastClient, queued: Callable[[int], list[str]]
+) -> None:
+    await asyncio.to_thread(queued, 1)
+    async with async_client.leased(1, annotator="ada", lease_s=SHORT_S) as (sample,):
+        before = {task.get_name() for task in asyncio.all_tasks()}
+        async for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=30, wait_max=0.1):
+            with attempt:
+                (held,) = (await async_client.extend(annotator="ada", token=sample.token, lease_s=0.1)).samples
+                assert held.lease_expires_at > sample.lease_expires_at + SHORT_S
+        await async_client.skip(sample)
+    assert "losscast-lease" in before
+    assert "losscast-lease" not in {task.get_name() for task in asyncio.all_tasks()}
+
+
+def test_skipped_rejected_and_erased_samples_leave_the_annotator(
+    client: LosscastClient, queued: Callable[[int], list[str]]
+) -> None:
+    queued(3)
+    skipped, rejected, erased = client.lease(3, annotator="ada").samples
+    client.skip(skipped)
+    client.reject(rejected, "blurred")
+    assert client.erase(erased.sample_id).erased is True
+    assert client.lease(3, annotator="ada").samples == []
+    assert [sample.sample_id for sample in client.lease(3, annotator="bob").samples] == [skipped.sample_id]
+    assert client.sample(skipped.sample_id).lane == "predicted_loss"
+    with pytest.raises(ClientError) as refused:
+        client.sample(erased.sample_id)
+    assert refused.value.status == 404
+
+
+def test_labels_come_in_pages_without_a_gap(client: LosscastClient, queued: Callable[[int], list[str]]) -> None:
+    ids = queued(5)
+    for sample in client.lease(5, annotator="ada").samples:
+        client.label(sample, keypoints=[1, 2, 2, 0, 0, 0])
+    seen, (page, cursor) = [], client.label_page(n=2)
+    while page:
+        seen += [line.sample_id for line in page]
+        page, cursor = client.label_page(cursor, n=2)
+    assert set(ids) <= set(seen)
+    assert len(set(seen)) == len(seen)
+    assert [line.sample_id for line in client.labels()] == seen
+
+
+@pytest.fixture
+def server_of() -> Iterator[ServerOf]:
+    """Starts a server that gives these answers, one after the other, and then the counts of an empty queue."""
+    servers = []
+
+    def start(answers: list[tuple[int, dict[str, str]]]) -> str:
+        class Scripted(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                status, headers = answers.pop(0) if answers else (200, {})
+                body = b"<html>" if status != 200 else json.dumps({"pending": 0}).encode()
+                self.send_response(status)
+                for name, value in {**headers, "content-length": str(len(body))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                return
+
+        server = HTTPServer(("127.0.0.1", 0), Scripted)
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        servers.append((server, thread))
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server, thread in servers:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+BUSY = [(503, {"retry-after": "0"}), (429, {}), (503, {"retry-after": "1"})]
+
+
+def test_a_busy_service_is_asked_again_until_it_answers(server_of: ServerOf) -> None:
+    with LosscastClient(server_of(list(BUSY))) as client:
+        assert client.stats() == {"pending": 0}
+
+
+async def test_a_busy_service_is_asked_again_with_asyncio_too(server_of: ServerOf) -> None:
+    async with AsyncLosscastClient(server_of(list(BUSY))) as client:
+        assert await client.stats() == {"pending": 0}
+
+
+def test_without_patience_a_busy_service_is_asked_once(server_of: ServerOf) -> None:
+    with LosscastClient(server_of([(503, {})]), retry_s=0) as client:
+        with pytest.raises(ClientError) as refused:
+            client.stats()
+        assert refused.value.status == 503
+        assert client.stats() == {"pending": 0}
+
+
+def test_a_server_that_is_no_losscast_is_told_apart_at_once(server_of: ServerOf) -> None:
+    with LosscastClient(server_of([(502, {})])) as client:
+        with pytest.raises(ClientError, match=r"HTTP 502 .* a Losscast") as refused:
+            client.stats()
+        assert refused.value.status == 502
+
+
+def test_no_server_has_no_status(grey: Grey) -> None:
+    with (
+        LosscastClient("http://127.0.0.1:1", retry_s=0.2) as client,
+        pytest.raises(ClientError, match="no answer") as refused,
+    ):
         client.predict(grey(0.5))
     assert refused.value.status is None
