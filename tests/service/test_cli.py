@@ -16,12 +16,12 @@ COMMAND = [sys.executable, "-m", "losscast"]
 
 def environment(**changes: str) -> dict[str, str]:
     own = {name: value for name, value in os.environ.items() if not name.startswith("LOSSCAST_")}
-    return {**own, "COLUMNS": "300", "NO_COLOR": "1", **changes}
+    return {**own, "COLUMNS": "300", "NO_COLOR": "1", "LOSSCAST_AUDIT_RATE": "0", **changes}
 
 
 def losscast(*arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [*COMMAND, *arguments], env=environment(**changes), capture_output=True, text=True, timeout=60
+        [*COMMAND, *arguments], env=environment(**changes), capture_output=True, text=True, timeout=60, check=False
     )
 
 
@@ -74,28 +74,10 @@ def test_predict_prints_json_lines_and_names_the_files_that_failed(
     assert "not a JPEG, PNG or WebP" in bad["error"]
 
 
-def test_a_sample_is_leased_and_labelled_from_the_command_line(url: str, photo: Callable[[float], Path]) -> None:
-    assert losscast("predict", str(photo(0.95)), "--url", url).returncode == 0
-    lease = ["queue", "lease", "-a", "ada", "--token", "mine", "--json"]
-    for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=30, wait_max=0.2):
-        with attempt:
-            result = losscast(*lease, LOSSCAST_URL=url)
-            assert result.stdout, result.stderr
-    sample = json.loads(result.stdout)["sample_id"]
-    refused = losscast("queue", "label", sample, "[[1, 2]]", "-a", "ada", LOSSCAST_URL=url)
-    assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr == "losscast: 2 values are needed (a, b), 1 came\n"
-    accepted = losscast("queue", "label", sample, "[[1, 2], [3, 4]]", "-a", "ada", LOSSCAST_URL=url)
-    assert accepted.stdout == f"{sample} is labelled.\n"
-    assert json.loads(losscast("queue", "stats", "--json", LOSSCAST_URL=url).stdout)["labelled"] == 1
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["queue", "stats", "--url", "http://127.0.0.1:1"], "is `losscast serve` running there?"),
-        (["queue", "label", "x", "[1", "-a", "ada"], "the values are not JSON"),
-        (["queue", "label", "x", "{}", "-a", "ada"], "must be a JSON list"),
+        (["predict", __file__, "--url", "http://127.0.0.1:1"], "is `losscast serve` running there?"),
         (["serve", "--bundles", "nowhere"], "set LOSSCAST_MODEL or LOSSCAST_BUNDLES"),
         (["serve", "--host", "0.0.0.0"], "set LOSSCAST_API_KEYS"),  # noqa: S104 - what must be refused
         (["serve", "--provider", "tpu"], "LOSSCAST_PROVIDER: Input should be 'cpu' or 'gpu'"),
