@@ -1,6 +1,5 @@
 """What the commands that talk to a service share: their options, how they print, how they fail."""
 
-import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ import orjson
 import typer
 from rich.console import Console
 from rich.table import Table
+from stamina.instrumentation import set_on_retry_hooks
 
 from service.client import ClientError, LosscastClient
 
@@ -25,7 +25,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a l
 @contextmanager
 def connected(url: str, api_key: str | None) -> Iterator[LosscastClient]:
     """A client; its errors end the command."""
-    logging.getLogger("stamina").addHandler(logging.NullHandler())  # else its retries are printed among the output
+    set_on_retry_hooks([])  # else every retry is printed, by structlog among the output
     try:
         with LosscastClient(url, api_key=api_key, retry_s=RETRY_S) as client:
             yield client
