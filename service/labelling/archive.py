@@ -38,9 +38,9 @@ class Archive:
             cursor = found[-1].cursor
         return LabelPage(labels, cursor)
 
-    async def fill(self, model: str, max_age_s: float) -> bool:
+    async def fill(self, model: str) -> bool:
         """Moves the beginning of the stream into an archive when it is long or old enough. Whether it did."""
-        age_us = min(ARCHIVE_AGE_S, max_age_s) * 1e6
+        age_us = min(ARCHIVE_AGE_S, self._scripts.policy.retention_s) * 1e6
         labels = _records(await self._scripts.run("archivable", model, [ARCHIVE_LABELS, repr(age_us)]))
         if not labels:
             return False

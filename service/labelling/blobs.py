@@ -2,14 +2,16 @@
 
 A folder by default, or any store that obstore speaks to (s3://, gs://, az://). A blob is written once
 and never changed. An object store keeps what it has confirmed; a local file that obstore wrote is not
-fsynced, so that is done here, and a file that a power cut left torn is written anew.
+fsynced, so that is done here, for many files at a time, and a file that a power cut left torn is
+written anew.
 """
 
 import asyncio
 import os
 import re
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 from urllib.parse import unquote, urlsplit
@@ -20,8 +22,18 @@ from obstore.store import LocalStore, ObjectStore, from_url
 
 from service.errors import NotFound, Unavailable
 
-_IMAGE = re.compile(r"[0-9a-f]{32}(-[0-9]+)?", re.ASCII)
-_ARCHIVE = re.compile(r"labels/[a-z0-9_-]+/[0-9a-z_-]+\.ndjson", re.ASCII)
+LIST_CHUNK = 1000
+FSYNCS = 16  # at a time
+OPEN_FILES = 256  # at a time
+_ID = re.compile(r"[0-9a-f]{32}")  # of an image whose queue gave it no other name
+_NAME = re.compile(r"(images|labels)(/[a-z0-9][a-z0-9_-]*)+(\.ndjson)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    name: str
+    data: bytes
+    content_type: str
 
 
 class BlobStore:
@@ -30,6 +42,7 @@ class BlobStore:
     def __init__(self, store: ObjectStore, root: Path | None) -> None:
         self._store = store
         self._root = root
+        self._syncing = ThreadPoolExecutor(FSYNCS, thread_name_prefix="fsync")  # starts threads when they are needed
 
     @classmethod
     def open(cls, place: str | Path) -> Self:
@@ -49,18 +62,22 @@ class BlobStore:
 
     async def put(self, name: str, data: bytes, content_type: str) -> None:
         """Returns once the blob is safe. One that is there already stays. Raises Unavailable."""
-        key = _key(name)
-        try:
-            if self._root:
-                await self._put_local(self._root, key, data)
-            else:
-                await self._create(key, data, {"Content-Type": content_type})
-        except (BaseError, OSError) as error:
-            raise Unavailable(f"the blob store refuses {name}: {_line(error)}") from error
+        (error,) = await self.put_all([Blob(name, data, content_type)])
+        if error:
+            raise error
+
+    async def put_all(self, blobs: Sequence[Blob]) -> list[Unavailable | None]:
+        """The same for many at a time; what went wrong, for each."""
+        if self._root is None:
+            return await asyncio.gather(*map(self._put, blobs))
+        outcomes: list[Unavailable | None] = []
+        for start in range(0, len(blobs), OPEN_FILES):
+            outcomes += await asyncio.to_thread(self._put_local, self._root, blobs[start : start + OPEN_FILES])
+        return outcomes
 
     async def get(self, name: str) -> bytes:
         """The blob's bytes. Raises NotFound or Unavailable."""
-        if not _IMAGE.fullmatch(name) and not _ARCHIVE.fullmatch(name):
+        if not _ID.fullmatch(name) and not _NAME.fullmatch(name):
             raise NotFound(f"no image {name}")
         try:
             reply = await obstore.get_async(self._store, _key(name))
@@ -70,43 +87,109 @@ class BlobStore:
         except (BaseError, OSError) as error:
             raise Unavailable(f"the blob store does not give {name}: {_line(error)}") from error
 
-    async def delete(self, names: Sequence[str]) -> None:
+    async def delete(self, names: Iterable[str]) -> None:
         """Deletes what is there of them. Raises Unavailable."""
+        outcomes = await asyncio.gather(
+            *(obstore.delete_async(self._store, _key(name)) for name in names), return_exceptions=True
+        )
+        for error in outcomes:
+            if isinstance(error, BaseException) and not isinstance(error, FileNotFoundError):
+                raise Unavailable(f"the blob store does not delete: {_line(error)}") from error
+
+    async def names(self, folder: str) -> AsyncIterator[list[str]]:
+        """Names of all blobs under a folder, in chunks. Raises Unavailable."""
         try:
-            for name in names:
-                with suppress(FileNotFoundError):
-                    await obstore.delete_async(self._store, _key(name))
+            async for chunk in obstore.list(self._store, prefix=folder, chunk_size=LIST_CHUNK):
+                yield [str(found["path"]) for found in chunk]
         except (BaseError, OSError) as error:
-            raise Unavailable(f"the blob store does not delete: {_line(error)}") from error
+            raise Unavailable(f"the blob store does not list: {_line(error)}") from error
 
-    async def _create(self, key: str, image: bytes, attributes: dict[str, str] | None = None) -> bool:
-        """Whether the blob is new."""
+    async def _put(self, blob: Blob) -> Unavailable | None:
+        attributes = {"Content-Type": blob.content_type}
         try:
-            await obstore.put_async(self._store, key, image, mode="create", attributes=attributes)
+            await obstore.put_async(self._store, _key(blob.name), blob.data, mode="create", attributes=attributes)
         except AlreadyExistsError:
-            return False
-        return True
+            return None
+        except (BaseError, OSError) as error:
+            return _refused(blob, error)
+        return None
 
-    async def _put_local(self, root: Path, key: str, image: bytes) -> None:
-        created = await self._create(key, image)
-        if not created and await asyncio.to_thread((root / key).read_bytes) != image:
-            await obstore.put_async(self._store, key, image, mode="overwrite")
-        await asyncio.to_thread(_sync, root / key, root)
+    def _put_local(self, root: Path, blobs: Sequence[Blob]) -> list[Unavailable | None]:
+        """Writes the files one by one, then has them and their entries in all folders fsynced side by side."""
+        outcomes: list[Unavailable | None] = []
+        files: list[int] = []
+        for blob in blobs:
+            try:
+                files.append(_write(root / _key(blob.name), blob.data))
+                outcomes.append(None)
+            except OSError as error:
+                outcomes.append(_refused(blob, error))
+        try:
+            self._sync(files)
+            self._sync([os.open(folder, os.O_RDONLY) for folder in _folders(root, blobs) if folder.is_dir()])
+        except OSError as error:
+            return [outcome or _refused(blob, error) for blob, outcome in zip(blobs, outcomes, strict=True)]
+        return outcomes
+
+    def _sync(self, descriptors: Sequence[int]) -> None:
+        """Fsyncs and closes all; a file system commits together what waits together."""
+        shares = [descriptors[start::FSYNCS] for start in range(FSYNCS)]
+        try:
+            for done in [self._syncing.submit(_fsync, share) for share in shares if share]:
+                done.result()
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+
+def _write(path: Path, data: bytes) -> int:
+    """Descriptor of the file with the data.
+
+    One that is there is written over when it differs, without emptying it first: it is torn, or another
+    replica is writing the same.
+    """
+    try:
+        return _filled(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), data)
+    except FileNotFoundError:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return _filled(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), data)
+    except FileExistsError:
+        descriptor = os.open(path, os.O_RDWR)
+        return descriptor if path.read_bytes() == data else _filled(descriptor, data)
+
+
+def _filled(descriptor: int, data: bytes) -> int:
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.ftruncate(descriptor, len(data))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _fsync(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.fsync(descriptor)
 
 
 def _key(name: str) -> str:
-    return name if _ARCHIVE.fullmatch(name) else f"{name[:2]}/{name}"
+    return f"{name[:2]}/{name}" if _ID.fullmatch(name) else name
 
 
-def _sync(file: Path, root: Path) -> None:
-    """Makes durable the file, its entry, and its folder's entry."""
-    for path in (file, file.parent, root):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _folders(root: Path, blobs: Sequence[Blob]) -> list[Path]:
+    """All folders from the blobs' own up to the root."""
+    folders = {_key(blob.name).rpartition("/")[0] for blob in blobs}
+    while above := {folder.rpartition("/")[0] for folder in folders} - folders:
+        folders |= above
+    return [root / folder for folder in folders]
 
 
-def _line(error: Exception) -> str:
+def _refused(blob: Blob, error: Exception) -> Unavailable:
+    return Unavailable(f"the blob store refuses {blob.name}: {_line(error)}")
+
+
+def _line(error: BaseException) -> str:
     return " ".join(str(error).split())

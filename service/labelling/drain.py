@@ -1,30 +1,41 @@
 """The drain: carries samples from the journal into the blob store and the labelling queue.
 
-One task feeds: oldest first, it writes the blobs and puts the samples. The other settles: it has the
-server confirm that what was put is durable, and only then deletes the rows. Every step may be done
+One task feeds: oldest first, it announces the samples, writes their images and puts them. The other
+settles: it has the server confirm that what was put is durable, and only then deletes the rows. Every step may be done
 twice, so a crash anywhere costs nothing but the repetition. An error that meets all entries at hand is
 the store's or the server's: the drain backs off and tries for ever. One that meets a single entry parks
 that entry, which stays in the journal and is tried again ever more rarely, while the others go on.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import stamina
 
 from service.errors import Unavailable
-from service.labelling.blobs import BlobStore
+from service.labelling.blobs import Blob, BlobStore
 from service.labelling.journal import Journal
 from service.labelling.journal_table import Entry
 from service.labelling.queue import LabelQueue
 from service.labelling.sample import Sample
 from service.labelling.tasks import end
 
-CHUNK = 64  # entries in memory, written and put at a time
+CHUNK = 256  # entries in memory, written and put at a time
 MAX_UNSETTLED = 20_000  # samples that were put and wait for the server's disk
 PARK_S, PARK_MAX_S = 1.0, 300.0
 BACKOFF_MAX_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    image: bytes  # the file
+    sample: Sample
+    is_new: bool = False  # the image is to be written
+
+
+Arrivals = dict[int, Arrival]  # by row
 
 
 class LostPuts(Exception):  # noqa: N818 - named after the condition, as in service.errors
@@ -110,25 +121,63 @@ class Drain:
                 self._fed = entries[-1].row
 
     async def _put(self, entries: Sequence[Entry]) -> None:
-        """Blobs first, then one put for all."""
-        samples = await self._each(entries, self._write_blob)
+        """Announced first, images next, then one put for all."""
+        arrivals = await self._present(await self._announced(self._readable(entries)))
+        written = await self._written(arrivals)
+        again, put = await self._queued(written)
+        self._unsettled |= {row: arrival.sample for row, arrival in put.items() if arrival.sample.id not in again}
+        self._signal()
+        if again:
+            self._start_over()
+
+    def _readable(self, entries: Sequence[Entry]) -> Arrivals:
+        arrivals: Arrivals = {}
+        for entry in entries:
+            try:
+                arrivals[entry.row] = Arrival(entry.image, entry.sample)
+            except ValueError as error:
+                self._park(entry.row, error)
+        return arrivals
+
+    async def _announced(self, arrivals: Arrivals) -> Arrivals:
+        announced = await self._queue.announce([arrival.sample for arrival in arrivals.values()])
+        named: Arrivals = {}
+        for row, arrival in arrivals.items():
+            image = announced[arrival.sample.id]
+            named[row] = Arrival(arrival.image, replace(arrival.sample, blob=image.image), image.is_new)
+        return named
+
+    async def _present(self, arrivals: Arrivals) -> Arrivals:
+        """Those that were not erased meanwhile. One that was may have been unknown to the queue until now."""
+        present = await self._journal.present(list(arrivals))
+        for row in arrivals.keys() - present:
+            await self._queue.erase(arrivals[row].sample.model, arrivals[row].sample.id)
+        return {row: arrival for row, arrival in arrivals.items() if row in present}
+
+    async def _written(self, arrivals: Arrivals) -> Arrivals:
+        """Those whose image is safe."""
+        new = {row: arrival for row, arrival in arrivals.items() if arrival.is_new}
+        outcomes = await self._blobs.put_all(
+            [Blob(new[row].sample.image, new[row].image, new[row].sample.content_type) for row in new]
+        )
+        failed = self._parked(dict(zip(new, outcomes, strict=True)))
+        return {row: arrival for row, arrival in arrivals.items() if row not in failed}
+
+    async def _queued(self, arrivals: Arrivals) -> tuple[frozenset[str], Arrivals]:
+        """The ids that must be announced again, and what the queue did not refuse."""
         try:
-            await self._queue.put(list(samples.values()))
+            return await self._queue.put([arrival.sample for arrival in arrivals.values()]), arrivals
         except Unavailable:
             raise
         except Exception:  # noqa: BLE001 - one of them is refused; putting each alone tells which
-            samples = await self._each([entry for entry in entries if entry.row in samples], self._put_alone)
-        self._unsettled |= samples
-        self._signal()
-
-    async def _write_blob(self, entry: Entry) -> Sample:
-        sample = entry.sample
-        await self._blobs.put(sample.id, entry.image, sample.content_type)
-        return sample
-
-    async def _put_alone(self, entry: Entry) -> Sample:
-        await self._queue.put([entry.sample])
-        return entry.sample
+            outcomes = await asyncio.gather(
+                *(self._queue.put([arrival.sample]) for arrival in arrivals.values()), return_exceptions=True
+            )
+        failed = self._parked(
+            {row: x if isinstance(x, BaseException) else None for row, x in zip(arrivals, outcomes, strict=True)}
+        )
+        again = frozenset[str]().union(*(x for x in outcomes if not isinstance(x, BaseException)))
+        return again, {row: arrival for row, arrival in arrivals.items() if row not in failed}
 
     async def _settle(self) -> None:
         """Deletes the rows of what the server will keep; what it has lost is fed again."""
@@ -145,8 +194,9 @@ class Drain:
                 self._delays_s.pop(row, None)
             self._signal()
             if len(rows) < len(batch):
-                self._rewind = True
-                self._journal.appended.set()
+                # Put under its old name, a sample that the server lost leaves its image to be deleted.
+                await self._queue.put([sample for sample in batch.values() if sample.id not in held])
+                self._start_over()
                 raise LostPuts(f"the queue's server lost {len(batch) - len(rows)} samples; they are put again")
 
     def _signal(self) -> None:
@@ -159,27 +209,27 @@ class Drain:
             else:
                 event.clear()
 
-    async def _each(self, entries: Sequence[Entry], step: Callable[[Entry], Awaitable[Sample]]) -> dict[int, Sample]:
-        """What `step` makes of each entry, by row. Those at fault are parked.
+    def _start_over(self) -> None:
+        self._rewind = True
+        self._journal.appended.set()
+
+    def _parked(self, outcomes: Mapping[int, BaseException | None]) -> frozenset[int]:
+        """Parks the rows at fault and returns them.
 
         When all of several fail, or one for want of its server, it is not theirs, and the error is raised.
         """
-        outcomes = await asyncio.gather(*map(step, entries), return_exceptions=True)
-        failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-        if failed and len(failed) == len(entries) and (len(entries) > 1 or isinstance(failed[0], Unavailable)):
-            raise failed[0]
-        made: dict[int, Sample] = {}
-        for entry, outcome in zip(entries, outcomes, strict=True):
-            if isinstance(outcome, BaseException):
-                self._park(entry, outcome)
-            else:
-                made[entry.row] = outcome
-        return made
+        failed = {row: error for row, error in outcomes.items() if error}
+        first = next(iter(failed.values()), None)
+        if first and len(failed) == len(outcomes) and (len(outcomes) > 1 or isinstance(first, Unavailable)):
+            raise first
+        for row, error in failed.items():
+            self._park(row, error)
+        return frozenset(failed)
 
-    def _park(self, entry: Entry, error: BaseException) -> None:
-        delay_s = min(2 * self._delays_s.get(entry.row, PARK_S / 2), PARK_MAX_S)
-        self._delays_s[entry.row] = delay_s
-        self._parked_until_s[entry.row] = asyncio.get_running_loop().time() + delay_s
+    def _park(self, row: int, error: BaseException) -> None:
+        delay_s = min(2 * self._delays_s.get(row, PARK_S / 2), PARK_MAX_S)
+        self._delays_s[row] = delay_s
+        self._parked_until_s[row] = asyncio.get_running_loop().time() + delay_s
         self._note(error)
 
     def _is_wanted(self, row: int) -> bool:

@@ -12,15 +12,16 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, TypeVar
 
 from service.labelling.journal_table import Entry, Table
 from service.labelling.sample import Sample
 
 ImageFile = bytes  # as posted; a name of its own, because Journal has a property `bytes`
+Found = TypeVar("Found")
 DELETE_ROWS = 256  # in one transaction, so that appends need not wait for a long deletion
 
 
@@ -54,7 +55,14 @@ class _Delete:
     rows: Sequence[int]
 
 
-_Job = _Append | _Delete
+@dataclass(frozen=True, slots=True)
+class _Erase:
+    future: asyncio.Future[bool]
+    sample_id: str
+
+
+_Job = _Append | _Delete | _Erase
+_Outcome = bool | JournalUnavailable | None  # what the job's future gets: a result or an error
 
 
 class Journal:
@@ -116,9 +124,22 @@ class Journal:
             future = asyncio.get_running_loop().create_future()
             await self._submit(_Delete(future, rows[start : start + DELETE_ROWS]))
 
+    async def erase(self, sample_id: str) -> bool:
+        """Whether the sample was here. The drain may have it in hand: erase it in the queue next.
+
+        Raises JournalUnavailable.
+        """
+        future = asyncio.get_running_loop().create_future()
+        await self._submit(_Erase(future, sample_id))
+        return bool(future.result())
+
+    async def present(self, rows: Sequence[int]) -> frozenset[int]:
+        """Those rows that are in the journal still. Raises JournalUnavailable."""
+        return await asyncio.to_thread(self._read, lambda: self._table.present(rows))
+
     async def oldest(self, n: int, *, after: int = 0) -> list[Entry]:
         """The n oldest entries behind row `after`; fewer when they are large. Raises JournalUnavailable."""
-        return await asyncio.to_thread(self._read, n, after)
+        return await asyncio.to_thread(self._read, lambda: self._table.read(n, after))
 
     async def holds(self, sample_id: str) -> bool:
         """Whether the sample is on disk here. Raises JournalUnavailable."""
@@ -141,10 +162,10 @@ class Journal:
         self._jobs.put(job)
         await job.future
 
-    def _read(self, n: int, after: int) -> list[Entry]:
+    def _read(self, query: Callable[[], Found]) -> Found:
         with self._reading:
             try:
-                return self._table.read(n, after)
+                return query()
             except sqlite3.Error as error:
                 raise JournalUnavailable(f"{self._path} cannot be read: {error}") from error
 
@@ -171,16 +192,18 @@ class Journal:
             waiting.append(self._jobs.get())
         return waiting
 
-    def _write(self, jobs: Sequence[_Job]) -> list[JournalUnavailable | None]:
-        """One transaction for all jobs; what went wrong, for each."""
+    def _write(self, jobs: Sequence[_Job]) -> list[_Outcome]:
+        """One transaction for all jobs; the outcome of each."""
         try:
             with self._table.transaction():
                 return [self._apply(job) for job in jobs]
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must be told, and the thread lives on
             return [JournalUnavailable(f"{self._path} cannot be written: {error}") for _ in jobs]
 
-    def _apply(self, job: _Job) -> JournalUnavailable | None:
+    def _apply(self, job: _Job) -> _Outcome:
         table = self._table
+        if isinstance(job, _Erase):
+            return table.erase(job.sample_id)
         if isinstance(job, _Delete):
             table.delete(job.rows)
         elif job.sample_id not in table:
@@ -190,16 +213,17 @@ class Journal:
             table.insert(job.sample_id, job.sample_json, job.image)
         return None
 
-    def _resolve(self, done: Iterable[tuple[_Job, JournalUnavailable | None]]) -> None:
-        for job, error in done:
-            if error is None and isinstance(job, _Append):
+    def _resolve(self, done: Iterable[tuple[_Job, _Outcome]]) -> None:
+        for job, outcome in done:
+            if isinstance(job, _Append) and outcome is None:
                 self.appended.set()
-            if job.future.done():  # whoever waited has gone; the job is done all the same
+            future: asyncio.Future[Any] = job.future
+            if future.done():  # whoever waited has gone; the job is done all the same
                 continue
-            if error is None:
-                job.future.set_result(None)
+            if isinstance(outcome, JournalUnavailable):
+                future.set_exception(outcome)
             else:
-                job.future.set_exception(error)
+                future.set_result(outcome)
 
 
 def _sync(folder: Path) -> None:

@@ -7,7 +7,7 @@ reach there.
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Self
 
 import orjson
@@ -22,7 +22,7 @@ from service.labelling.scripts import Scripts
 
 MAX_LEASE = 1000  # samples in one lease
 MAX_PAGE = 10_000  # labels in one page
-CHUNK = 1000  # samples swept or requeued by one call of a script
+CHUNK = 1000  # samples in one call of a script, so that it does not hold up the others
 DEFAULTS = QueuePolicy()
 _CURSOR = re.compile(r"([0-9]{1,16}-[0-9]{1,16})?", re.ASCII)
 _REFUSALS = {
@@ -65,7 +65,8 @@ class RedisQueue:
 
     async def announce(self, samples: Sequence[Sample]) -> dict[str, Announced]:
         announced: dict[str, Announced] = {}
-        for model, ids in _ids_by_model(samples).items():
+        for model, chunk in _chunks(samples):
+            ids = [sample.id for sample in chunk]
             reply = await self.scripts.run("announce", model, ids)
             for sample_id, image, is_new in zip(ids, reply[::2], reply[1::2], strict=True):
                 announced[sample_id] = Announced(image.decode(), bool(is_new))
@@ -75,16 +76,17 @@ class RedisQueue:
         for sample in samples:
             _check(sample)
         again: set[str] = set()
-        for model, group in _by_model(samples).items():
-            reply = await self.scripts.run("put", model, [part for sample in group for part in _parts(sample)])
+        for model, chunk in _chunks(samples):
+            reply = await self.scripts.run("put", model, [part for sample in chunk for part in _parts(sample)])
             again |= {sample_id.decode() for sample_id in reply}
         return frozenset(again)
 
     async def settle(self, samples: Sequence[Sample]) -> frozenset[str]:
         await self.scripts.settle()
         held: set[str] = set()
-        for model, ids in _ids_by_model(samples).items():
-            held |= {sample_id.decode() for sample_id in await self.scripts.run("held", model, ids)}
+        for model, chunk in _chunks(samples):
+            reply = await self.scripts.run("held", model, [sample.id for sample in chunk])
+            held |= {sample_id.decode() for sample_id in reply}
         return frozenset(held)
 
     async def lease(self, model: str, n: int, annotator: str, token: str, lease_s: float) -> list[Leased]:
@@ -197,12 +199,11 @@ def _refused(model: str, sample_id: str, state: str) -> NotFound | Conflict:
     return NotFound(f"no sample {sample_id} in the queue of model {model}")
 
 
-def _by_model(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+def _chunks(samples: Iterable[Sample]) -> Iterator[tuple[str, list[Sample]]]:
+    """Samples of one model, at most CHUNK at a time."""
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
         groups.setdefault(sample.model, []).append(sample)
-    return groups
-
-
-def _ids_by_model(samples: Iterable[Sample]) -> dict[str, list[str]]:
-    return {model: [sample.id for sample in group] for model, group in _by_model(samples).items()}
+    for model, group in groups.items():
+        for start in range(0, len(group), CHUNK):
+            yield model, group[start : start + CHUNK]

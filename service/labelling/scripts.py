@@ -50,7 +50,8 @@ class Scripts:
     def __init__(self, client: Redis, where: str, policy: QueuePolicy) -> None:
         self._client = client
         self._where = where
-        self._policy = orjson.dumps(asdict(policy))
+        self.policy = policy
+        self._policy_json = orjson.dumps(asdict(policy))
         head = "\n".join((_LUA / f"{name}.lua").read_text() for name in _HEADS)
         self._scripts = {
             file.stem: client.register_script(f"{head}\n{file.read_text()}")
@@ -82,7 +83,7 @@ class Scripts:
     async def run(self, name: str, model: str, arguments: Sequence[Any]) -> Any:
         """The reply of script `name`. Raises Unavailable or QueueOutOfMemory."""
         async with self._translated():
-            return await self._scripts[name](keys=_keys(model), args=[self._policy, *arguments])
+            return await self._scripts[name](keys=_keys(model), args=[self._policy_json, *arguments])
 
     async def sample(self, model: str, sample_id: str) -> bytes | None:
         """JSON of a sample. Raises Unavailable."""

@@ -8,7 +8,7 @@ for i = 2, #ARGV do
   if not item then
     local arrived = tick()
     item = { state = 'arriving', lane = '-', value = 0, bytes = 0, expiries = 0, arrived = arrived, flagged_at = '-' }
-    item.image, item.source = id .. '-' .. arrived, ''
+    item.named, item.source, item.image = 1, '', named(id, arrived)
     write(id, item)
   end
   if item.state == 'arriving' then

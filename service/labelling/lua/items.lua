@@ -1,7 +1,17 @@
 -- An item is what the queue itself must know of a sample. Its states: arriving (announced: the image may
--- be being written), pending, leased, labelled, rejected, dead, evicted, erased. The image is named after
--- the arrival, so that deleting that of an arrival which is over can never hit the next one.
+-- be being written), pending, leased, labelled, rejected, dead, evicted, erased.
 local ARRIVAL = 3600 * 1000000 -- an announced sample that was not put by then is taken for lost
+
+-- Name of the image. It holds the time of the arrival, so that deleting the image of an arrival that is
+-- over can never hit the next one; and when this queue was born, so that no other queue takes it for its own.
+local function named(id, arrived)
+  local born = redis.call('HGET', COUNTS, 'born')
+  if not born then
+    born = tick()
+    redis.call('HSET', COUNTS, 'born', born)
+  end
+  return 'images/' .. MODEL .. '/' .. born .. '/' .. string.sub(id, 1, 2) .. '/' .. id .. '-' .. arrived
+end
 
 local function read(id)
   local text = redis.call('HGET', ITEMS, id)
@@ -9,14 +19,15 @@ local function read(id)
     return nil
   end
   local item = {}
-  item.state, item.lane, item.value, item.bytes, item.expiries, item.arrived, item.flagged_at, item.image, item.source =
+  item.state, item.lane, item.value, item.bytes, item.expiries, item.arrived, item.flagged_at, item.named, item.source =
     string.match(text, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (.*)$')
+  item.image = item.named == '1' and named(id, item.arrived) or id
   return item
 end
 
 local function write(id, item)
   local parts = { item.state, item.lane, item.value, item.bytes, item.expiries, item.arrived, item.flagged_at }
-  redis.call('HSET', ITEMS, id, table.concat(parts, ' ') .. ' ' .. item.image .. ' ' .. item.source)
+  redis.call('HSET', ITEMS, id, table.concat(parts, ' ') .. ' ' .. item.named .. ' ' .. item.source)
 end
 
 local function is_live(item)

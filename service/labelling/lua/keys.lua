@@ -16,6 +16,7 @@ local ARRIVING, FINISHED = KEYS[17], KEYS[18] -- sorted sets: id by last announc
 local GARBAGE = KEYS[19] -- sorted set: name in the blob store by the time from which it may be deleted
 local ERASURES = KEYS[20] -- hash: id -> cursor of a label that is to be taken out of its archive
 local COUNTS = KEYS[21] -- hash of counters
+local MODEL = string.match(KEYS[1], '{(.*)}')
 local POLICY = cjson.decode(ARGV[1]) -- service.labelling.policy.QueuePolicy; ARGV[2] on is the script's own
 
 -- All times are microseconds of the server's clock.

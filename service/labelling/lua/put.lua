@@ -45,9 +45,9 @@ for i = 2, #ARGV, 8 do
   given.image, given.source, given.json = ARGV[i + 5], ARGV[i + 6], ARGV[i + 7]
   local item = read(id)
   if not item and given.image == id then -- never announced: whoever puts it answers for its image
-    item = { state = 'arriving', image = id, expiries = 0, arrived = tick() }
+    item = { state = 'arriving', image = id, named = 0, expiries = 0, arrived = tick() }
   end
-  if not item or (item.image ~= given.image and given.image ~= id) then
+  if not item or (given.image ~= id and given.image ~= item.image) then
     discard(given.image, 0)
     again[#again + 1] = id
   elseif item.state == 'arriving' then

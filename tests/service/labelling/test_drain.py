@@ -45,7 +45,11 @@ def die_after(cls, step):
         return result
     setattr(cls, step, stepping)
 
-for cls, steps in [(Journal, ["oldest", "delete"]), (BlobStore, ["put"]), (RedisQueue, ["put", "settle"])]:
+for cls, steps in [
+    (Journal, ["oldest", "delete"]),
+    (BlobStore, ["put_all"]),
+    (RedisQueue, ["announce", "put", "settle"]),
+]:
     for step in steps:
         die_after(cls, step)
 
@@ -106,8 +110,8 @@ async def has_arrived(room: Room, samples: Sequence[Sample]) -> bool:
     assert counts["pending"] == counts["accepted"] == len(samples)
     leased = await room.queue.lease(samples[0].model, 1000, "ann", "all", 60)
     assert {one.sample.id for one in leased} == {sample.id for sample in samples}
-    for sample in samples:
-        assert (await room.blobs.get(sample.id)).startswith(sample.id.encode())
+    for one in leased:
+        assert (await room.blobs.get(one.sample.image)).startswith(one.sample.id.encode())
     return True
 
 
@@ -211,7 +215,11 @@ async def _break(socket: Path, fault: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "last_step", ["Journal.oldest", "BlobStore.put", "RedisQueue.put", "RedisQueue.settle", "Journal.delete"]
+    "last_step",
+    [
+        *("Journal.oldest", "RedisQueue.announce", "BlobStore.put_all", "RedisQueue.put"),
+        *("RedisQueue.settle", "Journal.delete"),
+    ],
 )
 async def test_kill_9_after_any_step_loses_and_doubles_nothing(
     tmp_path: Path, queue: RedisQueue, server: Path, make_sample: MakeSample, last_step: str
@@ -289,7 +297,9 @@ async def test_a_parked_entry_is_tried_again_and_goes_when_its_trouble_is_over(
     room: Room, make_sample: MakeSample, until: Until
 ) -> None:
     stuck, free = make_sample("stuck", id="aa" + "0" * 30), make_sample("free", id="bb" + "0" * 30)
-    in_the_way = room.folder / "blobs" / "aa"
+    announced = await room.queue.announce([stuck, free])
+    in_the_way = (room.folder / "blobs" / announced[stuck.id].image).parent
+    in_the_way.parent.mkdir(parents=True)
     in_the_way.write_text("")
     await append(room, [stuck, free])
 
