@@ -51,10 +51,11 @@ class Service:
     def log(self) -> str:
         return self._log.read_text()
 
-    def resident_bytes(self) -> int:
+    def peak_bytes(self) -> int:
+        """The most memory that the process has ever held."""
         assert self.process is not None
-        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
-        return int(pages) * os.sysconf("SC_PAGESIZE")
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
     def stats(self) -> dict[str, int]:
         reply = self.http.get("/v1/queue/stats")

@@ -72,9 +72,12 @@ def test_bad_bodies_cost_a_status_and_nothing_else(
         reply = service.http.post("/v1/predict", content=good, headers={"content-type": "text/html"})
         assert reply.status_code == 415
 
-    for _ in range(3):
-        round_of_all()
-    before = service.resident_bytes()
     for _ in range(20):
+        service.http.post("/v1/predict", content=good, headers=headers)
+    with_good_ones = service.peak_bytes()
+    round_of_all()
+    after_one_round = service.peak_bytes()
+    for _ in range(10):
         round_of_all()
-    assert service.resident_bytes() - before < 32 * MIB
+    assert after_one_round - with_good_ones < 64 * MIB  # a body; that PNG alone would be 225 MB of pixels
+    assert service.peak_bytes() - after_one_round < 16 * MIB  # a body kept each round would be 170 MB
