@@ -17,10 +17,16 @@ from service.schemas_queue import EraseReply, LabelLine, LabelsQuery, SampleRepl
 
 router = APIRouter(tags=["labelling"], responses={code: {"model": ErrorReply} for code in (400, 404, 503)})
 
+
+class NdjsonResponse(Response):
+    media_type = "application/x-ndjson"
+
+
 LABELS: dict[int | str, dict[str, Any]] = {
     200: {
+        "model": LabelLine,
         "description": "A page of labels. X-Next-Cursor asks for the next page, now or when there are more labels.",
-        "content": {"application/x-ndjson": {"schema": LabelLine.model_json_schema()}, "application/json": {}},
+        "content": {"application/json": {"schema": {"type": "object", "title": "COCO keypoints"}}},
     }
 }
 
@@ -49,7 +55,7 @@ async def erase(sample_id: str, shared: Shared, model: str | None = None) -> Era
     return EraseReply(sample_id=sample_id, erased=await shared.queue.erase(model, sample_id))
 
 
-@router.get("/v1/labels", response_class=Response, responses=LABELS)
+@router.get("/v1/labels", response_class=NdjsonResponse, responses=LABELS)
 async def labels(request: Request, shared: Shared, query: Annotated[LabelsQuery, Query()]) -> Response:
     """Labels in the order in which they came. A page without labels is the end, for now."""
     manifest = shared.predictor(query.model).manifest
@@ -60,7 +66,7 @@ async def labels(request: Request, shared: Shared, query: Annotated[LabelsQuery,
         headers["link"] = f'<{following.path}?{following.query}>; rel="next"'
     if query.format == "coco":
         return Response(orjson.dumps(document(manifest.task, page.labels)), 200, headers, "application/json")
-    return Response(_lines(page.labels), 200, headers, "application/x-ndjson")
+    return NdjsonResponse(_lines(page.labels), 200, headers)
 
 
 async def _check_arrived(sample_id: str, journal: Journal) -> None:

@@ -13,6 +13,7 @@ import pytest
 import stamina
 
 from service.app import create_app
+from service.client import LosscastClient
 from service.settings import Settings
 
 OpenService = Callable[..., Awaitable[httpx.AsyncClient]]
@@ -64,3 +65,27 @@ def service_url(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     finally:
         process.terminate()
         assert process.wait(30) == 0
+
+
+@pytest.fixture
+def client(service_url: str) -> Iterator[LosscastClient]:
+    with LosscastClient(service_url) as client:
+        yield client
+
+
+@pytest.fixture
+def queued(client: LosscastClient, grey: Callable[..., bytes]) -> Callable[[int], list[str]]:
+    """Empties the queue, then posts n lossy images and returns their sample ids once they are pending."""
+
+    def post(n: int) -> list[str]:
+        while left := client.lease(100, annotator="broom").samples:
+            for sample in left:
+                client.reject(sample, "left by another test")
+        before = client.stats()["accepted"]
+        replies = [client.predict(grey(0.9, tag=before * 1000 + tag)) for tag in range(n)]
+        for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=30, wait_max=0.05):
+            with attempt:
+                assert client.stats()["pending"] == n
+        return [reply.sample_id for reply in replies]
+
+    return post

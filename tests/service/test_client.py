@@ -19,33 +19,9 @@ SHORT_S = 0.6
 
 
 @pytest.fixture
-def client(service_url: str) -> Iterator[LosscastClient]:
-    with LosscastClient(service_url) as client:
-        yield client
-
-
-@pytest.fixture
 async def async_client(service_url: str) -> AsyncIterator[AsyncLosscastClient]:
     async with AsyncLosscastClient(service_url) as client:
         yield client
-
-
-@pytest.fixture
-def queued(client: LosscastClient, grey: Grey) -> Callable[[int], list[str]]:
-    """Empties the queue, then posts n lossy images and returns their sample ids once they are pending."""
-
-    def post(n: int) -> list[str]:
-        while left := client.lease(100, annotator="broom").samples:
-            for sample in left:
-                client.reject(sample, "left by another test")
-        before = client.stats()["accepted"]
-        replies = [client.predict(grey(0.9, tag=before * 1000 + tag)) for tag in range(n)]
-        for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=30, wait_max=0.05):
-            with attempt:
-                assert client.stats()["pending"] == n
-        return [reply.sample_id for reply in replies]
-
-    return post
 
 
 def test_samples_are_leased_looked_at_and_labelled(client: LosscastClient, queued: Callable[[int], list[str]]) -> None:

@@ -1,6 +1,7 @@
 """Samples by id and the labels that came back, over HTTP."""
 
 import json
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -114,3 +115,13 @@ async def erased(http: httpx.AsyncClient, sample_id: str) -> None:
             reply = await http.delete(f"/v1/samples/{sample_id}")
             assert reply.status_code == 200, reply.text
     assert reply.json() == {"sample_id": sample_id, "erased": True}
+
+
+async def test_the_documentation_describes_both_forms_and_names_only_what_it_has(http: httpx.AsyncClient) -> None:
+    schema = (await http.get("/openapi.json")).json()
+    content = schema["paths"]["/v1/labels"]["get"]["responses"]["200"]["content"]
+    assert content["application/x-ndjson"]["schema"]["$ref"].endswith("/LabelLine")
+    assert "application/json" in content
+    named = set(re.findall(r'"\$ref": "#/components/schemas/(\w+)"', json.dumps(schema)))
+    assert named <= schema["components"]["schemas"].keys()
+    assert json.dumps(schema).count('"$ref"') == json.dumps(schema).count("#/components/schemas/")
