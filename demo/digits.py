@@ -1,7 +1,8 @@
 """Losscast in one minute: post canvases, see which answers to trust, label the most valuable one.
 
 Starts a service of its own with the shipped bundle, posts clean and corrupted test canvases, and sets
-the predicted losses beside the true ones, which only a demonstration knows. Run it with `make demo`.
+the predicted losses beside the true ones, which only a demonstration knows. Run it with `make demo`;
+`python demo/digits.py --picture docs/demo.png` makes the picture of the README.
 """
 
 import signal
@@ -11,10 +12,12 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
+from typing import Annotated
 
 import cv2
 import httpx
 import numpy as np
+import typer
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
@@ -41,7 +44,7 @@ COUNTERS = ("losscast_requests_total", "losscast_verdicts_total", "losscast_flag
 Canvas = tuple[NDArray[np.uint8], str, NDArray[np.float32]]  # image [h, w, 1], kind, true corners [4, 2]
 
 
-def main() -> None:
+def main(picture: Annotated[Path, typer.Option(help="The PNG of the ten best and the ten worst.")] = PICTURE) -> None:
     """Exit status 0 when everything worked; nothing is left running either way."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     console = Console()
@@ -50,14 +53,14 @@ def main() -> None:
             console.print("Starting a service of our own ...")
             with running_service(BUNDLES, Path(state)) as url, LosscastClient(url) as client:
                 console.print(f"Service ready: {url}")
-                _show(client, url, console)
+                _show(client, url, console, picture)
     except (NotServing, ClientError) as error:
         sys.exit(f"demo: {error}")
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
 
 
-def _show(client: LosscastClient, url: str, console: Console) -> None:
+def _show(client: LosscastClient, url: str, console: Console, picture: Path) -> None:
     task = Digits()
     posted = [
         _post(client, task, canvas) for canvas in track(list(canvases(task)), "Posting canvases", console=console)
@@ -66,8 +69,8 @@ def _show(client: LosscastClient, url: str, console: Console) -> None:
     console.print(_table(answers), _summary(answers))
     _label_most_valuable(client, answers, console)
     _show_counters(client, url, console)
-    draw(answers, PICTURE)
-    console.print(f"Picture: {PICTURE.relative_to(ROOT)}")
+    draw(answers, picture)
+    console.print(f"Picture: {picture}", soft_wrap=True)
 
 
 def canvases(task: Digits) -> Iterator[Canvas]:
@@ -169,4 +172,4 @@ def _show_counters(client: LosscastClient, url: str, console: Console) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)
