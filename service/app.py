@@ -6,7 +6,7 @@ settled by the journal's lock first; the drain goes before the queue that it fee
 
 import asyncio
 import importlib.metadata
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -26,6 +26,7 @@ from service.engine import Engine
 from service.labelling.blobs import BlobStore
 from service.labelling.drain import Drain
 from service.labelling.embedded import embedded_valkey
+from service.labelling.janitor import Janitor
 from service.labelling.journal import Journal
 from service.labelling.policy import DAY_S, QueuePolicy
 from service.labelling.redis_queue import RedisQueue
@@ -81,7 +82,10 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> 
     blobs = BlobStore.open(settings.blobs or settings.state / "blobs")
     label_queue = await _open_queue(settings, blobs, stack)
     drain = Drain(journal, blobs, label_queue)
-    draining = await stack.enter_async_context(_draining(drain))
+    janitor = Janitor(label_queue, [settings.model])
+    tidying = await stack.enter_async_context(_running("janitor", janitor.run()))
+    draining = await stack.enter_async_context(_running("drain", drain.run()))
+    stack.push_async_callback(drain.flush, FLUSH_S)
     decoders = stack.enter_context(ThreadPoolExecutor(settings.decode_workers, thread_name_prefix="decode"))
     batcher = await stack.enter_async_context(
         Batcher(
@@ -102,8 +106,9 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> 
         journal=journal,
         metrics=metrics.for_model(bundle.manifest),
     )
-    _watch(metrics, journal, drain, batcher)
-    return Resources(settings, {settings.model: predictor}, label_queue, blobs, metrics, journal, (draining,))
+    _watch(metrics, journal, drain, janitor, batcher)
+    tasks = (draining, tidying)
+    return Resources(settings, {settings.model: predictor}, label_queue, blobs, metrics, journal, tasks)
 
 
 async def _open_queue(settings: Settings, blobs: BlobStore, stack: AsyncExitStack) -> RedisQueue:
@@ -133,16 +138,15 @@ def _policy(settings: Settings) -> QueuePolicy:
 
 
 @asynccontextmanager
-async def _draining(drain: Drain) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.create_task(drain.run(), name="drain")
+async def _running(name: str, work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(work, name=name)
     try:
         yield task
     finally:
-        await drain.flush(FLUSH_S)
         await end(task)
 
 
-def _watch(metrics: Metrics, journal: Journal, drain: Drain, batcher: Batcher[Any, Any]) -> None:
+def _watch(metrics: Metrics, journal: Journal, drain: Drain, janitor: Janitor, batcher: Batcher[Any, Any]) -> None:
     metrics.watch(
         gauges={
             "losscast_in_flight": ("Images being read, waiting or computed.", lambda: batcher.in_flight),
@@ -154,6 +158,8 @@ def _watch(metrics: Metrics, journal: Journal, drain: Drain, batcher: Batcher[An
         counters={
             "losscast_drained": ("Samples that went from the journal to the queue.", lambda: drain.drained),
             "losscast_drain_errors": ("Times the drain failed and backed off.", lambda: drain.errors),
+            "losscast_janitor_deleted": ("Images deleted because no sample has them.", lambda: janitor.deleted),
+            "losscast_janitor_errors": ("Rounds of the janitor that failed.", lambda: janitor.errors),
         },
     )
 

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
+import stamina.instrumentation
 import uvicorn
 from pydantic import ValidationError
 from rich.console import Console
@@ -36,6 +37,7 @@ class StartError(RuntimeError):
 def run(options: Mapping[str, Any]) -> None:
     """Serves until SIGTERM or Ctrl-C. options override the environment. Raises StartError."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    stamina.instrumentation.set_on_retry_hooks([stamina.instrumentation.LoggingOnRetryHook])
     try:
         settings = Settings(**options)
         asyncio.run(_serve(settings, _bind(settings)))

@@ -4,6 +4,8 @@ What a token names is a lease: with it a request that got no answer can be sent 
 has the samples themselves and the labels.
 """
 
+import time
+
 from fastapi import APIRouter
 
 from models.contract.manifest import Task
@@ -70,14 +72,20 @@ async def extend(request: ExtendRequest, shared: Shared) -> LeaseReply:
 @router.post("/v1/queue/label")
 async def label(request: LabelRequest, shared: Shared) -> LabelReply:
     """Stores a label and takes its sample off the queue, in one step; also when the lease has run out meanwhile."""
-    values = await _values(shared, request)
+    predictor = shared.predictor(request.model)
+    values = _values(request.label, predictor.manifest.task)
+    sample = await shared.queue.get(predictor.manifest.model, request.sample_id)
+    if sample.width is not None and sample.height is not None:
+        check_inside(values, predictor.manifest.task, sample.width, sample.height)
     state = await shared.queue.label(
-        _model(shared, request.model),
+        predictor.manifest.model,
         sample_id=request.sample_id,
         annotator=request.annotator,
         token=request.token,
         label={"values": values},
     )
+    if state == "accepted":
+        predictor.metrics.labelled(max(time.time() - sample.flagged_at, 0.0))
     return LabelReply(sample_id=request.sample_id, repeated=state == "repeated")
 
 
@@ -134,19 +142,10 @@ def _leased_sample(leased: Leased, request: LeaseRequest | ExtendRequest) -> Lea
     )
 
 
-def _read(label: LabelFields, task: Task) -> Values:
+def _values(label: LabelFields, task: Task) -> Values:
     if label.values is not None:
         return read_values(label.values, task)
     return read_keypoints(label.keypoints or [], task)
-
-
-async def _values(shared: Resources, request: LabelRequest) -> Values:
-    task = shared.predictor(request.model).manifest.task
-    values = _read(request.label, task)
-    sample = await shared.queue.get(_model(shared, request.model), request.sample_id)
-    if sample.width is not None and sample.height is not None:
-        check_inside(values, task, sample.width, sample.height)
-    return values
 
 
 def _model(shared: Resources, model: str | None) -> str:

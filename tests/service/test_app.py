@@ -77,6 +77,34 @@ async def test_a_lossy_image_is_accepted_leased_with_its_own_bytes_and_labelled(
     assert (stats["accepted"], stats["pending"], stats["leased"], stats["labelled"]) == (1, 0, 0, 1)
 
 
+async def test_metrics_tell_how_long_a_label_took_and_what_the_queue_holds(http: httpx.AsyncClient, grey: Grey) -> None:
+    await post(http, grey(LOSSY))
+    await post(http, grey(LOSSY, tag=1))
+    await pending(http, 2)
+    (sample,) = await lease(http, 1)
+    label = {"values": [[1, 2], [3, 4]]}
+    request = {"sample_id": sample["sample_id"], "annotator": "ada", "token": "t", "label": label}
+    for _ in range(2):  # the second is a retry and not another label
+        assert (await http.post("/v1/queue/label", json=request)).status_code == 200
+    lines = (await http.get("/metrics")).text.splitlines()
+    for line in (
+        'losscast_flag_to_label_seconds_count{model="tiny"} 1.0',
+        'losscast_queue_samples{model="tiny",state="pending"} 1.0',
+        'losscast_queue_samples{model="tiny",state="labelled"} 1.0',
+        'losscast_queue_events_total{event="accepted",model="tiny"} 2.0',
+        'losscast_queue_budget_left{model="tiny"} -1.0',
+    ):
+        assert line in lines
+
+
+async def test_a_lease_that_ran_out_returns_without_anybody_asking(open_service: OpenService, grey: Grey) -> None:
+    http = await open_service(lease_s=0.2)
+    await post(http, grey(LOSSY))
+    await pending(http, 1)
+    assert len(await lease(http, 1)) == 1
+    await pending(http, 1)  # the janitor's round
+
+
 async def test_the_most_valuable_sample_is_leased_first(http: httpx.AsyncClient, grey: Grey) -> None:
     for brightness in (0.7, 0.99, 0.6, 0.9):
         await post(http, grey(brightness))
