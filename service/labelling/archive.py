@@ -8,7 +8,6 @@ No archive is ever changed: to take a label out, a new one takes its place.
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -128,7 +127,7 @@ def _records(reply: Sequence[bytes]) -> list[LabelRecord]:
 
 
 def _line(record: LabelRecord) -> bytes:
-    return orjson.dumps(asdict(record), option=orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _record(line: bytes) -> LabelRecord:

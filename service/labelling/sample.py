@@ -5,7 +5,7 @@ The image itself travels beside it, through the journal into the blob store.
 
 import hashlib
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import orjson
@@ -42,7 +42,7 @@ class Sample:
         return self.blob or self.id
 
     def to_json(self) -> Json:
-        return orjson.dumps(asdict(self))
+        return orjson.dumps(self)
 
     @classmethod
     def from_json(cls, data: Json) -> Self:

@@ -1,0 +1,181 @@
+"""What the queue does when there is too much: caps, eviction, dead letters, and the end of a sample's life."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from service.errors import Conflict, NotFound
+from service.labelling.blobs import BlobStore
+from service.labelling.policy import QueuePolicy
+from service.labelling.redis_queue import RedisQueue
+from service.labelling.sample import Sample
+
+MakeSample = Callable[..., Sample]
+Open = Callable[..., RedisQueue]
+LONG, SHORT = 3600.0, 0.000001
+
+
+@pytest_asyncio.fixture
+async def open_queue(server: Path) -> AsyncIterator[Open]:
+    opened: list[RedisQueue] = []
+
+    def open_one(**policy: float | None) -> RedisQueue:
+        given = QueuePolicy(**policy)  # type: ignore[arg-type]  # the fields' types are as varied as the policy's
+        opened.append(RedisQueue.open(str(server), BlobStore.open("memory:///"), given))
+        return opened[-1]
+
+    yield open_one
+    for queue in opened:
+        await queue.close()
+
+
+async def pending_values(queue: RedisQueue, model: str) -> list[float]:
+    return sorted(one.sample.value for one in await queue.lease(model, 100, "ann", "all", LONG))
+
+
+async def test_over_the_maximum_the_least_valuable_goes_even_when_it_is_the_new_one(
+    open_queue: Open, model: str, make_sample: MakeSample
+) -> None:
+    queue = open_queue(max_pending=3)
+    await queue.put([make_sample(f"{value}", value) for value in (5.0, 1.0, 3.0, 4.0, 2.0)])
+    found = await queue.stats(model)
+    assert (found["accepted"], found["evicted"], found["pending"]) == (5, 2, 3)
+    assert await pending_values(queue, model) == [3.0, 4.0, 5.0]
+
+
+async def test_the_lane_that_is_fuller_for_its_share_loses_samples(
+    open_queue: Open, model: str, make_sample: MakeSample
+) -> None:
+    queue = open_queue(max_pending=10, audit_share=0.0, ood_share=0.2)
+    await queue.put([make_sample(f"odd {i}", 100.0 + i, lane="ood_score") for i in range(10)])
+    await queue.put([make_sample(f"{i}", float(i)) for i in range(10)])
+    found = await queue.stats(model)
+    assert (found["pending"], found["pending_ood"]) == (10, 2)
+
+
+async def test_too_many_bytes_evict_and_the_audit_lane_stays(
+    open_queue: Open, model: str, make_sample: MakeSample
+) -> None:
+    queue = open_queue(max_bytes=1000, max_pending=2, max_pending_per_source=1)
+    await queue.put([make_sample(f"drawn {i}", lane="audit", bytes=300, source="cam") for i in range(3)])
+    await queue.put([make_sample(f"{i}", float(i), bytes=60) for i in range(2)])
+    found = await queue.stats(model)
+    assert (found["pending_audit"], found["pending"], found["bytes"], found["evicted"]) == (3, 4, 960, 1)
+
+
+async def test_bytes_of_leased_images_count_and_those_of_finished_ones_do_not(
+    open_queue: Open, model: str, make_sample: MakeSample
+) -> None:
+    queue = open_queue()
+    sample = make_sample("a", bytes=70)
+    await queue.put([sample])
+    await queue.lease(model, 1, "ann", "token", LONG)
+    assert (await queue.stats(model))["bytes"] == 70
+    await queue.label(model, sample.id, "ann", "token", 1)
+    assert (await queue.stats(model))["bytes"] == 0
+
+
+async def test_one_source_cannot_fill_the_queue_and_keeps_its_most_valuable(
+    open_queue: Open, model: str, make_sample: MakeSample
+) -> None:
+    queue = open_queue(max_pending_per_source=2)
+    values = (-3.5, 2.0, -1e300, 0.0, 1e-300, 3.0)
+    await queue.put([make_sample(f"cam {value}", value, source="cam") for value in values])
+    await queue.put([make_sample(f"cam1 {value}", value, source="cam1") for value in (7.0, 8.0)])
+    await queue.put([make_sample(f"none {value}", value) for value in (10.0, 11.0, 12.0)])
+    assert (await queue.stats(model))["evicted"] == 4
+    assert await pending_values(queue, model) == [2.0, 3.0, 7.0, 8.0, 10.0, 11.0, 12.0]
+
+
+async def test_a_sample_whose_leases_keep_running_out_is_dead_until_it_is_requeued(
+    open_queue: Open, model: str, make_sample: MakeSample
+) -> None:
+    queue = open_queue(max_expiries=2)
+    sample = make_sample("a")
+    await queue.put([sample])
+    for turn in range(2):
+        assert len(await queue.lease(model, 1, "ann", f"{turn}", SHORT)) == 1
+        assert await queue.sweep(model) == 1
+    found = await queue.stats(model)
+    assert (found["dead"], found["pending"], found["expired"]) == (1, 0, 2)
+    assert await queue.lease(model, 1, "ann", "t", LONG) == []
+    assert await queue.requeue(model, ["0" * 32]) == 0
+    assert await queue.requeue(model, [sample.id, sample.id]) == 1
+    assert await queue.requeue(model, None) == 0
+    await queue.lease(model, 1, "ann", "u", SHORT)
+    await queue.sweep(model)
+    assert (await queue.stats(model))["pending"] == 1
+
+
+async def test_a_dead_letter_takes_a_late_label(open_queue: Open, model: str, make_sample: MakeSample) -> None:
+    queue = open_queue(max_expiries=1)
+    sample = make_sample("a")
+    await queue.put([sample])
+    await queue.lease(model, 1, "ann", "t", SHORT)
+    await queue.sweep(model)
+    assert await queue.label(model, sample.id, "ann", "t", 1) == "accepted"
+    found = await queue.stats(model)
+    assert (found["dead"], found["labelled"]) == (0, 1)
+
+
+async def test_a_rejected_sample_takes_no_label(queue: RedisQueue, model: str, make_sample: MakeSample) -> None:
+    sample = make_sample("a")
+    await queue.put([sample])
+    await queue.lease(model, 1, "ann", "t", LONG)
+    await queue.reject(model, sample.id, "ann", "t", "blurred")
+    await queue.reject(model, sample.id, "ann", "t", "blurred")
+    with pytest.raises(Conflict, match="was rejected"):
+        await queue.reject(model, sample.id, "bob", "t", "blurred")
+    with pytest.raises(Conflict, match="was rejected"):
+        await queue.label(model, sample.id, "ann", "t", 1)
+    assert (await queue.stats(model))["rejected"] == 1
+
+
+async def test_an_evicted_sample_takes_no_label_and_does_not_come_back(
+    open_queue: Open, model: str, make_sample: MakeSample
+) -> None:
+    queue = open_queue(max_pending=1)
+    poor = make_sample("poor", 1.0)
+    await queue.put([make_sample("rich", 2.0), poor])
+    with pytest.raises(Conflict, match="was evicted"):
+        await queue.label(model, poor.id, "ann", "t", 1)
+    with pytest.raises(NotFound):
+        await queue.get(model, poor.id)
+    await queue.put([poor, make_sample("poor", 1.0, flagged_at=1.0)])
+    found = await queue.stats(model)
+    assert (found["accepted"], found["evicted"], found["duplicates"]) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("state", ["pending", "leased", "labelled", "rejected", "dead", "evicted"])
+async def test_an_erased_sample_is_nowhere_any_more(
+    open_queue: Open, model: str, make_sample: MakeSample, state: str
+) -> None:
+    queue = open_queue(max_expiries=1, max_pending=1)
+    sample = make_sample("a", 1.0)
+    await queue.put([sample])
+    if state == "evicted":
+        await queue.put([make_sample("b", 2.0)])
+    elif state != "pending":
+        await queue.lease(model, 1, "ann", "t", SHORT if state == "dead" else LONG)
+    if state == "labelled":
+        await queue.label(model, sample.id, "ann", "t", 1)
+    elif state == "rejected":
+        await queue.reject(model, sample.id, "ann", "t", "blurred")
+    elif state == "dead":
+        await queue.sweep(model)
+    assert (await queue.stats(model))[state] == 1
+    assert await queue.erase(model, sample.id)
+    assert await queue.erase(model, sample.id)
+    found = await queue.stats(model)
+    assert (found[state], found["erased"]) == (0, 1)
+    assert (await queue.labels(model, "", 10)).labels == []
+    with pytest.raises(NotFound):
+        await queue.label(model, sample.id, "ann", "t", 1)
+    await queue.put([sample])
+    assert (await queue.stats(model))["erased"] == 1
+
+
+async def test_an_unknown_sample_cannot_be_erased(queue: RedisQueue, model: str) -> None:
+    assert not await queue.erase(model, "0" * 32)
