@@ -1,0 +1,167 @@
+"""The account: where every sample is, read from the journals' files and from Redis, by no code of the service.
+
+A look at Redis is one MULTI, so its keys are of one moment, under load as well.
+"""
+
+import shutil
+import sqlite3
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import redis
+
+from tests.faults.campaign.ledger import Told
+from tests.faults.campaign.load import MODEL
+
+LANES = ("predicted_loss", "ood_score", "audit")
+FINAL = ("labelled", "rejected", "evicted", "erased")
+SHOWN = 5  # ids in a message
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    state: str
+    lane: str
+    value: float
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The queue at one moment."""
+
+    items: dict[str, Item]
+    lanes: dict[str, list[str]]
+    ages: set[str]
+    leased: set[str]
+    leases: set[str]
+    dead: set[str]
+    finished: set[str]
+    samples: set[str]
+    receipts: set[str]
+    events: list[str]  # ids in the label stream, one for each event
+    counts: dict[str, str]
+
+    def ids(self, *states: str) -> set[str]:
+        return {sample_id for sample_id, item in self.items.items() if item.state in states}
+
+    @property
+    def known(self) -> set[str]:
+        """Ids that were put, wherever they are now."""
+        return {sample_id for sample_id, item in self.items.items() if item.state != "arriving"}
+
+
+def journalled(state: Path, *, is_alive: bool) -> set[str]:
+    """Ids in the journal of a service. That of a dead one is read from a copy, so as not to repair it."""
+    path = state / "journal" / "journal.sqlite3"
+    if is_alive:
+        return _ids(path)
+    with tempfile.TemporaryDirectory() as folder:
+        for file in (path, path.with_name(f"{path.name}-wal")):
+            if file.exists():
+                shutil.copy(file, folder)
+        return _ids(Path(folder) / path.name)
+
+
+def oldest(state: Path) -> str | None:
+    """The id that has been in the journal of a living service for longest."""
+    with closing(sqlite3.connect(state / "journal" / "journal.sqlite3", timeout=10)) as connection:
+        row = connection.execute("SELECT id FROM samples ORDER BY row LIMIT 1").fetchone()
+    return None if row is None else str(row[0])
+
+
+def _ids(path: Path) -> set[str]:
+    if not path.exists():
+        return set()
+    with closing(sqlite3.connect(path, timeout=10)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'samples'").fetchone():
+            return set()  # killed before it was made
+        return {row[0] for row in connection.execute("SELECT id FROM samples")}
+
+
+def look(client: redis.Redis) -> Look:
+    with client.pipeline(transaction=True) as ask:
+        ask.hgetall(_key("items"))
+        for name in (*LANES, "ages", "leased", "dead", "finished"):
+            ask.zrange(_key(name), 0, -1)
+        for name in ("leases", "samples", "receipts"):
+            ask.hkeys(_key(name))
+        ask.xrange(_key("labels"))
+        ask.hgetall(_key("counts"))
+        reply: list[Any] = ask.execute()
+    items = {sample_id: _item(text) for sample_id, text in reply[0].items()}
+    lanes = dict(zip(LANES, reply[1:4], strict=True))
+    ages, leased, dead, finished, leases, samples, receipts = map(set, reply[4:11])
+    events = [fields["sample_id"] for _, fields in reply[11]]
+    return Look(items, lanes, ages, leased, leases, dead, finished, samples, receipts, events, reply[12])
+
+
+def _item(text: str) -> Item:
+    state, lane, value, size = text.split(" ")[:4]
+    return Item(state, lane, float(value), int(size))
+
+
+def images(client: redis.Redis) -> dict[str, str]:
+    """Id -> name of the image in the blob store, of all samples that must have one."""
+    found: Any = client.hgetall(_key("samples"))
+    return {sample_id: orjson.loads(text)["blob"] for sample_id, text in found.items()}
+
+
+def _key(name: str) -> str:
+    return f"losscast:{{{MODEL}}}:queue:{name}"
+
+
+def missing(told: Told, journals: Sequence[set[str]], now: Look, posted: frozenset[str]) -> list[str]:
+    """What was accepted before the look and is nowhere; what is there and was not posted before its end."""
+    everywhere = now.known.union(*journals)
+    return _problems({"accepted and lost": told.accepted - everywhere, "never posted": everywhere - posted})
+
+
+def unlabelled(told: Told, now: Look) -> list[str]:
+    """Labels and rejections that were confirmed and are not there."""
+    labelled = set(told.labelled) - told.erasing
+    return _problems(
+        {
+            "label confirmed and lost": labelled - now.ids("labelled"),
+            "rejection confirmed and lost": told.rejected - told.erasing - now.ids("rejected"),
+        }
+    )
+
+
+def contradictions(now: Look) -> list[str]:
+    """Where keys and counters of one moment disagree."""
+    pending = [sample_id for ids in now.lanes.values() for sample_id in ids]
+    alike: dict[str, tuple[set[str], set[str]]] = {
+        "pending items and lanes": (now.ids("pending"), set(pending)),
+        "pending items and ages": (now.ids("pending"), now.ages),
+        "leased items and expiries": (now.ids("leased"), now.leased),
+        "leased items and leases": (now.ids("leased"), now.leases),
+        "dead items and dead letters": (now.ids("dead"), now.dead),
+        "finished items and times": (now.ids(*FINAL), now.finished),
+        "items with JSON": (now.ids("pending", "leased", "dead", "labelled", "rejected"), now.samples),
+        "receipts": (now.ids("labelled", "rejected"), now.receipts),
+    }
+    found = _problems({f"{name} differ": one ^ other for name, (one, other) in alike.items()})
+    found += _problems({"pending twice": {one for one, n in Counter(pending).items() if n > 1}})
+    found += _problems({"more than one label event": {one for one, n in Counter(now.events).items() if n > 1}})
+    found += _problems({"label event of an unlabelled sample": set(now.events) - now.ids("labelled")})
+    return found + _miscounted(now)
+
+
+def _miscounted(now: Look) -> list[str]:
+    states = Counter(item.state for item in now.items.values())
+    expected = {name: states[name] for name in FINAL}
+    expected["accepted"] = len(now.known)
+    expected["bytes"] = sum(item.bytes for item in now.items.values() if item.state in {"pending", "leased"})
+    wrong = {name: n for name, n in expected.items() if int(now.counts.get(name, 0)) != n}
+    return [f"counter {name} is {now.counts.get(name, 0)}, keys say {n}" for name, n in wrong.items()]
+
+
+def _problems(found: Mapping[str, set[str] | frozenset[str]]) -> list[str]:
+    return [f"{name}: {len(ids)}, e.g. {sorted(ids)[:SHOWN]}" for name, ids in found.items() if ids]
