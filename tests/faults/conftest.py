@@ -93,3 +93,24 @@ def start_service(tiny_store: Path, tmp_path: Path) -> Iterator[Callable[..., Se
     for service in services:
         if service.process is not None and service.process.poll() is None:
             service.stop()
+
+
+@pytest.fixture
+def servers_in() -> Callable[[Path], list[int]]:
+    """Process ids of Valkey or Redis servers whose command line names the folder or that work in it."""
+
+    def find(folder: Path) -> list[int]:
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (process / "cmdline").read_bytes().decode(errors="replace")
+                place = (process / "cwd").readlink()
+            except OSError:
+                continue
+            if re.search(r"(valkey|redis)-server", command) and (
+                str(folder) in command or place.is_relative_to(folder)
+            ):
+                found.append(int(process.name))
+        return found
+
+    return find

@@ -1,7 +1,6 @@
 """Redis stopped and killed in mid-traffic, the service killed: predictions go on, samples arrive, none is lost."""
 
 import os
-import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ import httpx
 import pytest
 import stamina
 
-from service.labelling.embedded import _program
+from service.labelling.embedded import server_program
 
 Grey = Callable[..., bytes]
 CLIENTS = 4
@@ -31,7 +30,7 @@ class Redis:
 
     def start(self) -> None:
         options = ["--port", "0", "--unixsocket", str(self.socket), "--appendonly", "yes", "--dir", str(self._folder)]
-        self.process = subprocess.Popen([_program(), *options], stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen([server_program(), *options], stdout=subprocess.DEVNULL)
         for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=20, wait_max=0.05):
             with attempt:
                 assert self.socket.exists()
@@ -126,7 +125,7 @@ def test_redis_fails_while_requests_are_in_flight(
 
 @pytest.mark.slow
 def test_every_accepted_sample_survives_kill_minus_9_of_service_and_valkey_while_requests_are_in_flight(
-    start_service: Callable[..., Any], grey: Grey, tmp_path: Path
+    start_service: Callable[..., Any], grey: Grey, tmp_path: Path, servers_in: Callable[[Path], list[int]]
 ) -> None:
     service = start_service()
     accepted: set[str] = set()
@@ -134,7 +133,7 @@ def test_every_accepted_sample_survives_kill_minus_9_of_service_and_valkey_while
         traffic = Traffic(service.http, grey, range(1000 * round_number, 1000 * round_number + 1000))
         accepted |= traffic.first(100)
         service.process.kill()
-        for pid in _private_servers(tmp_path):
+        for pid in servers_in(tmp_path):
             os.kill(pid, signal.SIGKILL)
         accepted |= traffic.rest()
         assert service.stop(signal.SIGKILL) == -signal.SIGKILL
@@ -149,26 +148,12 @@ def test_every_accepted_sample_survives_kill_minus_9_of_service_and_valkey_while
 
 @pytest.mark.slow
 def test_the_end_of_the_service_is_the_end_of_its_valkey(
-    start_service: Callable[..., Any], grey: Grey, tmp_path: Path
+    start_service: Callable[..., Any], grey: Grey, tmp_path: Path, servers_in: Callable[[Path], list[int]]
 ) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         service = start_service()
         assert len(Traffic(service.http, grey, range(3)).rest()) == 3
         service.settled(3)
-        assert _private_servers(tmp_path)
+        assert servers_in(tmp_path)
         assert service.stop(number) == 0, service.log
-        assert not _private_servers(tmp_path)
-
-
-def _private_servers(folder: Path) -> list[int]:
-    """Server processes whose command line or working directory lies in the test's folder."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes().decode(errors="replace")
-            place = (process / "cwd").readlink()
-        except OSError:
-            continue
-        if re.search(r"(valkey|redis)-server", command) and (str(folder) in command or place.is_relative_to(folder)):
-            found.append(int(process.name))
-    return found
+        assert not servers_in(tmp_path)

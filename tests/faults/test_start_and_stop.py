@@ -1,7 +1,6 @@
 """Told to stop at the worst moment, and clients that leave: nothing stays behind, nothing pages."""
 
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -15,24 +14,10 @@ import pytest
 import stamina
 
 
-def servers_in(folder: Path) -> list[int]:
-    """Process ids of Valkey servers whose command line names the folder or that work in it."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes().decode(errors="replace")
-            place = (process / "cwd").readlink()
-        except OSError:
-            continue
-        if re.search(r"(valkey|redis)-server", command) and (str(folder) in command or place.is_relative_to(folder)):
-            found.append(int(process.name))
-    return found
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_during_the_start_leaves_no_server_behind(
-    tiny_store: Path, tmp_path: Path, number: signal.Signals
+    tiny_store: Path, tmp_path: Path, servers_in: Callable[[Path], list[int]], number: signal.Signals
 ) -> None:
     environment = {**os.environ, "LOSSCAST_STATE": str(tmp_path / "state"), "LOSSCAST_PORT": "0"}
     command = [sys.executable, "-m", "losscast", "serve", "--model", "tiny", "--bundles", str(tiny_store)]

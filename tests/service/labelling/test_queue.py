@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from service.errors import BadRequest, Conflict, NotFound, Unavailable
 from service.labelling.blobs import BlobStore
-from service.labelling.embedded import _program, embedded_valkey
+from service.labelling.embedded import embedded_valkey, server_program
 from service.labelling.queue import Leased, QueueOutOfMemory
 from service.labelling.redis_queue import RedisQueue
 from service.labelling.sample import Sample
@@ -327,7 +327,7 @@ async def cluster_node(tmp_path: Path) -> AsyncIterator[Path]:
     options = {"bind": "127.0.0.1", "dir": tmp_path, "unixsocket": socket, "cluster-enabled": "yes"}
     options |= {"port": _free_port(), "cluster-port": _free_port(), "save": ""}
     arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-    node = await asyncio.create_subprocess_exec(_program(), *arguments, stdout=subprocess.DEVNULL)
+    node = await asyncio.create_subprocess_exec(server_program(), *arguments, stdout=subprocess.DEVNULL)
     yield socket
     node.terminate()
     await node.wait()
