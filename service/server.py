@@ -40,7 +40,8 @@ def run(options: Mapping[str, Any]) -> None:
     stamina.instrumentation.set_on_retry_hooks([stamina.instrumentation.LoggingOnRetryHook])
     try:
         settings = Settings(**options)
-        asyncio.run(_serve(settings, _bind(settings)))
+        with asyncio.Runner(loop_factory=uvicorn.Config("", loop="auto").get_loop_factory()) as runner:
+            runner.run(_serve(settings, _bind(settings)))
     except asyncio.CancelledError:
         return  # told to stop before it was open
     except ValidationError as error:
@@ -76,7 +77,9 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
 
 def _bind(settings: Settings) -> socket.socket:
     """Bound and not yet listening: whoever comes while the model loads is refused, and not left waiting."""
-    listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    # With the protocol named, asyncio sets TCP_NODELAY on what it accepts; else replies wait 40 ms for an ACK.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.host, settings.port))
