@@ -19,12 +19,17 @@ class Item:
     sample: Sample
     arrival: int  # counts up, as the queue's clock does
     state: str = "pending"
+    never_put: bool = False
     expiries: int = 0
     skips: set[str] = field(default_factory=set)
     holder: Holder | None = None
     expires_at: float = 0.0
     charged_hour: int = 0
     receipt: tuple[object, ...] = ()
+
+    def known(self) -> tuple[str, str, str]:
+        """State, lane and expiries; an arrival that is erased was in no lane."""
+        return self.state, "-" if self.never_put else self.sample.lane, str(self.expiries)
 
 
 class QueueModel:
@@ -191,7 +196,7 @@ class QueueModel:
 
     def erase(self, sample_id: str, sample: Sample) -> bool:
         if sample_id in self.arriving:
-            self.items[sample_id] = Item(sample, self.arriving.pop(sample_id), "arriving")
+            self.items[sample_id] = Item(sample, self.arriving.pop(sample_id), "arriving", never_put=True)
             self.counts["accepted"] += 1
         item = self.items.get(sample_id)
         if item is None:

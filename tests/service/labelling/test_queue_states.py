@@ -25,16 +25,17 @@ from tests.service.labelling.queue_model import LANES, QueueModel
 T = TypeVar("T")
 POLICY = QueuePolicy(
     max_pending=8,
-    max_bytes=2_000,
-    max_pending_per_source=3,
+    max_bytes=1_500,
+    max_pending_per_source=2,
     labels_per_hour=12,
     max_expiries=2,
     audit_share=0.25,
     ood_share=0.25,
 )
+CONTENTS = 16
 SHORT, LONG = 0.000001, 3600.0  # over before the next operation; never over
 
-contents = st.integers(0, 15)
+contents = st.integers(0, CONTENTS - 1)
 annotators = st.sampled_from(["ann", "bob", "eve"])
 tokens = st.sampled_from(["t1", "t2"])
 lengths = st.sampled_from([SHORT, LONG])
@@ -93,7 +94,7 @@ class QueueMachine(RuleBasedStateMachine):
         content=contents,
         value=st.integers(0, 4),
         lane=st.sampled_from(LANES),
-        source=st.sampled_from([None, None, "a", "a b"]),
+        source=st.sampled_from([None, "a", "a", "a b"]),
         is_put=st.sampled_from([True, True, True, False]),
     )
     def arrive(self, content: int, value: int, lane: Lane, source: str | None, *, is_put: bool) -> None:
@@ -117,6 +118,13 @@ class QueueMachine(RuleBasedStateMachine):
         self.last = self.announced(sample)
         if is_put:
             self.put_again()
+
+    @rule(data=st.data())
+    def draw_for_audit(self, data: st.DataObject) -> None:
+        """The image of a sample that waits or is leased comes again and is drawn."""
+        live = self.expected.is_in("pending", "leased")
+        if waiting := [content for content in range(CONTENTS) if self.id_of(content) in live]:
+            self.arrive(data.draw(st.sampled_from(waiting)), 1, "audit", None, is_put=True)
 
     @rule()
     def put_again(self) -> None:
@@ -178,6 +186,13 @@ class QueueMachine(RuleBasedStateMachine):
         expected = self.expected.reject(*arguments)
         assert self.outcome(self.queue.reject(self.model, *arguments)) == expected.replace("repeated", "accepted")
 
+    @rule(n=st.integers(1, 4), turns=st.integers(1, 3))
+    def abandon(self, n: int, turns: int) -> None:
+        """An annotator leases and goes away, again and again."""
+        for _ in range(turns):
+            self.lease(n, "gone", "t1", SHORT)
+            self.sweep()
+
     @rule()
     def sweep(self) -> None:
         now_s = self.now_s()
@@ -227,9 +242,10 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def keys_agree(self) -> None:
         """Each sample is in the keys of its state and in no others."""
-        items = {key.decode(): text.split()[0].decode() for key, text in self.redis.hgetall(self.key("items")).items()}
-        expected = {sample_id: item.state for sample_id, item in self.expected.items.items()}
-        assert items == expected | dict.fromkeys(self.expected.arriving, "arriving")
+        assert self.items() == {
+            **{sample_id: item.known() for sample_id, item in self.expected.items.items()},
+            **dict.fromkeys(self.expected.arriving, ("arriving", "-", "0")),
+        }
         for lane in LANES:
             read = self.redis.zrange if lane == "audit" else self.redis.zrevrange
             assert [key.decode() for key in read(self.key(lane), 0, -1)] == self.expected.lane(lane)
@@ -247,6 +263,11 @@ class QueueMachine(RuleBasedStateMachine):
     def labels_agree(self) -> None:
         page = self.do(self.queue.labels(self.model, "", 1000))
         assert [(one.sample.id, one.annotator, one.label) for one in page.labels] == self.expected.labels
+
+    def items(self) -> dict[str, tuple[str, str, str]]:
+        """State, lane and expiries of each sample."""
+        found = {key.decode(): text.decode().split(" ") for key, text in self.redis.hgetall(self.key("items")).items()}
+        return {sample_id: (parts[0], parts[1], parts[4]) for sample_id, parts in found.items()}
 
     def sample(self, sample_id: str) -> Sample:
         return self.expected.items[sample_id].sample
@@ -267,6 +288,6 @@ def test_the_queue_and_its_model_agree_after_every_operation(server: Path) -> No
     run_state_machine_as_test(
         partial(QueueMachine, server),  # type: ignore[arg-type]  # any callable that makes a machine will do
         settings=settings(
-            max_examples=100, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=60, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
