@@ -24,7 +24,6 @@ from service.errors import NotFound, Unavailable
 
 LIST_CHUNK = 1000
 FSYNCS = 16  # at a time
-OPEN_FILES = 256  # at a time
 _ID = re.compile(r"[0-9a-f]{32}")  # of an image whose queue gave it no other name
 _NAME = re.compile(r"(images|labels)(/[a-z0-9][a-z0-9_-]*)+(\.ndjson)?")
 
@@ -68,12 +67,8 @@ class BlobStore:
 
     async def put_all(self, blobs: Sequence[Blob]) -> list[Unavailable | None]:
         """The same for many at a time; what went wrong, for each."""
-        if self._root is None:
-            return await asyncio.gather(*map(self._put, blobs))
-        outcomes: list[Unavailable | None] = []
-        for start in range(0, len(blobs), OPEN_FILES):
-            outcomes += await asyncio.to_thread(self._put_local, self._root, blobs[start : start + OPEN_FILES])
-        return outcomes
+        outcomes = await asyncio.gather(*map(self._put, blobs))
+        return outcomes if self._root is None else await self._synced(self._root, blobs, outcomes)
 
     async def get(self, name: str) -> bytes:
         """The blob's bytes. Raises NotFound or Unavailable."""
@@ -105,86 +100,62 @@ class BlobStore:
             raise Unavailable(f"the blob store does not list: {_line(error)}") from error
 
     async def _put(self, blob: Blob) -> Unavailable | None:
-        attributes = {"Content-Type": blob.content_type}
+        key = _key(blob.name)
+        attributes = None if self._root else {"Content-Type": blob.content_type}
         try:
-            await obstore.put_async(self._store, _key(blob.name), blob.data, mode="create", attributes=attributes)
+            await obstore.put_async(self._store, key, blob.data, mode="create", attributes=attributes)
         except AlreadyExistsError:
-            return None
+            return await self._repair(self._root / key, blob) if self._root else None
         except (BaseError, OSError) as error:
             return _refused(blob, error)
         return None
 
-    def _put_local(self, root: Path, blobs: Sequence[Blob]) -> list[Unavailable | None]:
-        """Writes the files one by one, then has them and their entries in all folders fsynced side by side."""
-        outcomes: list[Unavailable | None] = []
-        files: list[int] = []
-        for blob in blobs:
-            try:
-                files.append(_write(root / _key(blob.name), blob.data))
-                outcomes.append(None)
-            except OSError as error:
-                outcomes.append(_refused(blob, error))
+    async def _repair(self, path: Path, blob: Blob) -> Unavailable | None:
         try:
-            self._sync(files)
-            self._sync([os.open(folder, os.O_RDONLY) for folder in _folders(root, blobs) if folder.is_dir()])
+            if await asyncio.to_thread(path.read_bytes) != blob.data:
+                await obstore.put_async(self._store, _key(blob.name), blob.data, mode="overwrite")
+        except (BaseError, OSError) as error:
+            return _refused(blob, error)
+        return None
+
+    async def _synced(
+        self, root: Path, blobs: Sequence[Blob], outcomes: list[Unavailable | None]
+    ) -> list[Unavailable | None]:
+        """Makes durable the files that were written, then their entries in all folders up to the root."""
+        written = [blob for blob, error in zip(blobs, outcomes, strict=True) if error is None]
+        try:
+            await self._fsync([f"{root}/{_key(blob.name)}" for blob in written])
+            await self._fsync(_folders(root, written))
         except OSError as error:
             return [outcome or _refused(blob, error) for blob, outcome in zip(blobs, outcomes, strict=True)]
         return outcomes
 
-    def _sync(self, descriptors: Sequence[int]) -> None:
-        """Fsyncs and closes all; a file system commits together what waits together."""
-        shares = [descriptors[start::FSYNCS] for start in range(FSYNCS)]
-        try:
-            for done in [self._syncing.submit(_fsync, share) for share in shares if share]:
-                done.result()
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
-
-
-def _write(path: Path, data: bytes) -> int:
-    """Descriptor of the file with the data.
-
-    One that is there is written over when it differs, without emptying it first: it is torn, or another
-    replica is writing the same.
-    """
-    try:
-        return _filled(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), data)
-    except FileNotFoundError:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return _filled(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), data)
-    except FileExistsError:
-        descriptor = os.open(path, os.O_RDWR)
-        return descriptor if path.read_bytes() == data else _filled(descriptor, data)
-
-
-def _filled(descriptor: int, data: bytes) -> int:
-    try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-        os.ftruncate(descriptor, len(data))
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _fsync(descriptors: Sequence[int]) -> None:
-    for descriptor in descriptors:
-        os.fsync(descriptor)
+    async def _fsync(self, paths: Sequence[str]) -> None:
+        """Side by side: a file system commits together what waits together."""
+        shares = [paths[start::FSYNCS] for start in range(FSYNCS)]
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*(loop.run_in_executor(self._syncing, _fsync, share) for share in shares if share))
 
 
 def _key(name: str) -> str:
     return f"{name[:2]}/{name}" if _ID.fullmatch(name) else name
 
 
-def _folders(root: Path, blobs: Sequence[Blob]) -> list[Path]:
+def _fsync(paths: Sequence[str]) -> None:
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _folders(root: Path, blobs: Sequence[Blob]) -> list[str]:
     """All folders from the blobs' own up to the root."""
     folders = {_key(blob.name).rpartition("/")[0] for blob in blobs}
     while above := {folder.rpartition("/")[0] for folder in folders} - folders:
         folders |= above
-    return [root / folder for folder in folders]
+    return [f"{root}/{folder}" for folder in folders]
 
 
 def _refused(blob: Blob, error: Exception) -> Unavailable:

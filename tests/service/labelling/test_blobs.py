@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import NotFound, Unavailable
-from service.labelling.blobs import BlobStore
+from service.labelling.blobs import Blob, BlobStore
 
 ID = "ab" + "0" * 30
 
@@ -36,6 +36,27 @@ async def test_what_is_not_there_is_not_found(store: BlobStore, sample_id: str) 
     await store.put(ID, b"image", "image/png")
     with pytest.raises(NotFound):
         await store.get(sample_id)
+
+
+async def test_many_blobs_come_back_and_each_fault_is_told_apart(tmp_path: Path) -> None:
+    store = BlobStore.open(tmp_path)
+    names = [f"images/m/1/{n % 7:02x}/{n:032x}-1" for n in range(600)]
+    (tmp_path / "images/m/1").mkdir(parents=True)
+    (tmp_path / "images/m/1/03").write_text("in the way")
+    outcomes = await store.put_all([Blob(name, name.encode(), "image/png") for name in names])
+    for name, error in zip(names, outcomes, strict=True):
+        assert isinstance(error, Unavailable) == ("/03/" in name)
+        if error is None:
+            assert await store.get(name) == name.encode()
+
+
+async def test_deleted_blobs_are_gone_and_those_that_were_never_there_are_no_fault(store: BlobStore) -> None:
+    name = f"images/m/1/ab/{ID}-1"
+    await store.put(name, b"image", "image/png")
+    assert [chunk async for chunk in store.names("images/m/")] == [[name]]
+    await store.delete([name, f"images/m/1/ab/{ID}-2"])
+    with pytest.raises(NotFound):
+        await store.get(name)
 
 
 async def test_a_file_that_a_power_cut_tore_is_written_anew(tmp_path: Path) -> None:

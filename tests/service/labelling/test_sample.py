@@ -1,6 +1,7 @@
+import orjson
 import pytest
 
-from service.labelling.sample import Sample, sample_id
+from service.labelling.sample import Sample, flagged_lane, sample_id
 
 
 def sample() -> Sample:
@@ -27,6 +28,18 @@ def test_a_sample_survives_json_to_the_last_bit() -> None:
 def test_bytes_that_are_no_sample_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="not a sample"):
         Sample.from_json(data)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "lane"), [(["predicted_loss", "ood_score"], "predicted_loss"), (["ood_score"], "ood_score")]
+)
+def test_a_sample_of_the_first_version_is_read_and_finds_its_lane(reasons: list[str], lane: str) -> None:
+    new = {"width", "height", "source", "audit_probability", "bytes", "blob"}
+    fields = {name: value for name, value in orjson.loads(sample().to_json()).items() if name not in new}
+    old = Sample.from_json(orjson.dumps({**fields, "lane": "flagged", "reasons": reasons}))
+    assert (old.lane, old.source, old.audit_probability, old.bytes) == (lane, None, None, 0)
+    assert old.image == old.id
+    assert flagged_lane(tuple(reasons)) == lane
 
 
 def test_an_id_is_unique_per_model_and_content() -> None:
