@@ -181,6 +181,7 @@ def _fill_disk(stage: Stage, size: Size, disk: Path) -> None:
     redis = stage.add_redis()
     replica = stage.add_replica(LOSSCAST_STATE=str(disk / "state"))
     load = _started(stage, size, pace_s=0.001)
+    room = DISK_BYTES
     for _ in range(size.times):
         redis.send(signal.SIGKILL)
         stage.fault("kill -9 of Redis, appendfsync everysec")
@@ -193,11 +194,11 @@ def _fill_disk(stage: Stage, size: Size, disk: Path) -> None:
         redis.start()
         stage.check()
         if not stage.is_drained_within(RECOVERY_S):
-            _mount(disk, f"remount,size={2 * DISK_BYTES}")
+            room += DISK_BYTES
+            _mount(disk, f"remount,size={room}")
             stage.fault("more room by hand, because the full journal could not delete what was drained")
         stage.until_accepted(50)
         stage.check()
-        _mount(disk, f"remount,size={DISK_BYTES}")
     load.end()
     stage.finish()  # while the disk is there
 

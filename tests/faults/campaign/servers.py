@@ -12,7 +12,7 @@ import httpx
 import redis
 import stamina
 
-from service.labelling.embedded import _program
+from service.labelling.embedded import server_program
 
 START_S = 60.0
 
@@ -31,7 +31,7 @@ class RedisServer:
         place = ["--port", "0", "--unixsocket", str(self.socket), "--dir", str(self._folder), "--save", ""]
         durability = ["--appendonly", "yes", "--appendfsync", self._appendfsync, "--maxmemory-policy", "noeviction"]
         with (self._folder / "redis.log").open("ab") as log:
-            self._process = subprocess.Popen([_program(), *place, *durability], stdout=log, stderr=log)
+            self._process = subprocess.Popen([server_program(), *place, *durability], stdout=log, stderr=log)
         for attempt in stamina.retry_context(on=redis.RedisError, attempts=None, timeout=START_S, wait_max=0.1):
             with attempt:
                 self.client.ping()
