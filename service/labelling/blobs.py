@@ -67,8 +67,9 @@ class BlobStore:
 
     async def put_all(self, blobs: Sequence[Blob]) -> list[Unavailable | None]:
         """The same for many at a time; what went wrong, for each."""
-        outcomes = await asyncio.gather(*map(self._put, blobs))
-        return outcomes if self._root is None else await self._synced(self._root, blobs, outcomes)
+        if self._root is None:
+            return await asyncio.gather(*map(self._put, blobs))
+        return await asyncio.to_thread(self._put_local, self._root, blobs)
 
     async def get(self, name: str) -> bytes:
         """The blob's bytes. Raises NotFound or Unavailable."""
@@ -100,41 +101,48 @@ class BlobStore:
             raise Unavailable(f"the blob store does not list: {_line(error)}") from error
 
     async def _put(self, blob: Blob) -> Unavailable | None:
-        key = _key(blob.name)
-        attributes = None if self._root else {"Content-Type": blob.content_type}
+        attributes = {"Content-Type": blob.content_type}
         try:
-            await obstore.put_async(self._store, key, blob.data, mode="create", attributes=attributes)
+            await obstore.put_async(self._store, _key(blob.name), blob.data, mode="create", attributes=attributes)
         except AlreadyExistsError:
-            return await self._repair(self._root / key, blob) if self._root else None
+            return None
         except (BaseError, OSError) as error:
             return _refused(blob, error)
         return None
 
-    async def _repair(self, path: Path, blob: Blob) -> Unavailable | None:
-        try:
-            if await asyncio.to_thread(path.read_bytes) != blob.data:
-                await obstore.put_async(self._store, _key(blob.name), blob.data, mode="overwrite")
-        except (BaseError, OSError) as error:
-            return _refused(blob, error)
-        return None
-
-    async def _synced(
-        self, root: Path, blobs: Sequence[Blob], outcomes: list[Unavailable | None]
-    ) -> list[Unavailable | None]:
-        """Makes durable the files that were written, then their entries in all folders up to the root."""
+    def _put_local(self, root: Path, blobs: Sequence[Blob]) -> list[Unavailable | None]:
+        """Writes the files, then makes them durable, then their entries in all folders up to the root."""
+        outcomes = [self._write(root, blob) for blob in blobs]
         written = [blob for blob, error in zip(blobs, outcomes, strict=True) if error is None]
         try:
-            await self._fsync([f"{root}/{_key(blob.name)}" for blob in written])
-            await self._fsync(_folders(root, written))
+            self._fsync([f"{root}/{_key(blob.name)}" for blob in written])
+            self._fsync(_folders(root, written))
         except OSError as error:
             return [outcome or _refused(blob, error) for blob, outcome in zip(blobs, outcomes, strict=True)]
         return outcomes
 
-    async def _fsync(self, paths: Sequence[str]) -> None:
+    def _write(self, root: Path, blob: Blob) -> Unavailable | None:
+        try:
+            obstore.put(self._store, _key(blob.name), blob.data, mode="create")
+        except AlreadyExistsError:
+            return self._repair(root, blob)
+        except (BaseError, OSError) as error:
+            return _refused(blob, error)
+        return None
+
+    def _repair(self, root: Path, blob: Blob) -> Unavailable | None:
+        try:
+            if (root / _key(blob.name)).read_bytes() != blob.data:
+                obstore.put(self._store, _key(blob.name), blob.data, mode="overwrite")
+        except (BaseError, OSError) as error:
+            return _refused(blob, error)
+        return None
+
+    def _fsync(self, paths: Sequence[str]) -> None:
         """Side by side: a file system commits together what waits together."""
         shares = [paths[start::FSYNCS] for start in range(FSYNCS)]
-        loop = asyncio.get_running_loop()
-        await asyncio.gather(*(loop.run_in_executor(self._syncing, _fsync, share) for share in shares if share))
+        for done in [self._syncing.submit(_fsync, share) for share in shares if share]:
+            done.result()
 
 
 def _key(name: str) -> str:
