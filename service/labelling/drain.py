@@ -114,15 +114,18 @@ class Drain:
                 await self._has_room.wait()
                 if self._rewind:
                     self._rewind, self._fed = False, 0
+                unsettled = frozenset(self._unsettled)  # one that is settled meanwhile may be read all the same
                 entries = await self._journal.oldest(CHUNK, after=self._fed)
                 if not entries:
                     return
-                await self._put([entry for entry in entries if self._is_wanted(entry.row)])
+                await self._put(
+                    [entry for entry in entries if entry.row not in unsettled | self._parked_until_s.keys()]
+                )
                 self._fed = entries[-1].row
 
     async def _put(self, entries: Sequence[Entry]) -> None:
         """Announced first, images next, then one put for all."""
-        arrivals = await self._present(await self._announced(self._readable(entries)))
+        arrivals = await self._announced(self._readable(entries))
         written = await self._written(arrivals)
         again, put = await self._queued(written)
         self._unsettled |= {row: arrival.sample for row, arrival in put.items() if arrival.sample.id not in again}
@@ -146,13 +149,6 @@ class Drain:
             image = announced[arrival.sample.id]
             named[row] = Arrival(arrival.image, replace(arrival.sample, blob=image.image), image.is_new)
         return named
-
-    async def _present(self, arrivals: Arrivals) -> Arrivals:
-        """Those that were not erased meanwhile. One that was may have been unknown to the queue until now."""
-        present = await self._journal.present(list(arrivals))
-        for row in arrivals.keys() - present:
-            await self._queue.erase(arrivals[row].sample.model, arrivals[row].sample.id)
-        return {row: arrival for row, arrival in arrivals.items() if row in present}
 
     async def _written(self, arrivals: Arrivals) -> Arrivals:
         """Those whose image is safe."""
@@ -231,9 +227,6 @@ class Drain:
         self._delays_s[row] = delay_s
         self._parked_until_s[row] = asyncio.get_running_loop().time() + delay_s
         self._note(error)
-
-    def _is_wanted(self, row: int) -> bool:
-        return row not in self._unsettled and row not in self._parked_until_s
 
     def _note(self, error: BaseException) -> None:
         self.errors += 1

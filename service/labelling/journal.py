@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from service.labelling.journal_table import Entry, Table
 from service.labelling.sample import Sample
@@ -55,14 +55,8 @@ class _Delete:
     rows: Sequence[int]
 
 
-@dataclass(frozen=True, slots=True)
-class _Erase:
-    future: asyncio.Future[bool]
-    sample_id: str
-
-
-_Job = _Append | _Delete | _Erase
-_Outcome = bool | JournalUnavailable | None  # what the job's future gets: a result or an error
+_Job = _Append | _Delete
+_Outcome = JournalUnavailable | None
 
 
 class Journal:
@@ -124,26 +118,13 @@ class Journal:
             future = asyncio.get_running_loop().create_future()
             await self._submit(_Delete(future, rows[start : start + DELETE_ROWS]))
 
-    async def erase(self, sample_id: str) -> bool:
-        """Whether the sample was here. The drain may have it in hand: erase it in the queue next.
-
-        Raises JournalUnavailable.
-        """
-        future = asyncio.get_running_loop().create_future()
-        await self._submit(_Erase(future, sample_id))
-        return bool(future.result())
-
-    async def present(self, rows: Sequence[int]) -> frozenset[int]:
-        """Those rows that are in the journal still. Raises JournalUnavailable."""
-        return await asyncio.to_thread(self._read, lambda: self._table.present(rows))
-
     async def oldest(self, n: int, *, after: int = 0) -> list[Entry]:
         """The n oldest entries behind row `after`; fewer when they are large. Raises JournalUnavailable."""
         return await asyncio.to_thread(self._read, lambda: self._table.read(n, after))
 
     async def holds(self, sample_id: str) -> bool:
         """Whether the sample is on disk here. Raises JournalUnavailable."""
-        return await asyncio.to_thread(self._holds, sample_id)
+        return await asyncio.to_thread(self._read, lambda: self._table.holds(sample_id))
 
     async def close(self) -> None:
         """Commits what waits, then lets go of the file and the lock."""
@@ -166,13 +147,6 @@ class Journal:
         with self._reading:
             try:
                 return query()
-            except sqlite3.Error as error:
-                raise JournalUnavailable(f"{self._path} cannot be read: {error}") from error
-
-    def _holds(self, sample_id: str) -> bool:
-        with self._reading:
-            try:
-                return self._table.holds(sample_id)
             except sqlite3.Error as error:
                 raise JournalUnavailable(f"{self._path} cannot be read: {error}") from error
 
@@ -202,8 +176,6 @@ class Journal:
 
     def _apply(self, job: _Job) -> _Outcome:
         table = self._table
-        if isinstance(job, _Erase):
-            return table.erase(job.sample_id)
         if isinstance(job, _Delete):
             table.delete(job.rows)
         elif job.sample_id not in table:
@@ -217,13 +189,12 @@ class Journal:
         for job, outcome in done:
             if isinstance(job, _Append) and outcome is None:
                 self.appended.set()
-            future: asyncio.Future[Any] = job.future
-            if future.done():  # whoever waited has gone; the job is done all the same
+            if job.future.done():  # whoever waited has gone; the job is done all the same
                 continue
             if isinstance(outcome, JournalUnavailable):
-                future.set_exception(outcome)
+                job.future.set_exception(outcome)
             else:
-                future.set_result(outcome)
+                job.future.set_result(None)
 
 
 def _sync(folder: Path) -> None:

@@ -97,17 +97,9 @@ class Table:
 
     def delete(self, rows: Sequence[int]) -> None:
         for row in rows:
-            self._delete("DELETE FROM samples WHERE row = ? RETURNING bytes", row)
-
-    def erase(self, sample_id: str) -> bool:
-        """Whether it was there."""
-        return self._delete("DELETE FROM samples WHERE id = ? RETURNING bytes", sample_id) > 0
-
-    def present(self, rows: Sequence[int]) -> frozenset[int]:
-        """Those rows that are there, as committed."""
-        query = "SELECT row FROM samples WHERE row BETWEEN ? AND ?"
-        found = self._reader.execute(query, (min(rows, default=0), max(rows, default=-1))).fetchall()
-        return frozenset(row for (row,) in found).intersection(rows)
+            for (size,) in self._writer.execute("DELETE FROM samples WHERE row = ? RETURNING bytes", (row,)).fetchall():
+                self._rows -= 1
+                self._size_bytes -= size
 
     def holds(self, sample_id: str) -> bool:
         """As committed; of the reading side, like `read`."""
@@ -130,12 +122,6 @@ class Table:
     def close(self) -> None:
         self._reader.close()
         self._writer.close()
-
-    def _delete(self, statement: str, key: int | str) -> int:
-        sizes = [size for (size,) in self._writer.execute(statement, (key,)).fetchall()]
-        self._rows -= len(sizes)
-        self._size_bytes -= sum(sizes)
-        return len(sizes)
 
     def _first(self) -> float | None:
         found = self._writer.execute("SELECT appended_at FROM samples ORDER BY row LIMIT 1").fetchone()

@@ -15,9 +15,7 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from service.labelling.blobs import BlobStore
-from service.labelling.drain import Drain
 from service.labelling.janitor import Janitor
-from service.labelling.journal import Journal
 from service.labelling.policy import QueuePolicy
 from service.labelling.redis_queue import RedisQueue
 from service.labelling.sample import Sample
@@ -248,29 +246,3 @@ async def test_a_server_that_lost_everything_touches_no_image_of_before(
     again = await room.arrive(make_sample("a"))
     assert await room.janitor.discard_orphans(model) == 0
     assert await room.settle() == {before.image, again.image}
-
-
-async def test_what_is_erased_in_the_journal_while_the_drain_has_it_in_hand_does_not_come_back(
-    room: Room, make_sample: MakeSample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The queue does not know the sample yet when it is erased; the drain has read it and goes on."""
-    journal = Journal.open(tmp_path / "journal", max_bytes=2**20, max_rows=10)
-    sample = make_sample("a")
-    await journal.append(sample, b"image")
-    oldest = journal.oldest
-
-    async def erased_after(n: int, *, after: int = 0) -> Any:
-        entries = await oldest(n, after=after)
-        if entries:
-            assert await journal.erase(sample.id)
-            assert not await room.queue.erase(room.model, sample.id)
-        return entries
-
-    monkeypatch.setattr(journal, "oldest", erased_after)
-    drain = Drain(journal, room.blobs, room.queue)
-    await drain.flush(10)
-    assert (drain.errors, journal.rows) == (0, 0)
-    assert await room.settle() == set()
-    found = await room.queue.stats(room.model)
-    assert (found["accepted"], found["erased"]) == (1, 1)
-    await journal.close()

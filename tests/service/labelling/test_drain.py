@@ -18,6 +18,7 @@ from service.labelling.blobs import BlobStore
 from service.labelling.drain import Drain
 from service.labelling.embedded import embedded_valkey
 from service.labelling.journal import Journal
+from service.labelling.journal_table import Entry
 from service.labelling.redis_queue import RedisQueue
 from service.labelling.sample import Sample
 from service.labelling.tasks import end
@@ -136,6 +137,29 @@ async def test_a_sample_can_be_leased_before_its_row_is_deleted(
         await append(room, [make_sample("a")])
         await until(is_pending)
         assert room.journal.rows == 1
+
+
+async def test_a_row_that_is_settled_while_the_drain_reads_it_again_stays_in_the_queue_untouched(
+    room: Room, model: str, make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A parked entry that is due makes the drain read from the start, also what waits for its settling."""
+    samples = [make_sample(f"{n}") for n in range(5)]
+    await append(room, samples)
+    await room.drain._feed()
+    room.drain._start_over()
+    oldest = room.journal.oldest
+
+    async def settled_meanwhile(n: int, *, after: int = 0) -> list[Entry]:
+        monkeypatch.setattr(room.journal, "oldest", oldest)
+        entries = await oldest(n, after=after)
+        await room.drain._settle()
+        return entries
+
+    monkeypatch.setattr(room.journal, "oldest", settled_meanwhile)
+    await room.drain.flush(30)
+    assert await has_arrived(room, samples)
+    assert (room.drain.drained, room.drain.errors) == (5, 0)
+    assert (await room.queue.stats(model))["erased"] == 0
 
 
 async def test_flush_empties_the_journal_for_a_shutdown(room: Room, make_sample: MakeSample) -> None:

@@ -71,21 +71,6 @@ async def test_deleted_rows_are_gone_and_the_counters_follow(tmp_path: Path, mak
     await journal.close()
 
 
-async def test_an_erased_sample_is_gone_and_the_counters_follow(tmp_path: Path, make_sample: MakeSample) -> None:
-    journal = opened(tmp_path)
-    samples = [make_sample(f"{n}") for n in range(3)]
-    for sample in samples:
-        await journal.append(sample, b"x")
-    rows = [entry.row for entry in await journal.oldest(3)]
-    assert await journal.erase(samples[1].id)
-    assert not await journal.erase(samples[1].id)
-    assert [entry.id for entry in await journal.oldest(3)] == [samples[0].id, samples[2].id]
-    assert await journal.present(rows) == {rows[0], rows[2]}
-    assert await journal.present([]) == frozenset()
-    assert journal.rows == 2
-    await journal.close()
-
-
 async def test_appends_that_wait_together_share_commits(
     tmp_path: Path, make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
