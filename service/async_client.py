@@ -12,8 +12,8 @@ import httpx
 import stamina
 
 from service import calls
-from service.calls import Call, ClientError
-from service.client import DEFAULT_URL, LEASE_S, RETRY_S, TIMEOUT_S
+from service.calls import Call
+from service.client import DEFAULT_URL, LEASE_S, RETRY_S, TIMEOUT_S, TRIES
 from service.patience import Patience
 from service.schemas_queue import LabelLine, LeasedSample
 
@@ -62,7 +62,8 @@ class AsyncLosscastClient:
         timeout_s: float = TIMEOUT_S,
         retry_s: float = RETRY_S,
     ) -> None:
-        self._http = httpx.AsyncClient(**calls.connection(url, api_key), timeout=timeout_s)
+        self._http = httpx.AsyncClient(**calls.connection(url, api_key))
+        self._timeout_s = timeout_s
         self._retry_s = retry_s
 
     async def __aenter__(self) -> Self:
@@ -95,13 +96,15 @@ class AsyncLosscastClient:
         """
         token = uuid.uuid4().hex
         samples = (await self.lease(n, annotator=annotator, token=token, model=model, lease_s=lease_s)).samples
+        extension = calls.build(calls.extend, annotator=annotator, token=token, model=model, lease_s=lease_s)
+        pause_s = lease_s / TRIES
 
         async def keep() -> None:
             while True:
-                await asyncio.sleep(lease_s / 3)
+                await asyncio.sleep(pause_s)
                 try:
-                    await self.extend(annotator=annotator, token=token, model=model, lease_s=lease_s)
-                except ClientError as error:
+                    await self._once(extension, min(pause_s, self._timeout_s))
+                except Exception as error:  # noqa: BLE001 - whatever it was, the next try may succeed
                     log.warning("the lease %s was not extended: %s", token, error)
 
         keeper = asyncio.create_task(keep(), name="losscast-lease")
@@ -117,12 +120,12 @@ class AsyncLosscastClient:
             on=Patience(self._retry_s), attempts=None, timeout=None, wait_max=1.0
         ):
             with attempt:
-                return await self._once(call)
+                return await self._once(call, self._timeout_s)
         raise AssertionError("stamina gives up by raising")
 
-    async def _once(self, call: Call[T]) -> T:
+    async def _once(self, call: Call[T], timeout_s: float) -> T:
         try:
-            response = await self._http.request(**calls.arguments(call))
+            response = await self._http.request(**calls.arguments(call), timeout=timeout_s)
         except httpx.TransportError as error:
             raise calls.no_answer(self._http.base_url, error) from error
         return calls.read(call, response)

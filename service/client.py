@@ -29,6 +29,8 @@ T = TypeVar("T")
 DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT_S = 30.0  # for one try
 RETRY_S = 30.0
+TRIES = 6  # to extend a lease, in one length of it; each ends before the next begins, also when nothing answers
+LEAVE_S = 1.0  # that leaving `leased` may wait for a try under way
 LEASE_S = 120.0  # with `leased`: short, for it is extended, and whatever a dead client held comes back soon
 
 
@@ -76,7 +78,8 @@ class LosscastClient:
         timeout_s: float = TIMEOUT_S,
         retry_s: float = RETRY_S,
     ) -> None:
-        self._http = httpx.Client(**calls.connection(url, api_key), timeout=timeout_s)
+        self._http = httpx.Client(**calls.connection(url, api_key))
+        self._timeout_s = timeout_s
         self._retry_s = retry_s
 
     def __enter__(self) -> Self:
@@ -102,7 +105,8 @@ class LosscastClient:
     ) -> Iterator[list[LeasedSample]]:
         """Leases samples and keeps them for as long as the block runs; hand them to `label`, `skip` or `reject`.
 
-        The lease is extended in the background, three times within lease_s. Samples that are left when the
+        The lease is extended in the background, several times within lease_s; what goes wrong there is logged,
+        and leaving the block does not wait for it. Samples that are left when the
         block ends go back into the queue when the lease runs out, at most lease_s later; so they do when this
         process dies.
 
@@ -112,13 +116,15 @@ class LosscastClient:
         """
         token = uuid.uuid4().hex
         samples = self.lease(n, annotator=annotator, token=token, model=model, lease_s=lease_s).samples
+        extension = calls.build(calls.extend, annotator=annotator, token=token, model=model, lease_s=lease_s)
+        pause_s = lease_s / TRIES
         left = threading.Event()
 
         def keep() -> None:
-            while not left.wait(lease_s / 3):
+            while not left.wait(pause_s):
                 try:
-                    self.extend(annotator=annotator, token=token, model=model, lease_s=lease_s)
-                except ClientError as error:
+                    self._once(extension, min(pause_s, self._timeout_s))
+                except Exception as error:  # noqa: BLE001 - whatever it was, the next try may succeed
                     log.warning("the lease %s was not extended: %s", token, error)
 
         keeper = threading.Thread(target=keep, name="losscast-lease", daemon=True)
@@ -127,18 +133,18 @@ class LosscastClient:
             yield samples
         finally:
             left.set()
-            keeper.join()
+            keeper.join(LEAVE_S)
 
     def send(self, call: Call[T]) -> T:
         """Sends one of `service.calls`. Raises ClientError."""
         for attempt in stamina.retry_context(on=Patience(self._retry_s), attempts=None, timeout=None, wait_max=1.0):
             with attempt:
-                return self._once(call)
+                return self._once(call, self._timeout_s)
         raise AssertionError("stamina gives up by raising")
 
-    def _once(self, call: Call[T]) -> T:
+    def _once(self, call: Call[T], timeout_s: float) -> T:
         try:
-            response = self._http.request(**calls.arguments(call))
+            response = self._http.request(**calls.arguments(call), timeout=timeout_s)
         except httpx.TransportError as error:
             raise calls.no_answer(self._http.base_url, error) from error
         return calls.read(call, response)

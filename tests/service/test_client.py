@@ -4,8 +4,10 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
+from threading import Event, Semaphore, Thread
+from typing import Any
 
 import pytest
 import stamina
@@ -18,6 +20,33 @@ ServerOf = Callable[[list[tuple[int, dict[str, str]]]], str]
 VALUES = [[1, 2], [3, 4]]
 SHORT_S = 0.6
 KEPT_S = 1.5  # long enough that a busy machine does not lose it between two extensions
+
+
+class SilentServer(ThreadingHTTPServer):
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.asked, self.released, self.answered = Semaphore(0), Event(), 0
+
+
+class SilentHandler(BaseHTTPRequestHandler):
+    server: SilentServer
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        if self.path.endswith("/extend"):
+            self.server.asked.release()
+            self.server.released.wait(10)
+            self.server.answered += 1
+        body = b'{"samples": []}'
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        with suppress(ConnectionError):
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        return
 
 
 @pytest.fixture
@@ -51,13 +80,13 @@ async def test_the_same_with_asyncio(async_client: AsyncLosscastClient, queued: 
 @pytest.mark.slow
 def test_a_lease_lasts_as_long_as_its_block(client: LosscastClient, queued: Callable[[int], list[str]]) -> None:
     queued(1)
-    before = client.stats()["expired"]
+    before = client.stats()
     with client.leased(1, annotator="ada", lease_s=KEPT_S) as (sample,):
         while time.time() < sample.lease_expires_at + 2 * KEPT_S:
             assert client.lease(1, annotator="bob").samples == []
             time.sleep(0.05)
         now = client.stats()
-        assert (now["leased"], now["expired"]) == (1, before)
+        assert (now["leased"], now["expired"]) == (before["leased"] + 1, before["expired"])
         client.label(sample, VALUES)
 
 
@@ -79,17 +108,56 @@ async def test_an_asyncio_lease_lasts_as_long_as_its_block(
     async_client: AsyncLosscastClient, queued: Callable[[int], list[str]]
 ) -> None:
     await asyncio.to_thread(queued, 1)
-    before = (await async_client.stats())["expired"]
+    before = await async_client.stats()
     async with async_client.leased(1, annotator="ada", lease_s=KEPT_S) as (sample,):
         keepers = {task.get_name() for task in asyncio.all_tasks()}
         while time.time() < sample.lease_expires_at + 2 * KEPT_S:
             assert (await async_client.lease(1, annotator="bob")).samples == []
             await asyncio.sleep(0.05)
         now = await async_client.stats()
-        assert (now["leased"], now["expired"]) == (1, before)
+        assert (now["leased"], now["expired"]) == (before["leased"] + 1, before["expired"])
         await async_client.skip(sample)
     assert "losscast-lease" in keepers
     assert "losscast-lease" not in {task.get_name() for task in asyncio.all_tasks()}
+
+
+@pytest.fixture
+def silent() -> Iterator[SilentServer]:
+    """A server that leases nothing, and answers an extension only 10 s after it was asked."""
+    server = SilentServer(("127.0.0.1", 0), SilentHandler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.released.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_leaving_a_block_does_not_wait_for_an_extension_without_answer(silent: SilentServer) -> None:
+    with LosscastClient(silent.url) as client:
+        with client.leased(1, annotator="ada", lease_s=SHORT_S):
+            assert silent.asked.acquire(timeout=30)
+            assert silent.asked.acquire(timeout=30), "the first try must not outlast the pause to the next"
+        assert silent.answered == 0
+
+
+async def test_an_asyncio_keeper_tries_again_without_an_answer_too(silent: SilentServer) -> None:
+    async with AsyncLosscastClient(silent.url) as client, client.leased(1, annotator="ada", lease_s=SHORT_S):
+        assert await asyncio.to_thread(silent.asked.acquire, timeout=30)
+        assert await asyncio.to_thread(silent.asked.acquire, timeout=30)
+        assert silent.answered == 0
+
+
+def test_a_keeper_survives_errors_that_are_not_of_a_call(
+    silent: SilentServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = LosscastClient(silent.url)
+    with client.leased(1, annotator="ada", lease_s=SHORT_S):
+        client.close()
+        for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=30, wait_max=0.1):
+            with attempt:
+                assert caplog.text.count("was not extended: Cannot send a request, as the client has been closed") > 1
 
 
 def test_skipped_rejected_and_erased_samples_leave_the_annotator(
