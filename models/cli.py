@@ -1,4 +1,4 @@
-"""The offline commands: train and evaluate. Heavy imports are inside commands; serving needs none of them."""
+"""The offline commands: train, evaluate and analyse. Heavy imports are inside commands; serving needs none of them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -73,6 +73,67 @@ def evaluate(
 
         task = _load_task(read_manifest(bundle).provenance.task)
         print_report(evaluate_bundle(bundle, task), f"{bundle}, on the test split")
+
+
+@app.command(rich_help_panel="Offline")
+def analyse(
+    losses: Annotated[Path | None, typer.Option(help="True losses: one number a line, or a .npy file.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Take the true losses of this bundle's test split.")] = None,
+    delta: Annotated[
+        float | None, typer.Option(min=0, help="Losses at most this far apart are alike; unset: a quarter of the mean.")
+    ] = None,
+    margin: Annotated[float, typer.Option(min=0, help="The hinge's margin, in the unit of the losses.")] = 1.0,
+    plot: Annotated[Path | None, typer.Option(help="Also draw it: a .png, .svg or .pdf file.")] = None,
+) -> None:
+    """How often two losses are alike, and what that does to Learning Loss: the paper's analysis.
+
+    Without losses it prints the paper's two tables beside what they come from. With losses it fits a
+    Gamma law to them, says how well it fits, and counts the pairs that the hinge penalises although
+    their losses are alike and the scores are right. It needs: pip install 'losscast[train,cpu]'.
+
+    Examples: losscast analyse --plot paper.png
+
+    losscast analyse --bundle bundles/digits/1 --delta 0.5
+
+    losscast analyse --losses losses.txt --margin 0.5 --plot losses.png
+    """
+    with _one_line_errors():
+        if losses is not None and bundle is not None:
+            raise ValueError("give --losses or --bundle, not both")
+        if losses is not None:
+            from models.analysis import read_losses  # noqa: PLC0415 - heavy imports are inside commands
+
+            _analyse_losses(read_losses(losses), delta, margin, plot)
+        elif bundle is not None:
+            from models.contract.bundle import read_manifest  # noqa: PLC0415 - as above
+            from models.evaluation import true_losses  # noqa: PLC0415 - as above
+
+            task = _load_task(read_manifest(bundle).provenance.task)
+            _analyse_losses(true_losses(bundle, task), delta, margin, plot)
+        else:
+            _analyse_paper(plot)
+
+
+def _analyse_paper(plot: Path | None) -> None:
+    from models.analysis import TABLE_1, print_paper, solve_law  # noqa: PLC0415 - heavy imports are inside commands
+
+    (law,) = solve_law(TABLE_1)
+    print_paper(law, Console())
+    if plot is not None:
+        from models.analysis_plots import draw_paper, save  # noqa: PLC0415 - as above
+
+        save(draw_paper(law), plot)
+
+
+def _analyse_losses(values: Any, delta: float | None, margin: float, plot: Path | None) -> None:
+    from models.analysis import analyse_losses, print_losses  # noqa: PLC0415 - heavy imports are inside commands
+
+    found = analyse_losses(values, margin, delta)
+    print_losses(found, Console())
+    if plot is not None:
+        from models.analysis_plots import draw_losses, save  # noqa: PLC0415 - as above
+
+        save(draw_losses(values, found), plot)
 
 
 def _load_task(name: str) -> Any:

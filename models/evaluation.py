@@ -15,6 +15,7 @@ from rich.table import Table
 from scipy.stats import rankdata
 
 from models.contract.bundle import BundleError, read_manifest, read_onnx
+from models.contract.manifest import Manifest
 from models.contract.runtime import open_session
 from models.tasks.protocol import Examples, RegressionTask
 
@@ -201,14 +202,7 @@ def evaluate_bundle(folder: Path, task: RegressionTask) -> dict[str, float]:
 
     Raises BundleError when the bundle is damaged or was made for another task.
     """
-    manifest = read_manifest(folder)
-    if manifest.task != task.task or manifest.preprocessing != task.preprocessing:
-        raise BundleError(
-            f"{folder} was made for another task than this {task.task.name!r}: points, units or canvas differ; "
-            "evaluate it on its own task, or train it again"
-        )
-    test = task.examples("test", views=TEST_VIEWS, seed=TEST_SEED)
-    outputs = _run(read_onnx(folder, manifest), test)
+    manifest, test, outputs = _answers(folder, task)
     point = manifest.operating_points[manifest.default_operating_point]
     flags = point.flags(outputs["score"].astype(np.float64), outputs["ood_score"].astype(np.float64))
     return report(
@@ -220,6 +214,24 @@ def evaluate_bundle(folder: Path, task: RegressionTask) -> dict[str, float]:
         np.logical_or.reduce(list(flags.values())),
         test.source,
     )
+
+
+def true_losses(folder: Path, task: RegressionTask) -> Array:
+    """What the version in `folder` is off by on every example of the test split, [n]; raises as `evaluate_bundle`."""
+    _, test, outputs = _answers(folder, task)
+    return task.true_loss(outputs["prediction"], test.targets)
+
+
+def _answers(folder: Path, task: RegressionTask) -> tuple[Manifest, Examples, dict[str, NDArray[np.float32]]]:
+    """The manifest, the test split, and what the ONNX says to it."""
+    manifest = read_manifest(folder)
+    if manifest.task != task.task or manifest.preprocessing != task.preprocessing:
+        raise BundleError(
+            f"{folder} was made for another task than this {task.task.name!r}: points, units or canvas differ; "
+            "evaluate it on its own task, or train it again"
+        )
+    test = task.examples("test", views=TEST_VIEWS, seed=TEST_SEED)
+    return manifest, test, _run(read_onnx(folder, manifest), test)
 
 
 def _run(onnx: bytes, examples: Examples) -> dict[str, NDArray[np.float32]]:

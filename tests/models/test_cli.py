@@ -49,6 +49,38 @@ def test_train_ends_with_the_table_that_evaluate_prints_again(tmp_path: Path) ->
     assert trained.stdout == evaluated.stdout
 
 
+def test_analyse_prints_the_tables_of_the_paper_and_draws_them_without_torch(tmp_path: Path) -> None:
+    run = losscast("analyse", "--plot", str(tmp_path / "new" / "paper.png"), code=WITHOUT_TORCH)
+    assert run.returncode == 0, run.stderr
+    assert "k = 4" in run.stdout
+    assert "0.606811" in run.stdout
+    assert (tmp_path / "new" / "paper.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_analyse_fits_the_losses_of_a_file_and_counts_their_pairs(tmp_path: Path) -> None:
+    (tmp_path / "losses.txt").write_text("0.2\n0.25\n0.4\n0.9\n")
+    run = losscast("analyse", "--losses", str(tmp_path / "losses.txt"), "--delta", "0.1", "--margin", "0.3")
+    assert run.returncode == 0, run.stderr
+    assert "4 losses: Gamma k = " in run.stdout
+    counts = [line.split("│")[2].strip() for line in run.stdout.splitlines() if line.startswith("│")]
+    assert counts == ["6", "1", "3", "1"]
+
+
+def test_analyse_takes_the_losses_that_a_bundle_makes_on_its_test_split(tmp_path: Path) -> None:
+    run = losscast("analyse", "--bundle", str(BUNDLE), "--plot", str(tmp_path / "digits.svg"))
+    assert run.returncode == 0, run.stderr
+    assert "2376 losses" in run.stdout
+    assert "<svg" in (tmp_path / "digits.svg").read_text()
+
+
+def test_analyse_refuses_losses_that_no_gamma_law_has_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "losses.txt").write_text("0.2\n0\n0.4\n")
+    run = losscast("analyse", "--losses", str(tmp_path / "losses.txt"))
+    assert run.returncode == 1
+    assert run.stderr.count("\n") == 1
+    assert "1 are zero of 3" in run.stderr
+
+
 def test_training_without_torch_says_in_one_line_what_to_install(tmp_path: Path) -> None:
     run = losscast("train", "digits", "--out", str(tmp_path), code=WITHOUT_TORCH)
     assert run.returncode == 1
@@ -73,6 +105,10 @@ def test_without_onnx_runtime_nothing_is_begun_and_one_line_says_what_to_install
     [
         (("train", "faces"), "unknown task 'faces': choose one of digits"),
         (("evaluate", "no/such/folder"), "no/such/folder is not a bundle"),
+        (("analyse", "--bundle", "no/such/folder"), "no/such/folder is not a bundle"),
+        (("analyse", "--losses", "no/such/file"), "no/such/file"),
+        (("analyse", "--losses", "a.txt", "--bundle", "b"), "not both"),
+        (("analyse", "--plot", "paper.xyz"), "xyz"),
     ],
 )
 def test_mistakes_are_told_in_one_line(arguments: tuple[str, ...], message: str) -> None:
@@ -82,7 +118,7 @@ def test_mistakes_are_told_in_one_line(arguments: tuple[str, ...], message: str)
     assert message in run.stderr
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "analyse"])
 def test_help_shows_an_example_and_needs_no_torch(command: str) -> None:
     run = losscast(command, "--help", code=WITHOUT_TORCH)
     assert run.returncode == 0
