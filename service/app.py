@@ -159,7 +159,7 @@ def _watch(metrics: Metrics, journal: Journal, drain: Drain, janitor: Janitor, b
             "losscast_drained": ("Samples that went from the journal to the queue.", lambda: drain.drained),
             "losscast_drain_errors": ("Times the drain failed and backed off.", lambda: drain.errors),
             "losscast_janitor_deleted": ("Images deleted because no sample has them.", lambda: janitor.deleted),
-            "losscast_janitor_errors": ("Rounds of the janitor that failed.", lambda: janitor.errors),
+            "losscast_janitor_errors": ("Steps of the janitor that failed.", lambda: janitor.errors),
         },
     )
 

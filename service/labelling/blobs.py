@@ -85,12 +85,12 @@ class BlobStore:
 
     async def delete(self, names: Iterable[str]) -> None:
         """Deletes what is there of them. Raises Unavailable."""
-        outcomes = await asyncio.gather(
-            *(obstore.delete_async(self._store, _key(name)) for name in names), return_exceptions=True
-        )
-        for error in outcomes:
-            if isinstance(error, BaseException) and not isinstance(error, FileNotFoundError):
-                raise Unavailable(f"the blob store does not delete: {_line(error)}") from error
+        for error in filter(None, await self.delete_all(names)):
+            raise error
+
+    async def delete_all(self, names: Iterable[str]) -> list[Unavailable | None]:
+        """The same; what went wrong, for each."""
+        return await asyncio.gather(*map(self._delete, names))
 
     async def names(self, folder: str) -> AsyncIterator[list[str]]:
         """Names of all blobs under a folder, in chunks. Raises Unavailable."""
@@ -108,6 +108,15 @@ class BlobStore:
             return None
         except (BaseError, OSError) as error:
             return _refused(blob, error)
+        return None
+
+    async def _delete(self, name: str) -> Unavailable | None:
+        try:
+            await obstore.delete_async(self._store, _key(name))
+        except FileNotFoundError:
+            return None
+        except (BaseError, OSError) as error:
+            return Unavailable(f"the blob store does not delete {name}: {_line(error)}")
         return None
 
     def _put_local(self, root: Path, blobs: Sequence[Blob]) -> list[Unavailable | None]:

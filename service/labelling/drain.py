@@ -8,6 +8,7 @@ that entry, which stays in the journal and is tried again ever more rarely, whil
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from service.labelling.queue import LabelQueue
 from service.labelling.sample import Sample
 from service.labelling.tasks import end
 
+log = logging.getLogger(__name__)
 CHUNK = 256  # entries in memory, written and put at a time
 MAX_UNSETTLED = 20_000  # samples that were put and wait for the server's disk
 PARK_S, PARK_MAX_S = 1.0, 300.0
@@ -229,5 +231,8 @@ class Drain:
         self._note(error)
 
     def _note(self, error: BaseException) -> None:
+        words = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if words != self.last_error:
+            log.warning("the drain met an error, and will try again: %s", words)
         self.errors += 1
-        self.last_error = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        self.last_error = words

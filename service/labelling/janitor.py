@@ -1,17 +1,20 @@
 """The janitor: what has to happen to the queue by and by, without a request that asks for it.
 
-In this order: expired leases end; old labels move into archives; erasures that were cut off are finished;
-what is past retention is forgotten; what the queue discarded is deleted from the blob store; and once
-a day images are discarded that no sample has. Each step may be done twice or by several replicas at
+In this order: expired leases end; what is past retention is forgotten; what the queue discarded is deleted
+from the blob store; erasures that were cut off are finished; old labels move into archives; and once a day
+images are discarded that no sample has. What gives memory and disk back comes first, and a step that fails
+does not keep the others from their work. Each step may be done twice or by several replicas at
 once: an image or an archive has a name that is never used again, so deleting it late harms nothing.
 """
 
 import asyncio
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from service.labelling.redis_queue import RedisQueue
 
+log = logging.getLogger(__name__)
 EVERY_S = 5.0
 ORPHANS_EVERY_S = 86_400.0
 CHUNK = 500  # samples or blobs by one call of a script
@@ -19,7 +22,7 @@ _IMAGE = re.compile(r".*/[0-9a-f]{32}-[0-9]+", re.ASCII)
 
 
 class Janitor:
-    """Counters for whoever watches: `deleted` blobs, `errors` met, `last_error` in words."""
+    """Counters for whoever watches: `deleted` blobs, `errors` of steps, `last_error` in words."""
 
     def __init__(self, queue: RedisQueue, models: Sequence[str]) -> None:
         self.deleted = 0
@@ -28,30 +31,28 @@ class Janitor:
         self._queue, self._scripts, self._blobs = queue, queue.scripts, queue.blobs
         self._models = models
         self._orphans_due_s: dict[str, float] = {}  # by model, by the event loop's clock
+        self._failing: dict[tuple[str, str], str] = {}  # by model and step: how it failed last time
 
     async def run(self) -> None:
         """Tidies until cancelled. Whatever goes wrong is counted and tried again."""
         while True:
             for model in self._models:
-                try:
-                    await self.tidy(model)
-                except Exception as error:  # noqa: BLE001 - the next round tries again
-                    self.errors += 1
-                    self.last_error = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                await self.tidy(model)
             await asyncio.sleep(EVERY_S)
 
     async def tidy(self, model: str) -> None:
-        """One round. Raises Unavailable."""
-        await self._queue.sweep(model)
-        while await self._queue.archive.fill(model):
-            pass
-        await self._queue.archive.erase_pending(model)
-        while await self._scripts.run("forget", model, [CHUNK]) >= CHUNK:
-            pass
-        if asyncio.get_running_loop().time() >= self._orphans_due_s.get(model, 0.0):
-            await self.discard_orphans(model)
-            self._orphans_due_s[model] = asyncio.get_running_loop().time() + ORPHANS_EVERY_S
-        await self._delete_garbage(model)
+        """One round. A step that fails is counted, and logged when it did not fail so before."""
+        steps: list[Callable[[str], Awaitable[object]]] = [
+            *(self._queue.sweep, self._forget, self._delete_garbage),
+            *(self._queue.archive.erase_pending, self._fill_archives, self._discard_orphans_daily),
+        ]
+        for step in steps:
+            of = (model, step.__name__.strip("_"))
+            try:
+                await step(model)
+                self._failing.pop(of, None)
+            except Exception as error:  # noqa: BLE001 - the next round tries again
+                self._note(of, error)
 
     async def discard_orphans(self, model: str) -> int:
         """Discards images of this queue that no sample has: an arrival was cut off, or the server forgot it.
@@ -67,10 +68,37 @@ class Janitor:
             found += int(await self._scripts.run("orphans", model, images))
         return found
 
+    async def _forget(self, model: str) -> None:
+        while await self._scripts.run("forget", model, [CHUNK]) >= CHUNK:
+            pass
+
+    async def _fill_archives(self, model: str) -> None:
+        while await self._queue.archive.fill(model):
+            pass
+
+    async def _discard_orphans_daily(self, model: str) -> None:
+        if asyncio.get_running_loop().time() >= self._orphans_due_s.get(model, 0.0):
+            await self.discard_orphans(model)
+            self._orphans_due_s[model] = asyncio.get_running_loop().time() + ORPHANS_EVERY_S
+
     async def _delete_garbage(self, model: str) -> None:
-        """Deletes first and then says so: a crash in between costs one more deletion."""
+        """Deletes first and then says so: a crash in between costs one more deletion.
+
+        What cannot be deleted is put off, so that it never stands before the others.
+        """
         while garbage := await self._scripts.run("garbage", model, [CHUNK]):
-            names = [name.decode() for name in garbage[::2]]
-            await self._blobs.delete(names)
-            await self._scripts.run("deleted", model, garbage)
-            self.deleted += len(names)
+            pairs = list(zip(garbage[::2], garbage[1::2], strict=True))  # of name and mark
+            outcomes = await self._blobs.delete_all([name.decode() for name, _ in pairs])
+            failed = [pair for pair, error in zip(pairs, outcomes, strict=True) if error]
+            await self._scripts.run("deleted", model, [part for pair in pairs if pair not in failed for part in pair])
+            self.deleted += len(pairs) - len(failed)
+            if failed:
+                await self._scripts.run("undeleted", model, [part for pair in failed for part in pair])
+                raise next(filter(None, outcomes))
+
+    def _note(self, of: tuple[str, str], error: Exception) -> None:
+        self.errors += 1
+        self.last_error = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if self._failing.get(of) != self.last_error:
+            log.warning("the janitor of %s failed to %s, and will try again: %s", *of, self.last_error)
+        self._failing[of] = self.last_error

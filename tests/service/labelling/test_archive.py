@@ -170,6 +170,7 @@ async def test_finished_samples_are_forgotten_after_retention_and_their_labels_s
     janitor = Janitor(queue, [model])
     await queue.scripts.run("forget", model, [10])
     assert await queue.get(model, sample.id) == sample  # its label is not archived yet
+    await janitor.tidy(model)  # archives the label
     await janitor.tidy(model)
     with pytest.raises(NotFound):
         await queue.get(model, sample.id)
@@ -206,6 +207,6 @@ async def test_a_janitor_that_fails_counts_it_and_goes_on(tmp_path: Path, model:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(1):
             await janitor.run()
-    assert janitor.errors == 2
+    assert janitor.errors == 12  # each step, for each model
     assert "does not answer" in (janitor.last_error or "")
     await queue.close()
