@@ -10,6 +10,7 @@ from fastapi import APIRouter
 
 from models.contract.manifest import Task
 from service.api.resources import Resources, Shared
+from service.errors import NotFound
 from service.labelling.label import Values, check_inside, read_keypoints, read_values
 from service.labelling.queue import Leased
 from service.labelling.sample import Sample
@@ -74,8 +75,8 @@ async def label(request: LabelRequest, shared: Shared) -> LabelReply:
     """Stores a label and takes its sample off the queue, in one step; also when the lease has run out meanwhile."""
     predictor = shared.predictor(request.model)
     values = _values(request.label, predictor.manifest.task)
-    sample = await shared.queue.get(predictor.manifest.model, request.sample_id)
-    if sample.width is not None and sample.height is not None:
+    sample = await _known(shared, predictor.manifest.model, request.sample_id)
+    if sample and sample.width is not None and sample.height is not None:
         check_inside(values, predictor.manifest.task, sample.width, sample.height)
     state = await shared.queue.label(
         predictor.manifest.model,
@@ -84,7 +85,7 @@ async def label(request: LabelRequest, shared: Shared) -> LabelReply:
         token=request.token,
         label={"values": values},
     )
-    if state == "accepted":
+    if sample and state == "accepted":
         predictor.metrics.labelled(max(time.time() - sample.flagged_at, 0.0))
     return LabelReply(sample_id=request.sample_id, repeated=state == "repeated")
 
@@ -98,7 +99,7 @@ async def skip(request: SkipRequest, shared: Shared) -> SkipReply:
 
 @router.post("/v1/queue/reject")
 async def reject(request: RejectRequest, shared: Shared) -> RejectReply:
-    """Takes a leased sample off the queue for good, because no label can be given."""
+    """Takes a sample off the queue for good, because no label can be given; while it is leased only its holder may."""
     await shared.queue.reject(
         _model(shared, request.model), request.sample_id, request.annotator, request.token, request.reason
     )
@@ -146,6 +147,14 @@ def _values(label: LabelFields, task: Task) -> Values:
     if label.values is not None:
         return read_values(label.values, task)
     return read_keypoints(label.keypoints or [], task)
+
+
+async def _known(shared: Resources, model: str, sample_id: str) -> Sample | None:
+    """None when the queue has nothing of the sample any more; asked to label it, it says why."""
+    try:
+        return await shared.queue.get(model, sample_id)
+    except NotFound:
+        return None
 
 
 def _model(shared: Resources, model: str | None) -> str:

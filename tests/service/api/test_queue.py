@@ -178,6 +178,18 @@ async def test_a_rejected_sample_is_off_the_queue_and_takes_no_label(http: httpx
     await do(http, "label", 409, sample_id=sample_id, label={"values": [[1, 2], [3, 4]]})
 
 
+async def test_a_label_that_comes_after_its_sample_was_evicted_is_told_so(
+    open_service: OpenService, grey: Callable[..., bytes]
+) -> None:
+    http = await open_service(max_pending=1)
+    least, _ = [(await http.post("/v1/predict", content=grey(value))).json()["sample_id"] for value in (0.8, 0.9)]
+    async for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=20, wait_max=0.05):
+        with attempt:
+            assert (await stats(http))["evicted"] == 1
+    message = await refused(http, "label", 409, sample_id=least, label={"values": [[1, 2], [3, 4]]})
+    assert "was evicted" in message
+
+
 @pytest.mark.parametrize(
     ("operation", "fields"),
     [("label", {"label": {"values": [[1, 2], [3, 4]]}}), ("skip", {}), ("reject", {"reason": "blurred"})],
