@@ -5,6 +5,7 @@ share of a pair's loss the better one is expected to have (Table 2), but not the
 `solve_law` finds it from Table 1. `compare_pairs` counts, in given losses, what Table 1 is about.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,10 +126,8 @@ def read_losses(path: Path) -> Array:
 
 def print_paper(law: Law, console: Console) -> None:
     """Both tables of the paper beside what the law gives, in the digits that the paper prints."""
-    console.print(
-        f"Table 1 comes from Gamma losses with k = {law.k}, theta = {law.theta_low:.7f} to {law.theta_high:.7f}",
-        soft_wrap=True,
-    )
+    low, high = math.ceil(law.theta_low * 1e7) / 1e7, math.floor(law.theta_high * 1e7) / 1e7  # both still inside
+    console.print(f"Table 1 comes from Gamma losses with k = {law.k}, theta = {low:.7f} to {high:.7f}", soft_wrap=True)
     first = similar_loss_probability(list(TABLE_1), law.k, law.theta)
     _print_table("Table 1: chance that two losses are at most delta apart", TABLE_1, first, TABLE_1_DECIMALS, console)
     second = expected_pair_target(-np.array(list(TABLE_2)), law.k, law.theta)

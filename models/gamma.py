@@ -20,6 +20,7 @@ CLOSED_FORM_MAX_K = 64  # sums of k terms beyond it cost more than the quadratur
 SERIES_MAX_Z = 50.0  # up to here exp(z) and E_n(z) are far from overflow and underflow
 FRACTION_TERMS = 60  # beyond it the continued fraction has converged to the last bit long before
 LARGEST_LOG = 700.0  # exp of more overflows
+LARGEST_X = 1e307
 
 
 def similar_loss_probability(delta: ArrayLike, k: float, theta: float) -> Array:
@@ -130,7 +131,8 @@ def _scaled_exponential_integral(n: NDArray[np.int64], z: Array) -> Array:
 
 def _lower_share_quadrature(x: Array, k: float) -> Array:
     """E[y / (2 y + x)] as in `_lower_share_closed`, integrated over log y, in pieces that end where it bends."""
-    positive = np.where((x > 0) & np.isfinite(x), x, 1.0)
+    bound = LARGEST_X * min(k, 1.0)  # further out the share is below k / bound, and x / k would overflow
+    positive = np.where(x > 0, np.minimum(x, bound), 1.0)
     mode = _log_mode(positive, k)
     peak = _log_density(mode, positive, k)
     inner = np.sort(np.stack([mode, np.log(positive), np.zeros_like(positive)]), axis=0)

@@ -64,9 +64,9 @@ def test_the_mean_share_of_the_larger_loss_is_that_of_random_pairs(k: float) -> 
     assert mean_larger_share(k) == pytest.approx(share[pairs.sum(0) > 0].mean(), abs=0.003)
 
 
-@pytest.mark.parametrize("k", [1e-3, 0.3, 1, 4, 64, 65, 1e5])
+@pytest.mark.parametrize("k", [1e-12, 1e-3, 0.3, 1, 4, 64, 65, 1e5, 1e15])
 def test_extreme_separations_have_their_limits(k: float) -> None:
-    delta = np.array([0.0, 1e-300, 1e300, math.inf])
+    delta = np.array([0.0, 1e-300, 1.7e308, math.inf])
     np.testing.assert_allclose(similar_loss_probability(delta, k, 1.0)[[0, 2, 3]], [0, 1, 1], atol=1e-12)
     share = expected_pair_target(np.concatenate([delta, -delta]), k, 1.0)
     assert np.isfinite(share).all()
