@@ -6,13 +6,14 @@ takes its labels off the stream, in one step; one that was written and does not 
 No archive is ever changed: to take a label out, a new one takes its place.
 """
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
-from service.errors import NotFound
+from service.errors import NotFound, Unavailable
 from service.labelling.blobs import BlobStore
 from service.labelling.queue import LabelPage, LabelRecord
 from service.labelling.sample import Sample
@@ -43,58 +44,71 @@ class Archive:
         labels = _records(await self._scripts.run("archivable", model, [ARCHIVE_LABELS, repr(age_us)]))
         if not labels:
             return False
-        name = await self._write(model, labels)
+        name = await self._write(model, list(map(_line, labels)))
         span = [labels[0].cursor, labels[-1].cursor, len(labels)]
         return bool(await self._scripts.run("archived", model, [name, *span]))
 
-    async def erase(self, model: str, sample_id: str) -> None:
-        """Takes the labels of an erased sample out of their archives, then notes that it is done."""
-        await self._take_out(model, sample_id)
+    async def erase(self, model: str, sample_id: str) -> bool:
+        """Takes the labels of an erased sample out of the archives, then notes that it is done. Whether there were any.
+
+        Reads all archives: to erase is rare, and a sample can have been labelled, forgotten and labelled again.
+        Raises Unavailable; the erasure stays noted and the janitor tries again.
+        """
+        is_found, seen, missing = False, set[str](), set[str]()
+        listed = await self._names(model)
+        while unseen := [name for name in listed if name not in seen]:
+            seen.update(unseen)
+            for name in unseen:
+                try:
+                    is_found |= await self._take_out(model, sample_id, name)
+                except NotFound:  # replaced since, or lost
+                    missing.add(name)
+            listed = await self._names(model)
+        for name in missing.intersection(listed):
+            raise _missing(name)
         await self._scripts.run("unarchived", model, [sample_id])
+        return is_found
 
     async def erase_pending(self, model: str) -> None:
         """Finishes erasures that were cut off."""
         for sample_id in (await self._scripts.run("erasures", model, [100]))[::2]:
             await self.erase(model, sample_id.decode())
 
-    async def erase_forgotten(self, model: str, sample_id: str) -> bool:
-        """The same for a sample that the queue has forgotten. Whether there was a label."""
-        return await self._take_out(model, sample_id)
+    async def _names(self, model: str) -> list[str]:
+        return [name.decode() for name in await self._scripts.run("archives", model, [])]
 
-    async def _take_out(self, model: str, sample_id: str) -> bool:
-        """Reads all archives: to erase is rare, and a sample can have been labelled, forgotten and labelled again."""
-        is_found = False
-        for name in await self._scripts.run("archives", model, []):
-            labels = await self._read(name.decode())
-            kept = [record for record in labels if record.sample.id != sample_id]
-            if len(kept) < len(labels):
-                is_found = True
-                await self._replace(model, sample_id, name.decode(), kept)
-        return is_found
-
-    async def _replace(self, model: str, sample_id: str, name: str, kept: Sequence[LabelRecord]) -> None:
+    async def _take_out(self, model: str, sample_id: str, name: str) -> bool:
+        """Whether there was a label. One archive takes the place of another, unless somebody was faster."""
+        lines = (await self._blobs.get(name)).splitlines(keepends=True)
+        kept = await asyncio.to_thread(_without, lines, sample_id)
+        if len(kept) == len(lines):
+            return False
         successor = await self._write(model, kept) if kept else ""
-        if not await self._scripts.run("replaced", model, [name, successor]):
-            await self._take_out(model, sample_id)  # somebody else has replaced it meanwhile
+        await self._scripts.run("replaced", model, [name, successor])
         await self._blobs.delete([name])
+        return True
 
     async def _behind(self, model: str, cursor: str, n: int) -> list[LabelRecord]:
+        lost = b""
         while True:
             found = await self._scripts.run("labels", model, [cursor, n, f"{_folder(model)}{_sortable(cursor)}~"])
             if isinstance(found, list):
                 return _records(found)
+            if found == lost:
+                raise _missing(found.decode())
             try:
                 labels = await self._read(found.decode())
             except NotFound:  # replaced since: ask again
+                lost = found
                 continue
             return [record for record in labels if _order(record.cursor) > _order(cursor)][:n]
 
-    async def _write(self, model: str, labels: Sequence[LabelRecord]) -> str:
+    async def _write(self, model: str, lines: Sequence[bytes]) -> str:
         """The name of a new archive, which is garbage until it comes to count."""
-        first, last = _sortable(labels[0].cursor), _sortable(labels[-1].cursor)
+        first, last = (_sortable(_record(line).cursor) for line in (lines[0], lines[-1]))
         name = f"{_folder(model)}{last}_{first}_{secrets.token_hex(4)}.ndjson"
         await self._scripts.run("discard", model, [name])
-        await self._blobs.put(name, b"".join(map(_line, labels)), "application/x-ndjson")
+        await self._blobs.put(name, b"".join(lines), "application/x-ndjson")
         return name
 
     async def _read(self, name: str) -> list[LabelRecord]:
@@ -133,3 +147,12 @@ def _line(record: LabelRecord) -> bytes:
 def _record(line: bytes) -> LabelRecord:
     fields = orjson.loads(line)
     return LabelRecord(**{**fields, "sample": Sample.from_json(orjson.dumps(fields["sample"]))})
+
+
+def _without(lines: Sequence[bytes], sample_id: str) -> list[bytes]:
+    """Parses only lines that have the id somewhere."""
+    return [line for line in lines if sample_id.encode() not in line or _record(line).sample.id != sample_id]
+
+
+def _missing(name: str) -> Unavailable:
+    return Unavailable(f"archive {name} is missing from the blob store: restore it")

@@ -25,6 +25,7 @@ MAX_PAGE = 10_000  # labels in one page
 CHUNK = 1000  # samples in one call of a script, so that it does not hold up the others
 DEFAULTS = QueuePolicy()
 _CURSOR = re.compile(r"([0-9]{1,16}-[0-9]{1,16})?", re.ASCII)
+_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _REFUSALS = {
     "labelled": "has a label already; the first one stays",
     "rejected": "was rejected as not usable",
@@ -131,14 +132,12 @@ class RedisQueue:
         return sum([int(await self.scripts.run("requeue", model, ["ids", *chunk])) for chunk in chunks])
 
     async def erase(self, model: str, sample_id: str) -> bool:
-        found = await self.scripts.run("erase", model, [sample_id])
-        if not found:
-            return await self.archive.erase_forgotten(model, sample_id)
-        image, is_archived = found
-        if is_archived:
-            await self.archive.erase(model, sample_id)
-        await self.blobs.delete([image.decode()])  # the janitor does it again: it was discarded as well
-        return True
+        if not _ID.fullmatch(sample_id):  # nobody's: not worth a look into the archives
+            return False
+        image = await self.scripts.run("erase", model, [sample_id])
+        if image:
+            await self.blobs.delete([image.decode()])  # the janitor does it again: it was discarded as well
+        return await self.archive.erase(model, sample_id) or image is not None
 
     async def labels(self, model: str, cursor: str, n: int) -> LabelPage:
         if not _CURSOR.fullmatch(cursor):

@@ -1,11 +1,15 @@
--- ARGV: id. Returns the name of its image and 1 when its label is in an archive, or nothing when unknown.
+-- ARGV: id. Returns the name of its image, or nothing when unknown. Archives may hold labels of it in any case,
+-- also from an earlier life that is forgotten, so it is noted that they are to be looked through.
 -- Of a sample that is arriving the image may yet be written: it is deleted by the put that follows, or
 -- when nothing follows for as long as an arrival may take. It was accepted in a reply, so it counts.
 past_memory_limit()
 local id = ARGV[2]
 local item = read(id)
+if redis.call('ZCARD', ARCHIVES) > 0 then
+  redis.call('HSET', ERASURES, id, 1)
+end
 if not item then
-  return {}
+  return false
 end
 local state = item.state
 if state ~= 'erased' then
@@ -24,13 +28,11 @@ if state ~= 'erased' then
   end
   if state == 'labelled' then
     local cursor = string.match(redis.call('HGET', RECEIPTS, id), '^%S+ (%S+)$')
-    if redis.call('XDEL', LABELS, cursor) == 0 then
-      redis.call('HSET', ERASURES, id, cursor)
-    end
+    redis.call('XDEL', LABELS, cursor)
   end
   finish_without_image(id, item, 'erased')
   if state == 'arriving' then
     discard(item.image, ARRIVAL)
   end
 end
-return { item.image, redis.call('HEXISTS', ERASURES, id) }
+return item.image

@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from service.errors import BadRequest, NotFound
+from service.errors import BadRequest, NotFound, Unavailable
 from service.labelling import archive
 from service.labelling.blobs import BlobStore
 from service.labelling.janitor import Janitor
@@ -160,6 +160,66 @@ async def test_a_page_is_read_again_when_its_archive_is_replaced_meanwhile(
 
     monkeypatch.setattr(queue.blobs, "get", replaced_first)
     assert await pages(queue, model, 10) == [[samples[1].id, samples[2].id]]
+
+
+async def test_erasures_at_the_same_time_all_take_their_labels_out(
+    queue: RedisQueue, model: str, make_sample: MakeSample
+) -> None:
+    samples = await labelled(queue, [make_sample(f"{i}") for i in range(9)])
+    while await queue.archive.fill(model):
+        pass
+    assert all(await asyncio.gather(*(queue.erase(model, sample.id) for sample in samples[:8])))
+    assert await pages(queue, model, 10) == [[samples[8].id]]
+
+
+async def test_a_label_of_an_earlier_life_is_erased_with_the_later_one(
+    server: Path, tmp_path: Path, model: str, make_sample: MakeSample
+) -> None:
+    queue = RedisQueue.open(str(server), BlobStore.open(tmp_path), QueuePolicy(retention_s=1e-6))
+    (sample,) = await labelled(queue, [make_sample("a")])
+    assert await queue.archive.fill(model)
+    await queue.scripts.run("forget", model, [10])
+    await queue.put([sample])
+    assert await queue.erase(model, sample.id)
+    assert (await queue.labels(model, "", 10)).labels == []
+    await queue.close()
+
+
+async def test_the_erasure_of_a_forgotten_sample_that_was_cut_off_is_finished_by_the_janitor(
+    server: Path, tmp_path: Path, model: str, make_sample: MakeSample
+) -> None:
+    queue = RedisQueue.open(str(server), BlobStore.open(tmp_path), QueuePolicy(retention_s=1e-6))
+    (sample,) = await labelled(queue, [make_sample("a")])
+    assert await queue.archive.fill(model)
+    await queue.scripts.run("forget", model, [10])
+    await queue.scripts.run("erase", model, [sample.id])  # and the process dies
+    await Janitor(queue, [model]).tidy(model)
+    assert (await queue.labels(model, "", 10)).labels == []
+    await queue.close()
+
+
+async def test_an_archive_that_is_lost_is_named_and_not_waited_for(
+    queue: RedisQueue, model: str, make_sample: MakeSample
+) -> None:
+    samples = await labelled(queue, [make_sample(f"{i}") for i in range(6)])
+    while await queue.archive.fill(model):
+        pass
+    lost, _ = await archived_files(queue, model)
+    await queue.blobs.delete([lost])
+    async with asyncio.timeout(10):
+        with pytest.raises(Unavailable, match=f"archive {lost} is missing"):
+            await queue.labels(model, "", 10)
+        with pytest.raises(Unavailable, match=f"archive {lost} is missing"):
+            await queue.erase(model, samples[4].id)
+    assert samples[4].id.encode() not in await queue.blobs.get((await archived_files(queue, model))[0])
+
+
+async def test_an_id_that_is_none_is_not_looked_for(queue: RedisQueue, model: str, make_sample: MakeSample) -> None:
+    (sample, *_) = await labelled(queue, [make_sample(f"{i}") for i in range(3)])
+    assert await queue.archive.fill(model)
+    for name in await archived_files(queue, model):
+        await queue.blobs.delete([name])
+    assert not await queue.erase(model, sample.id[:31])
 
 
 async def test_finished_samples_are_forgotten_after_retention_and_their_labels_stay(
