@@ -5,6 +5,7 @@ import logging
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -15,6 +16,7 @@ from service import calls
 from service.calls import Call
 from service.client import DEFAULT_URL, LEASE_S, RETRY_S, TIMEOUT_S, TRIES
 from service.patience import Patience
+from service.schemas import PredictReply
 from service.schemas_queue import LabelLine, LeasedSample
 
 log = logging.getLogger(__name__)
@@ -39,7 +41,6 @@ class AsyncLosscastClient:
     ...     replies = await asyncio.gather(*(client.predict(photo) for photo in photos))
     """
 
-    predict = _sends(calls.predict)
     model = _sends(calls.model)
     stats = _sends(calls.stats)
     lease = _sends(calls.lease)
@@ -76,6 +77,13 @@ class AsyncLosscastClient:
 
     async def close(self) -> None:
         await self._http.aclose()
+
+    @calls.method_of(calls.predict)
+    async def predict(
+        self, image: bytes | Path, *, model: str | None = None, source: str | None = None
+    ) -> PredictReply:
+        content = await asyncio.to_thread(image.read_bytes) if isinstance(image, Path) else image
+        return await self.send(calls.build(calls.predict, content, model=model, source=source))
 
     async def labels(self, *, model: str | None = None, cursor: str = "") -> AsyncIterator[LabelLine]:
         """All labels that are there now, oldest first, page by page; from a cursor on when one is given."""

@@ -16,7 +16,7 @@ import httpx
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from service.schemas import PredictReply
+from service.schemas import MAX_SOURCE, PredictReply, is_source
 from service.schemas_queue import (
     EraseReply,
     ExtendRequest,
@@ -41,7 +41,6 @@ T = TypeVar("T")
 Method = TypeVar("Method", bound=Callable[..., Any])
 Reply = TypeVar("Reply", bound=BaseModel)
 PAGE = 500  # labels
-MAX_SOURCE = 128
 
 
 class ClientError(Exception):
@@ -140,7 +139,7 @@ def reject(
     token: str | None = None,
     model: str | None = None,
 ) -> Call[RejectReply]:
-    """No label can be given: takes a sample off the queue for good. By id it needs the lease's token."""
+    """No label can be given: takes a sample off the queue for good. While it is leased it needs the lease's token."""
     return _post("reject", RejectRequest(**_whose(sample, annotator, token, model), reason=reason), RejectReply)
 
 
@@ -259,7 +258,7 @@ def _of(model: str | None) -> dict[str, str]:
 
 
 def _source(source: str | None) -> dict[str, str]:
-    if source is not None and not (source.isascii() and source.isprintable() and 0 < len(source) <= MAX_SOURCE):
+    if source is not None and not is_source(source):
         raise ClientError(f"a source is a name of at most {MAX_SOURCE} printable ASCII characters, not {source!r}")
     return {"x-source": source} if source else {}
 

@@ -15,6 +15,8 @@ from models.contract.manifest import Manifest
 from service.errors import ServiceError
 from service.outcome import Outcome, QueueState
 
+MAX_SOURCE = 128
+
 
 class Wire(BaseModel):
     """Strict: no unknown fields, no number from a string or a bool, no NaN."""
@@ -58,6 +60,11 @@ class ErrorFields(Wire):
 
 class ErrorReply(Wire):
     error: ErrorFields
+
+
+def is_source(text: str) -> bool:
+    """Whether it can be an X-Source: 1 to MAX_SOURCE printable ASCII characters, which every header can carry."""
+    return 0 < len(text) <= MAX_SOURCE and text.isascii() and text.isprintable()
 
 
 def prediction_fields(

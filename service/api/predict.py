@@ -7,11 +7,9 @@ from fastapi import APIRouter, Request, Response
 
 from service.api.resources import RequestId, Resources, Shared
 from service.errors import BadRequest, DeadlineExceeded, UnsupportedImage, UploadTimeout
-from service.schemas import ErrorReply, PredictReply, predict_reply
+from service.schemas import MAX_SOURCE, ErrorReply, PredictReply, is_source, predict_reply
 
 router = APIRouter(tags=["predict"])
-
-MAX_SOURCE = 128
 
 IMAGE_BODY = {
     "parameters": [
@@ -67,8 +65,10 @@ async def _answer(request: Request, shared: Resources, model: str | None, reques
 
 
 def _source(header: str | None) -> str | None:
-    if header is not None and not (0 < len(header) <= MAX_SOURCE and header.isprintable()):
-        raise BadRequest(f"X-Source must be 1 to {MAX_SOURCE} printable characters: the name of a camera or client")
+    if header is not None and not is_source(header):
+        raise BadRequest(
+            f"X-Source must be 1 to {MAX_SOURCE} printable ASCII characters: the name of a camera or client"
+        )
     return header
 
 

@@ -134,9 +134,11 @@ async def test_about_the_stated_share_of_all_images_is_drawn(open_service: OpenS
     assert 80 - 5 * 8 < drawn < 80 + 5 * 8  # five standard deviations of a binomial count
 
 
-@pytest.mark.parametrize("source", ["", "x" * 129, "a\tb"])
-async def test_a_source_that_is_none_is_refused(http: httpx.AsyncClient, grey: Grey, source: str) -> None:
-    reply = await post(http, grey(0.2), **{"x-source": source})
+@pytest.mark.parametrize("source", [b"", b"x" * 129, b"a\tb", "caméra".encode(), "caméra".encode("latin-1")])
+async def test_a_source_that_is_none_is_refused(http: httpx.AsyncClient, grey: Grey, source: bytes) -> None:
+    reply = await http.post(
+        "/v1/predict", content=grey(0.2), headers={b"content-type": b"image/png", b"x-source": source}
+    )
     assert reply.status_code == 400
     assert "X-Source" in reply.json()["error"]["message"]
 

@@ -6,7 +6,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
-from threading import Event, Semaphore, Thread
+from pathlib import Path
+from threading import Event, Semaphore, Thread, get_ident
 from typing import Any
 
 import pytest
@@ -187,6 +188,23 @@ def test_labels_come_in_pages_without_a_gap(client: LosscastClient, queued: Call
     assert set(ids) <= set(seen)
     assert len(set(seen)) == len(seen)
     assert [line.sample_id for line in client.labels()] == seen
+
+
+async def test_a_file_is_not_read_in_the_event_loop(
+    async_client: AsyncLosscastClient, grey: Grey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(grey(0.2))
+    read, readers = Path.read_bytes, set()
+
+    def watched(path: Path) -> bytes:
+        readers.add(get_ident())
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", watched)
+    assert (await async_client.predict(photo)).verdict.lossy is False
+    assert len(readers) == 1
+    assert get_ident() not in readers
 
 
 @pytest.fixture
