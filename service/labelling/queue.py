@@ -80,7 +80,10 @@ class LabelQueue(Protocol):
         """Gives the sample back; this annotator never gets it again. Raises NotFound or Conflict."""
 
     async def reject(self, model: str, sample_id: str, annotator: str, token: str, reason: str) -> None:
-        """Takes the sample off the queue as not usable. Raises NotFound or Conflict."""
+        """Takes the sample off the queue as not usable; while it is leased only its holder may.
+
+        Raises NotFound or Conflict.
+        """
 
     async def sweep(self, model: str) -> int:
         """Returns samples whose lease ran out, or buries them after max_expiries. How many there were."""

@@ -32,6 +32,7 @@ _REFUSALS = {
     "evicted": "was evicted from the full queue; its image is gone",
     "dead": "is a dead letter: requeue it first",
     "held": "is leased to this annotator under another token",
+    "leased": "is leased under another annotator or token: only who holds it may reject it",
 }
 
 
@@ -117,7 +118,7 @@ class RedisQueue:
 
     async def reject(self, model: str, sample_id: str, annotator: str, token: str, reason: str) -> None:
         note = orjson.dumps({"annotator": annotator, "reason": reason})
-        arguments = [sample_id, _digest(annotator, token, reason), note]
+        arguments = [sample_id, annotator, token, _digest(annotator, token, reason), note]
         reply = (await self.scripts.run("reject", model, arguments)).decode()
         if reply not in {"accepted", "repeated"}:
             raise _refused(model, sample_id, reply)

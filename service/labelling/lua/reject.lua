@@ -1,8 +1,9 @@
--- ARGV: id, digest of annotator, token and reason, then annotator and reason as JSON.
+-- ARGV: id, annotator, token, digest of them and the reason, then annotator and reason as JSON.
 -- Returns accepted, repeated (the same request again), or the state that forbids it (unknown, labelled,
--- rejected, evicted). Needs no lease, as a label needs none.
+-- rejected, evicted, and "leased" under another annotator or token). Needs no lease, but while there is one
+-- it is the holder's to say: unlike a label, a rejection would throw away the work of another.
 past_memory_limit()
-local id, digest = ARGV[2], ARGV[3]
+local id, digest = ARGV[2], ARGV[5]
 local item = read(id)
 if not item or item.state == 'arriving' or item.state == 'erased' then
   return 'unknown'
@@ -11,6 +12,9 @@ if item.state == 'rejected' then
   return string.find(redis.call('HGET', RECEIPTS, id), digest, 1, true) == 1 and 'repeated' or 'rejected'
 end
 if item.state == 'leased' then
+  if lease_of(id).holder ~= cjson.encode({ ARGV[3], ARGV[4] }) then
+    return 'leased'
+  end
   release(id)
 elseif item.state == 'pending' then
   leave(id, item)
@@ -19,6 +23,6 @@ elseif item.state == 'dead' then
 else
   return item.state
 end
-redis.call('HSET', RECEIPTS, id, digest .. ' ' .. ARGV[4])
+redis.call('HSET', RECEIPTS, id, digest .. ' ' .. ARGV[6])
 finish(id, item, 'rejected')
 return 'accepted'

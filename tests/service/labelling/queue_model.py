@@ -161,7 +161,8 @@ class QueueModel:
         receipt = (annotator, token, reason)
         if item.state == "rejected" and item.receipt == receipt:
             return "repeated"
-        if item.state not in {"pending", "leased", "dead"}:
+        is_another = item.state == "leased" and item.holder != (annotator, token)
+        if is_another or item.state not in {"pending", "leased", "dead"}:
             return "conflict"
         item.holder, item.state, item.receipt = None, "rejected", receipt
         return "accepted"

@@ -133,6 +133,18 @@ async def test_a_rejected_sample_takes_no_label(queue: RedisQueue, model: str, m
     assert (await queue.stats(model))["rejected"] == 1
 
 
+async def test_a_leased_sample_is_rejected_by_its_holder_alone(
+    queue: RedisQueue, model: str, make_sample: MakeSample
+) -> None:
+    sample = make_sample("a")
+    await queue.put([sample])
+    await queue.lease(model, 1, "ann", "t", LONG)
+    for annotator, token in (("bob", "t"), ("ann", "u")):
+        with pytest.raises(Conflict, match="only who holds it"):
+            await queue.reject(model, sample.id, annotator, token, "blurred")
+    assert await queue.label(model, sample.id, "ann", "t", 1) == "accepted"
+
+
 async def test_an_evicted_sample_takes_no_label_and_does_not_come_back(
     open_queue: Open, model: str, make_sample: MakeSample
 ) -> None:
