@@ -71,7 +71,7 @@ class LabelQueue(Protocol):
         """
 
     async def extend(self, model: str, annotator: str, token: str, lease_s: float) -> list[Leased]:
-        """What the token still holds, from now on for lease_s."""
+        """What the token still holds, from now on for lease_s or, when that is longer, as before."""
 
     async def label(self, model: str, sample_id: str, annotator: str, token: str, label: Any) -> LabelState:
         """Takes the label, also one that comes late. Raises NotFound, or Conflict when the sample is finished."""
@@ -89,7 +89,7 @@ class LabelQueue(Protocol):
         """Returns samples whose lease ran out, or buries them after max_expiries. How many there were."""
 
     async def requeue(self, model: str, sample_ids: Sequence[str] | None) -> int:
-        """Returns dead letters, all or those named, with their expiries forgotten. How many there were."""
+        """Returns dead letters, all or those named, with their expiries and skips forgotten. How many there were."""
 
     async def erase(self, model: str, sample_id: str) -> bool:
         """Removes the sample, its label and its image everywhere. False when it is unknown."""

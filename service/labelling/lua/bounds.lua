@@ -12,7 +12,8 @@ local function bound_source(item)
     return
   end
   local first, behind = '[' .. item.source .. '\0', '(' .. item.source .. '\1'
-  if redis.call('ZLEXCOUNT', SOURCES, first, behind) > POLICY.max_pending_per_source then
+  local excess = redis.call('ZLEXCOUNT', SOURCES, first, behind) - POLICY.max_pending_per_source
+  for _ = 1, math.min(excess, EVICTIONS) do
     local least = redis.call('ZRANGEBYLEX', SOURCES, first, behind, 'LIMIT', 0, 1)[1]
     evict(string.sub(least, #item.source + 10)) -- behind the zero and the eight bytes of the value
   end

@@ -66,7 +66,7 @@ end
 -- then nothing has changed.
 local function enter(id, item)
   redis.call('ZADD', LANES[item.lane], item.lane == 'audit' and item.arrived or item.value, id)
-  redis.call('ZADD', AGES, item.arrived, id)
+  redis.call('ZADD', AGES, now(), id) -- what comes back after long is not past retention at once
   if has_source(item) then
     redis.call('ZADD', SOURCES, 0, in_sources(id, item))
   end

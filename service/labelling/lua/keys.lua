@@ -6,7 +6,7 @@ local LANES = { -- sorted sets of pending ids: by value, by value, by arrival
   ood_score = KEYS[4],
   audit = KEYS[5],
 }
-local AGES, SOURCES = KEYS[6], KEYS[7] -- of the pending: id by arrival; source, value and id in lexical order
+local AGES, SOURCES = KEYS[6], KEYS[7] -- of the pending: id by start of the wait; source, value and id in lexical order
 local LEASED, LEASES = KEYS[8], KEYS[9] -- sorted set: id by expiry; hash: id -> expiry, hour, holder
 local HOLDERS, HELD = KEYS[10], KEYS[11] -- sorted set: holder by expiry; hash: holder -> ids it leased
 local SKIPS, DEAD = KEYS[12], KEYS[13] -- hash: id -> annotators who skipped it; sorted set: id by time of death

@@ -192,6 +192,7 @@ class QueueModel:
         dead = [sample_id for sample_id in ids if sample_id in self.is_in("dead")]
         for sample_id in dead:
             self.items[sample_id].expiries = 0
+            self.items[sample_id].skips.clear()
             self._return(self.items[sample_id])
         return len(dead)
 
@@ -244,8 +245,9 @@ class QueueModel:
                 for other in map(self.items.__getitem__, self.is_in("pending"))
                 if other.sample.source == source and other.sample.lane != "audit"
             ]
-            if len(mine) > self.policy.max_pending_per_source:
-                self._evict(min(mine, key=lambda other: (other.sample.value, other.sample.id)))
+            excess = max(len(mine) - self.policy.max_pending_per_source, 0)
+            for one in sorted(mine, key=lambda other: (other.sample.value, other.sample.id))[:excess]:
+                self._evict(one)
         while True:
             loss, ood = self.lane("predicted_loss"), self.lane("ood_score")
             is_within = (

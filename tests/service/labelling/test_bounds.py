@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -107,6 +108,48 @@ async def test_a_sample_whose_leases_keep_running_out_is_dead_until_it_is_requeu
     await queue.lease(model, 1, "ann", "u", SHORT)
     await queue.sweep(model)
     assert (await queue.stats(model))["pending"] == 1
+
+
+async def test_what_comes_back_is_as_old_as_its_wait_and_not_as_its_arrival(
+    open_queue: Open, model: str, make_sample: MakeSample
+) -> None:
+    sample = make_sample("a")
+    queue = open_queue(max_expiries=1)
+    await queue.put([sample])
+    (arrived,) = await ages(queue, model)
+    await queue.lease(model, 1, "ann", "t", SHORT)
+    await queue.sweep(model)
+    await queue.requeue(model, None)
+    (requeued,) = await ages(queue, model)
+    (leased,) = await queue.lease(model, 1, "bob", "t", LONG)
+    await queue.skip(model, leased.sample.id, "bob", "t")
+    (skipped,) = await ages(queue, model)
+    assert arrived < requeued < skipped
+
+
+async def ages(queue: RedisQueue, model: str) -> list[float]:
+    """Since when each pending sample waits, in microseconds of the server's clock."""
+    client = cast("Any", queue.scripts._client)
+    found = await client.zrange(f"losscast:{{{model}}}:queue:ages", 0, -1, withscores=True)
+    return [since for _, since in found]
+
+
+async def test_a_requeued_sample_is_offered_to_those_who_skipped_it(
+    queue: RedisQueue, model: str, make_sample: MakeSample
+) -> None:
+    await queue.put([make_sample("a")])
+    for who in range(16):
+        (one,) = await queue.lease(model, 1, f"{who}", "t", LONG)
+        await queue.skip(model, one.sample.id, f"{who}", "t")
+    assert await queue.requeue(model, None) == 1
+    assert len(await queue.lease(model, 1, "0", "u", LONG)) == 1
+
+
+async def test_a_lowered_bound_for_sources_is_reached(open_queue: Open, model: str, make_sample: MakeSample) -> None:
+    await open_queue().put([make_sample(f"{i}", float(i), source="cam") for i in range(10)])
+    queue = open_queue(max_pending_per_source=2)
+    await queue.put([make_sample("new", 20.0, source="cam")])
+    assert await pending_values(queue, model) == [9.0, 20.0]
 
 
 async def test_a_dead_letter_takes_a_late_label(open_queue: Open, model: str, make_sample: MakeSample) -> None:

@@ -188,3 +188,10 @@ async def test_an_extended_lease_keeps_what_is_left_of_it(
     assert all(one.lease_expires_at > first[0].lease_expires_at + LONG / 2 for one in extended)
     assert await queue.lease(model, 3, "ann", "t1", LONG) == extended
     assert await queue.extend(model, "ann", "t2", LONG) == []
+
+
+async def test_to_extend_never_cuts_a_lease_short(queue: RedisQueue, model: str, make_sample: MakeSample) -> None:
+    await queue.put([make_sample("a")])
+    leased = await queue.lease(model, 1, "ann", "t", LONG)
+    assert await queue.extend(model, "ann", "t", SHORT) == leased
+    assert await queue.sweep(model) == 0
