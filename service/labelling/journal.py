@@ -47,6 +47,7 @@ class _Append:
     sample_id: str
     sample_json: bytes
     image: bytes
+    is_audit: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +108,12 @@ class Journal:
     async def append(self, sample: Sample, image: ImageFile) -> None:
         """Returns once the sample is on disk. A sample that is there already is not written again.
 
+        Unless this time it was drawn for audit: then it takes the other's place.
+
         Raises JournalUnavailable when the journal is full or closed, or the disk refuses.
         """
         future = asyncio.get_running_loop().create_future()
-        await self._submit(_Append(future, sample.id, sample.to_json(), image))
+        await self._submit(_Append(future, sample.id, sample.to_json(), image, sample.lane == "audit"))
 
     async def delete(self, rows: Sequence[int]) -> None:
         """Raises JournalUnavailable; rows may then still be there."""
@@ -178,10 +181,13 @@ class Journal:
         table = self._table
         if isinstance(job, _Delete):
             table.delete(job.rows)
-        elif job.sample_id not in table:
+        elif (row := table.row_of(job.sample_id)) is None:
             size = len(job.sample_json) + len(job.image)
             if not table.has_room(size, max_rows=self._max_rows, max_bytes=self._max_bytes):
                 return JournalUnavailable(f"{self._path} is full: {table.rows} samples, {table.size_bytes} bytes")
+            table.insert(job.sample_id, job.sample_json, job.image)
+        elif job.is_audit:  # in a row of its own, since the drain may have the other in hand
+            table.delete([row])
             table.insert(job.sample_id, job.sample_json, job.image)
         return None
 

@@ -80,8 +80,10 @@ class Table:
                 self._writer.execute("ROLLBACK")
             raise
 
-    def __contains__(self, sample_id: str) -> bool:
-        return self._writer.execute("SELECT 1 FROM samples WHERE id = ?", (sample_id,)).fetchone() is not None
+    def row_of(self, sample_id: str) -> int | None:
+        """With what the transaction has done so far."""
+        found = self._writer.execute("SELECT row FROM samples WHERE id = ?", (sample_id,)).fetchone()
+        return None if found is None else int(found[0])
 
     def has_room(self, size_bytes: int, *, max_rows: int, max_bytes: int) -> bool:
         return self._rows + 1 <= max_rows and self._size_bytes + size_bytes <= max_bytes

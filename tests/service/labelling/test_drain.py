@@ -162,6 +162,19 @@ async def test_a_row_that_is_settled_while_the_drain_reads_it_again_stays_in_the
     assert (await room.queue.stats(model))["erased"] == 0
 
 
+async def test_an_audit_draw_of_an_image_that_waits_for_its_settling_counts(
+    room: Room, model: str, make_sample: MakeSample
+) -> None:
+    flagged, drawn = make_sample("a"), make_sample("a", lane="audit", audit_probability=0.1)
+    await append(room, [flagged])
+    await room.drain._feed()
+    await append(room, [drawn])
+    await room.drain.flush(30)
+    found = await room.queue.stats(model)
+    assert (found["pending"], found["pending_audit"], room.journal.rows) == (1, 1, 0)
+    assert (await room.queue.get(model, flagged.id)).audit_probability == 0.1
+
+
 async def test_flush_empties_the_journal_for_a_shutdown(room: Room, make_sample: MakeSample) -> None:
     samples = [make_sample(f"{n}") for n in range(10)]
     await append(room, samples)

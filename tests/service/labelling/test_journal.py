@@ -97,6 +97,19 @@ async def test_a_sample_that_is_there_is_accepted_without_a_second_row(tmp_path:
     await journal.close()
 
 
+async def test_an_audit_draw_takes_the_place_of_the_same_image_that_was_flagged(
+    tmp_path: Path, make_sample: MakeSample
+) -> None:
+    journal = opened(tmp_path)
+    flagged, drawn = make_sample("a"), make_sample("a", lane="audit", audit_probability=0.1)
+    for sample in (flagged, drawn, flagged):
+        await journal.append(sample, b"image")
+    (entry,) = await journal.oldest(2)
+    assert (entry.sample, entry.image) == (drawn, b"image")
+    assert (journal.rows, journal.bytes) == (1, len(drawn.to_json()) + 5)
+    await journal.close()
+
+
 @pytest.mark.parametrize("bounds", [{"max_rows": 2}, {"max_bytes": 2_500}])
 async def test_a_full_journal_says_so_and_takes_samples_again_when_there_is_room(
     tmp_path: Path, make_sample: MakeSample, bounds: dict[str, int]
