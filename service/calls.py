@@ -139,7 +139,7 @@ def reject(
     token: str | None = None,
     model: str | None = None,
 ) -> Call[RejectReply]:
-    """No label can be given: takes a sample off the queue for good. While it is leased it needs the lease's token."""
+    """No label can be given: takes a sample off the queue for good. By id it needs the lease's token."""
     return _post("reject", RejectRequest(**_whose(sample, annotator, token, model), reason=reason), RejectReply)
 
 
@@ -162,7 +162,10 @@ def image(sample: SampleReply | str, *, model: str | None = None) -> Call[bytes]
 
 
 def erase(sample_id: str, *, model: str | None = None) -> Call[EraseReply]:
-    """Removes a sample everywhere: its image, its place in the queue, its label."""
+    """Removes a sample everywhere: its image, its place in the queue, its label.
+
+    With several replicas, one that another has accepted and not drained yet can still arrive: ask each of them.
+    """
     return Call("DELETE", _sample_path(sample_id), _reads(EraseReply), params=_of(model))
 
 

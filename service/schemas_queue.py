@@ -130,7 +130,10 @@ class RequeueReply(Wire):
 
 class EraseReply(Wire):
     sample_id: str
-    erased: bool = Field(description="False: no such sample is known. True also when it was erased before.")
+    erased: bool = Field(
+        description="False: the queue and this replica's journal know no such sample; another replica's journal may. "
+        "True also when it was erased before."
+    )
 
 
 class LabelsQuery(BaseModel):

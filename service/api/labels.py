@@ -49,6 +49,9 @@ async def erase(sample_id: str, shared: Shared, model: str | None = None) -> Era
     """Removes a sample everywhere: its image, its place in the queue, its label. Harmless when repeated.
 
     A sample that is on its way from the journal into the queue cannot be caught: 503, try again in seconds.
+    The answer speaks for the queue, the images and the journal of the replica that gives it. A sample that another
+    replica has accepted and not drained yet can still arrive: with several replicas, ask each of them, or ask once
+    more when every journal has drained what was accepted before (`losscast_journal_rows` 0).
     """
     model = shared.predictor(model).manifest.model
     await _check_arrived(sample_id, shared.journal)

@@ -108,6 +108,14 @@ async def test_a_sample_in_the_journal_is_not_said_to_be_erased(
     assert reply.headers["retry-after"]
 
 
+async def test_the_documentation_says_for_whom_an_erasure_answers(http: httpx.AsyncClient) -> None:
+    schema = (await http.get("/openapi.json")).json()
+    erasure = schema["paths"]["/v1/samples/{sample_id}"]["delete"]["description"]
+    assert "with several replicas, ask each of them" in " ".join(erasure.split())
+    field = schema["components"]["schemas"]["EraseReply"]["properties"]["erased"]["description"]
+    assert "another replica's journal may" in field
+
+
 async def erased(http: httpx.AsyncClient, sample_id: str) -> None:
     """Erases the sample, which may have to settle in the queue first."""
     async for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=30, wait_max=0.2):
