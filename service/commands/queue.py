@@ -74,9 +74,7 @@ def lease(
     elif not samples:
         say("Nothing was leased: no sample waits for a label, or this hour's budget is spent (losscast queue stats).")
     elif out:
-        say(
-            f"{len(samples)} samples are in {out}: fill in `label` in each JSON, then losscast queue label --from {out}"
-        )
+        say(f"{_counted(len(samples))} in {out}: fill in `label` in each JSON, then losscast queue label --from {out}")
     else:
         Console().print(_lease_table(samples, url))
 
@@ -174,7 +172,7 @@ def requeue(
     Example: losscast queue requeue
     """
     with connected(url, api_key) as client:
-        say(f"{client.requeue(samples or None, model=model).requeued} samples are pending again.")
+        say(f"{_counted(client.requeue(samples or None, model=model).requeued)} pending again.")
 
 
 @app.command()
@@ -190,7 +188,10 @@ def erase(
     Example: losscast queue erase 3f6c... --yes
     """
     if not yes:
-        typer.confirm(f"Erase {len(samples)} samples with their images and labels for good?", abort=True)
+        what = f"{len(samples)} samples with their images and labels"
+        typer.confirm(
+            f"Erase {what if len(samples) > 1 else '1 sample with its image and label'} for good?", abort=True
+        )
     with connected(url, api_key) as client:
         for sample_id in samples:
             erased = client.erase(sample_id, model=model).erased
@@ -205,6 +206,10 @@ def _write(client: LosscastClient, folder: Path, samples: Sequence[LeasedSample]
     except (OSError, ExchangeError, ClientError) as error:
         again = f"; the samples are leased: try again with --token {samples[0].token}" if samples else ""
         fail(f"{error}{again}")
+
+
+def _counted(n: int) -> str:
+    return "1 sample is" if n == 1 else f"{n} samples are"
 
 
 def _parse(values: str) -> list[Any] | dict[str, Any]:

@@ -76,7 +76,7 @@ def test_the_same_token_fills_the_folder_again_and_keeps_the_labels_in_it(
 ) -> None:
     (sample_id,) = queued(1)
     lease = ["queue", "lease", "--token", sample_id, "--out", tmp_path]
-    assert losscast(*lease).returncode == 0
+    assert lines(losscast(*lease))[0].startswith(f"1 sample is in {tmp_path}: fill in ")
     fill_in(tmp_path / f"{sample_id}.json", [[1, 2], [3, 4]])
     (tmp_path / f"{sample_id}.png").unlink()
     assert losscast(*lease).returncode == 0
