@@ -182,13 +182,16 @@ async def test_flush_empties_the_journal_for_a_shutdown(room: Room, make_sample:
     assert await has_arrived(room, samples)
 
 
-async def test_a_flush_without_a_server_gives_up_in_time_and_keeps_everything(
-    tmp_path: Path, make_sample: MakeSample
+async def test_a_flush_without_a_server_gives_up_in_time_keeps_everything_and_says_why_once(
+    tmp_path: Path, make_sample: MakeSample, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with opened(tmp_path, open_queue(tmp_path / "no.sock")) as room:
         await append(room, [make_sample("a")])
         await room.drain.flush(1)
-        assert (room.journal.rows, room.drain.errors) == (1, 1)
+        await room.drain.flush(1)
+        assert (room.journal.rows, room.drain.errors) == (1, 2)
+        (logged,) = [record.getMessage() for record in caplog.records if record.name == "service.labelling.drain"]
+        assert logged.endswith(f"will try again: {room.drain.last_error}")
         assert "does not answer" in (room.drain.last_error or "")
         await room.queue.close()
 
