@@ -15,4 +15,4 @@ class QueuePolicy:
     max_expiries: int = 5  # leases that may run out before a sample becomes a dead letter
     audit_share: float = 0.1  # of leases, while the lane has samples
     ood_share: float = 0.2  # likewise, for samples flagged by their OOD score alone
-    retention_s: float = 30 * DAY_S  # after it, finished samples are forgotten and pending ones evicted
+    retention_s: float = 30 * DAY_S  # after it, pending samples are evicted and finished ones forgotten, save labels

@@ -1,6 +1,7 @@
 -- ARGV: n. Ends what has lasted too long, up to n of each kind: arrivals that never came, pending samples
 -- and dead letters past retention, and finished ones past it, unless their label is not archived yet.
--- Returns how many were ended.
+-- A labelled one keeps its item, which claims the image that goes with the label, and its receipt: a label
+-- is kept until it is erased, and without its image it would be worth nothing. Returns how many were ended.
 past_memory_limit()
 local limit, horizon, ended = ARGV[2], now() - POLICY.retention_s * 1000000, 0
 
@@ -34,12 +35,15 @@ end
 for _, id in overdue(FINISHED, horizon) do
   local item = read(id)
   if not is_needed(id, item) then
-    if not is_gone(item) then
-      discard(item.image, 0)
-    end
     redis.call('ZREM', FINISHED, id)
-    for _, key in ipairs({ ITEMS, SAMPLES, RECEIPTS, SKIPS }) do
-      redis.call('HDEL', key, id)
+    redis.call('HDEL', SAMPLES, id)
+    redis.call('HDEL', SKIPS, id)
+    if item.state ~= 'labelled' then
+      if not is_gone(item) then
+        discard(item.image, 0)
+      end
+      redis.call('HDEL', ITEMS, id)
+      redis.call('HDEL', RECEIPTS, id)
     end
     ended = ended + 1
   end

@@ -239,6 +239,7 @@ async def test_finished_samples_are_forgotten_after_retention_and_their_labels_s
     assert (await queue.stats(model))["labelled"] == 1
     assert await queue.erase(model, sample.id)
     assert (await queue.labels(model, "", 10)).labels == []
+    await queue.scripts.run("forget", model, [10])
     assert not await queue.erase(model, sample.id)
     await queue.close()
 

@@ -93,6 +93,18 @@ async def test_an_evicted_image_is_deleted_and_the_sample_that_stays_keeps_its_o
     assert await room.settle() == {rich.image}
 
 
+async def test_the_image_of_a_label_is_kept_past_retention_until_it_is_erased(
+    room: Room, make_sample: MakeSample
+) -> None:
+    sample = await room.arrive(make_sample("a"))
+    await room.queue.label(room.model, sample.id, "ann", "token", 1)
+    assert await room.queue.archive.fill(room.model)
+    assert await room.forget() == 1
+    assert await room.settle() == {sample.image}
+    assert await room.queue.erase(room.model, sample.id)
+    assert await room.settle() == set()
+
+
 @pytest.mark.parametrize("step", ["before it looks", "before it deletes", "before it confirms", "after"])
 async def test_an_image_that_arrives_again_while_a_janitor_deletes_it_is_kept(
     room: Room, make_sample: MakeSample, step: str
