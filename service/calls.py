@@ -139,7 +139,7 @@ def reject(
     token: str | None = None,
     model: str | None = None,
 ) -> Call[RejectReply]:
-    """No label can be given: takes a sample off the queue for good. By id it needs the lease's token."""
+    """No label can be given: takes a sample off the queue for good. While it is leased it needs the lease's token."""
     return _post("reject", RejectRequest(**_whose(sample, annotator, token, model), reason=reason), RejectReply)
 
 
