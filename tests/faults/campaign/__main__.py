@@ -8,6 +8,7 @@ images. Prints every fault, how many ids were checked, and what was wrong; exits
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -45,7 +46,7 @@ def main(  # noqa: PLR0913, PLR0917 - a command's options are its function's par
         with ThreadPoolExecutor(at_once) as pool:
             reports = list(pool.map(_run, *zip(*jobs, strict=True)))
     summary = {
-        "command": f"python -m tests.faults.campaign --samples {samples} --times {times:g} --seed {seed}",
+        "command": _command(samples, times, seed, only or []),
         "ids_checked": sum(report.ids for report in reports),
         "faults": dict(sum((Counter(report.faults) for report in reports), Counter[str]())),
         "problems": [f"{report.name}: {problem}" for report in reports for problem in report.problems],
@@ -61,6 +62,11 @@ def main(  # noqa: PLR0913, PLR0917 - a command's options are its function's par
         f"faults: {summary['faults']}; problems: {summary['problems'] or 'none'}; {summary['minutes']} minutes"
     )
     raise typer.Exit(1 if summary["problems"] else 0)
+
+
+def _command(samples: int, times: float, seed: int, only: Sequence[str]) -> str:
+    chapters = "".join(f" --only {name}" for name in only)
+    return f"python -m tests.faults.campaign --samples {samples} --times {times:g} --seed {seed}{chapters}"
 
 
 def _run(chapter: Chapter, size: Size, folder: Path, seed: int) -> Report:

@@ -144,9 +144,9 @@ def redis_out_of_memory(stage: Stage, size: Size) -> None:
     """Maxmemory reached, noeviction: samples stay in the journal, leasing and labelling go on."""
     redis = stage.add_redis()
     replica = stage.add_replica()
-    load = _started(stage, size, pace_s=0.01)
+    load = _started(stage, size, pace_s=0.01, annotators=1, manners=Manners(n=2, pause_s=0.1))
     for _ in range(size.times):
-        stage.until_accepted(100)
+        stage.until_pending(200)  # so that there is something to label while nothing comes in
         used = int(redis.client.info("memory")["used_memory"])
         redis.client.config_set("maxmemory", used + 100_000)
         stage.fault("maxmemory reached")

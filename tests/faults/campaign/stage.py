@@ -125,6 +125,9 @@ class Stage:
         goal = len(self.ledger.copy().accepted) + by
         self._until(f"{by} more samples are accepted", lambda: len(self.ledger.copy().accepted) >= goal)
 
+    def until_pending(self, n: int) -> None:
+        self._until(f"{n} samples are pending", lambda: len(account.look(self.client).ids("pending")) >= n)
+
     def until_noted(self, name: str, by: int) -> None:
         goal = self.ledger.counts[name] + by
         self._until(f"{by} more times: {name}", lambda: self.ledger.counts[name] >= goal)
