@@ -5,7 +5,7 @@ any network that returns these three can take the place of `KeypointNet`.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,15 +19,6 @@ class Features(NamedTuple):
     prediction: Tensor  # [b, k, 2] in canvas pixels for keypoints, [b, k] for a vector
     maps: tuple[Tensor, ...]  # [b, c_i, h_i, w_i], finest first
     embedding: Tensor  # [b, e]
-
-
-class Regressor(Protocol):
-    """forward(images float [b, c, h, w], as `normalise` makes them) -> Features."""
-
-    map_channels: tuple[int, ...]
-    embedding_size: int
-
-    def __call__(self, images: Tensor) -> Features: ...
 
 
 @dataclass(frozen=True, slots=True)
