@@ -6,6 +6,7 @@ ServiceError
 ├── Unauthorized          401  no key
 │   └── Forbidden         403  a key that is not ours
 ├── NotFound              404  no such path, model, version or sample
+│   └── Erased            404  a sample that was erased: told apart in the code, not over HTTP
 ├── MethodNotAllowed      405  the path is there, for another method
 ├── UploadTimeout         408  the body did not come in time
 ├── Conflict              409  not in a state in which this can be done
@@ -49,6 +50,10 @@ class Forbidden(Unauthorized):
 
 class NotFound(ServiceError):  # noqa: N818 - as above
     status, code = 404, "not_found"
+
+
+class Erased(NotFound):
+    pass
 
 
 class MethodNotAllowed(ServiceError):  # noqa: N818 - as above

@@ -74,15 +74,18 @@ class LabelQueue(Protocol):
         """What the token still holds, from now on for lease_s or, when that is longer, as before."""
 
     async def label(self, model: str, sample_id: str, annotator: str, token: str, label: Any) -> LabelState:
-        """Takes the label, also one that comes late. Raises NotFound, or Conflict when the sample is finished."""
+        """Takes the label, also one that comes late.
+
+        Raises NotFound (Erased when it was there once), or Conflict when the sample is finished.
+        """
 
     async def skip(self, model: str, sample_id: str, annotator: str, token: str) -> None:
-        """Gives the sample back; this annotator never gets it again. Raises NotFound or Conflict."""
+        """Gives the sample back; this annotator never gets it again. Raises NotFound, Erased or Conflict."""
 
     async def reject(self, model: str, sample_id: str, annotator: str, token: str, reason: str) -> None:
         """Takes the sample off the queue as not usable; while it is leased only its holder may.
 
-        Raises NotFound or Conflict.
+        Raises NotFound, Erased or Conflict.
         """
 
     async def sweep(self, model: str) -> int:

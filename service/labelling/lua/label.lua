@@ -1,11 +1,11 @@
 -- ARGV: id, annotator, token, label JSON, digest of annotator, token and label.
 -- Returns accepted, repeated (the same request again), or the state that forbids it (unknown, labelled,
--- rejected, evicted). A sample needs no lease to be labelled: a late label is taken as long as there is
+-- rejected, evicted, erased). A sample needs no lease to be labelled: a late label is taken as long as there is
 -- none, and charged to the budget when no lease was.
 past_memory_limit()
 local id, digest = ARGV[2], ARGV[6]
 local item = read(id)
-if not item or item.state == 'arriving' or item.state == 'erased' then
+if not item or item.state == 'arriving' then
   return 'unknown'
 end
 if item.state == 'labelled' then

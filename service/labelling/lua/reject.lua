@@ -1,11 +1,11 @@
 -- ARGV: id, annotator, token, digest of them and the reason, then annotator and reason as JSON.
 -- Returns accepted, repeated (the same request again), or the state that forbids it (unknown, labelled,
--- rejected, evicted, and "leased" under another annotator or token). Needs no lease, but while there is one
+-- rejected, evicted, erased, and "leased" under another annotator or token). Needs no lease, but while there is one
 -- it is the holder's to say: unlike a label, a rejection would throw away the work of another.
 past_memory_limit()
 local id, digest = ARGV[2], ARGV[5]
 local item = read(id)
-if not item or item.state == 'arriving' or item.state == 'erased' then
+if not item or item.state == 'arriving' then
   return 'unknown'
 end
 if item.state == 'rejected' then

@@ -1,12 +1,12 @@
 -- ARGV: id, annotator, token. Returns skipped, or the state that forbids it (unknown, labelled, rejected,
--- evicted, dead, and "held": leased to this annotator under another token). When the lease is over
+-- evicted, erased, dead, and "held": leased to this annotator under another token). When the lease is over
 -- already, only the skip is noted. A sample that MAX_SKIPS annotators skipped is a dead letter, which
 -- also bounds the list of them.
 local MAX_SKIPS = 16
 past_memory_limit()
 local id, digest = ARGV[2], skipper(ARGV[3])
 local item = read(id)
-if not item or item.state == 'arriving' or item.state == 'erased' then
+if not item or item.state == 'arriving' then
   return 'unknown'
 end
 local skips = redis.call('HGET', SKIPS, id) or ''

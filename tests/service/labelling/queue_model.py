@@ -143,7 +143,7 @@ class QueueModel:
     def label(self, sample_id: str, annotator: str, token: str, label: object) -> str:
         item = self.items.get(sample_id)
         if item is None or item.state == "erased":
-            return "unknown"
+            return "unknown" if item is None else "erased"
         receipt = (annotator, token, label)
         if item.state == "labelled":
             return "repeated" if item.receipt == receipt else "conflict"
@@ -157,7 +157,7 @@ class QueueModel:
     def reject(self, sample_id: str, annotator: str, token: str, reason: str) -> str:
         item = self.items.get(sample_id)
         if item is None or item.state == "erased":
-            return "unknown"
+            return "unknown" if item is None else "erased"
         receipt = (annotator, token, reason)
         if item.state == "rejected" and item.receipt == receipt:
             return "repeated"
@@ -170,7 +170,7 @@ class QueueModel:
     def skip(self, sample_id: str, annotator: str, token: str) -> str:
         item = self.items.get(sample_id)
         if item is None or item.state == "erased":
-            return "unknown"
+            return "unknown" if item is None else "erased"
         if annotator in item.skips:
             return "accepted"
         if item.state not in {"pending", "leased"}:

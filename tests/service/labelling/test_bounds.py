@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 import pytest_asyncio
 
-from service.errors import Conflict, NotFound
+from service.errors import Conflict, Erased, NotFound
 from service.labelling.blobs import BlobStore
 from service.labelling.policy import QueuePolicy
 from service.labelling.redis_queue import RedisQueue
@@ -226,8 +226,14 @@ async def test_an_erased_sample_is_nowhere_any_more(
     found = await queue.stats(model)
     assert (found[state], found["erased"]) == (0, 1)
     assert (await queue.labels(model, "", 10)).labels == []
-    with pytest.raises(NotFound):
-        await queue.label(model, sample.id, "ann", "t", 1)
+    for refused in (
+        queue.label(model, sample.id, "ann", "t", 1),
+        queue.reject(model, sample.id, "ann", "t", "blurred"),
+        queue.skip(model, sample.id, "ann", "t"),
+    ):
+        with pytest.raises(Erased, match="was erased") as caught:
+            await refused
+        assert (caught.value.status, caught.value.code) == (404, "not_found")
     await queue.put([sample])
     assert (await queue.stats(model))["erased"] == 1
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from redis import Redis
 
-from service.errors import Conflict, NotFound
+from service.errors import Conflict, Erased, NotFound
 from service.labelling.blobs import BlobStore
 from service.labelling.janitor import Janitor
 from service.labelling.policy import QueuePolicy
@@ -69,6 +69,8 @@ class QueueMachine(RuleBasedStateMachine):
     def outcome(self, coroutine: Coroutine[Any, Any, str | None]) -> str:
         try:
             return self.do(coroutine) or "accepted"
+        except Erased:
+            return "erased"
         except NotFound:
             return "unknown"
         except Conflict:
