@@ -68,9 +68,9 @@ class RedisQueue:
     async def announce(self, samples: Sequence[Sample]) -> dict[str, Announced]:
         announced: dict[str, Announced] = {}
         for model, chunk in _chunks(samples):
-            ids = [sample.id for sample in chunk]
-            reply = await self.scripts.run("announce", model, ids)
-            for sample_id, image, is_new in zip(ids, reply[::2], reply[1::2], strict=True):
+            arguments = [part for sample in chunk for part in (sample.id, repr(sample.flagged_at))]
+            reply = await self.scripts.run("announce", model, arguments)
+            for sample_id, image, is_new in zip(arguments[::2], reply[::2], reply[1::2], strict=True):
                 announced[sample_id] = Announced(image.decode(), bool(is_new))
         return announced
 

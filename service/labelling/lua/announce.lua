@@ -1,10 +1,10 @@
--- ARGV: ids. Returns for each the name of its image, and 1 when the image is to be written.
+-- ARGV: id and flagged_at, for each. Returns for each the name of its image, and 1 when the image is to be written.
 -- A sample that is finished without an image has its image deleted once more: an arrival that was cut off
 -- may have written it since.
 local reply = {}
-for i = 2, #ARGV do
+for i = 2, #ARGV, 2 do
   local id = ARGV[i]
-  local item = read(id)
+  local item = met_by(id, ARGV[i + 1])
   if not item then
     local arrived = tick()
     item = { state = 'arriving', lane = '-', value = 0, bytes = 0, expiries = 0, arrived = arrived, flagged_at = '-' }

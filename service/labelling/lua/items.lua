@@ -13,6 +13,10 @@ local function named(id, arrived)
   return 'images/' .. MODEL .. '/' .. born .. '/' .. string.sub(id, 1, 2) .. '/' .. id .. '-' .. arrived
 end
 
+local function discard(image, delay)
+  redis.call('ZADD', GARBAGE, tonumber(tick()) + delay, image)
+end
+
 local function read(id)
   local text = redis.call('HGET', ITEMS, id)
   if not text then
@@ -22,6 +26,25 @@ local function read(id)
   item.state, item.lane, item.value, item.bytes, item.expiries, item.arrived, item.flagged_at, item.named, item.source =
     string.match(text, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (.*)$')
   item.image = item.named == '1' and named(id, item.arrived) or id
+  return item
+end
+
+-- Drops the item of an evicted sample. The counters keep that it was accepted and evicted.
+local function drop_evicted(id, item)
+  redis.call('ZREM', FINISHED, id)
+  redis.call('HDEL', ITEMS, id)
+  discard(item.image, 0)
+end
+
+-- The item as an arrival meets it: nothing when its sample was evicted and the image has come again since,
+-- which is a new arrival. The one that was evicted is told by its flagged_at, so that it is not revived by
+-- whoever repeats it after a crash.
+local function met_by(id, flagged_at)
+  local item = read(id)
+  if item and item.state == 'evicted' and item.flagged_at ~= flagged_at then
+    drop_evicted(id, item)
+    return nil
+  end
   return item
 end
 
@@ -37,10 +60,6 @@ end
 -- Its image is deleted, or about to be.
 local function is_gone(item)
   return item.state == 'evicted' or item.state == 'erased'
-end
-
-local function discard(image, delay)
-  redis.call('ZADD', GARBAGE, tonumber(tick()) + delay, image)
 end
 
 -- Eight bytes that sort as the number does: IEEE 754 with its sign turned round, or all of it when negative.

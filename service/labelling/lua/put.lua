@@ -12,7 +12,7 @@ local function accept(id, item, given)
   make_room(item)
 end
 
--- A flagged sample that is drawn for audit now: its label will count there.
+-- A flagged sample that is drawn for audit now: its label counts there, also one that it has already.
 local function promote(id, item, given)
   if item.state == 'pending' then
     leave(id, item)
@@ -34,7 +34,7 @@ local function repeated(id, item, given)
     write(id, item)
     count('duplicates', 1)
   end
-  if given.lane == 'audit' and item.lane ~= 'audit' and is_live(item) then
+  if given.lane == 'audit' and item.lane ~= 'audit' and redis.call('HEXISTS', SAMPLES, id) == 1 then
     promote(id, item, given)
   end
 end
@@ -43,7 +43,7 @@ for i = 2, #ARGV, 8 do
   local id = ARGV[i]
   local given = { lane = ARGV[i + 1], value = ARGV[i + 2], bytes = ARGV[i + 3], flagged_at = ARGV[i + 4] }
   given.image, given.source, given.json = ARGV[i + 5], ARGV[i + 6], ARGV[i + 7]
-  local item = read(id)
+  local item = met_by(id, given.flagged_at)
   if not item and given.image == id then -- never announced: whoever puts it answers for its image
     item = { state = 'arriving', image = id, named = 0, expiries = 0, arrived = tick() }
   end

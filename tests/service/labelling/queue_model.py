@@ -38,6 +38,7 @@ class QueueModel:
         self.items: dict[str, Item] = {}
         self.arriving: dict[str, int] = {}  # id -> arrival
         self.arrivals = 0
+        self.revived = 0  # evicted samples that came again: each of them counts as evicted for good
         self.counts = {"accepted": 0, "expired": 0, "duplicates": 0}
         self.credits = dict.fromkeys(LANES, 0.0)
         self.hour, self.charged = 0, 0
@@ -59,25 +60,33 @@ class QueueModel:
         if hour != self.hour:
             self.hour, self.charged = hour, 0
 
-    def announce(self, sample_id: str) -> bool:
+    def announce(self, sample: Sample) -> bool:
         """Whether the image is to be written."""
-        if sample_id in self.items:
+        self._revive(sample)
+        if sample.id in self.items:
             return False
-        if sample_id not in self.arriving:
+        if sample.id not in self.arriving:
             self.arrivals += 1
-            self.arriving[sample_id] = self.arrivals
+            self.arriving[sample.id] = self.arrivals
         return True
 
-    def put(self, sample: Sample) -> None:
-        """The sample was announced."""
+    def put(self, sample: Sample) -> bool:
+        """The sample was announced, if long ago. Whether it must be announced again."""
+        self._revive(sample)
         item = self.items.get(sample.id)
+        if item is None and sample.id not in self.arriving:
+            return True
         if item is None:
             self.items[sample.id] = item = Item(sample, self.arriving.pop(sample.id))
             self.counts["accepted"] += 1
             self._make_room(item)
-            return
+        else:
+            self._repeat(item, sample)
+        return False
+
+    def _repeat(self, item: Item, sample: Sample) -> None:
         self.counts["duplicates"] += item.sample.flagged_at != sample.flagged_at
-        is_drawn = sample.lane == "audit" and item.sample.lane != "audit" and item.state in {"pending", "leased"}
+        is_drawn = sample.lane == "audit" and item.sample.lane != "audit" and item.state not in {"evicted", "erased"}
         if is_drawn or item.sample.flagged_at != sample.flagged_at:
             item.sample = sample if is_drawn else _seen_again(item.sample, sample.flagged_at)
 
@@ -220,13 +229,19 @@ class QueueModel:
         places = ("pending", "leased", "labelled", "rejected", "dead", "evicted", "erased")
         waiting = self.is_in("pending", "leased")
         return {
-            **{place: len(self.is_in(place)) for place in places},
+            **{place: len(self.is_in(place)) + self.revived * (place == "evicted") for place in places},
             **self.counts,
             "pending_audit": len(self.lane("audit")),
             "pending_ood": len(self.lane("ood_score")),
             "bytes": sum(self.items[sample_id].sample.bytes for sample_id in waiting),
             "budget_left": self.budget_left(),
         }
+
+    def _revive(self, sample: Sample) -> None:
+        item = self.items.get(sample.id)
+        if item is not None and item.state == "evicted" and item.sample.flagged_at != sample.flagged_at:
+            del self.items[sample.id]
+            self.revived += 1
 
     def _end_lease(self, item: Item) -> None:
         if item.charged_hour == self.hour:

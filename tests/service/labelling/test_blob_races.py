@@ -130,6 +130,51 @@ async def test_an_image_that_arrives_again_while_a_janitor_deletes_it_is_kept(
     assert (await room.queue.stats(room.model))["pending"] == 1
 
 
+@pytest.mark.parametrize("step", ["before it looks", "before it deletes", "before it confirms", "after"])
+async def test_an_evicted_image_that_arrives_again_while_a_janitor_deletes_it_is_kept(
+    room: Room, make_sample: MakeSample, step: str
+) -> None:
+    rich = await room.arrive(make_sample("rich", 2.0))
+    poor = await room.arrive(make_sample("poor", 1.0))
+    second: Sample | None = None
+    garbage: list[bytes] = []
+    for now in ("before it looks", "before it deletes", "before it confirms", "after"):
+        if now == step:
+            second = await room.arrive(make_sample("poor", 3.0, flagged_at=1.0))
+        if now == "before it looks":
+            garbage = await room.garbage()
+        elif now == "before it deletes":
+            await room.delete(garbage)
+        elif now == "before it confirms":
+            await room.confirm(garbage)
+    assert second is not None
+    assert second.image not in {poor.image, rich.image}
+    assert await room.settle() == {second.image}
+
+
+async def test_an_image_announced_while_its_sample_waited_is_announced_again_when_it_was_evicted_since(
+    room: Room, make_sample: MakeSample
+) -> None:
+    await room.arrive(make_sample("a", 1.0))
+    again = await room.announce(make_sample("a", 3.0, flagged_at=1.0))
+    await room.arrive(make_sample("b", 2.0))
+    assert await room.queue.put([again]) == {again.id}
+    await room.settle()
+    second = await room.arrive(make_sample("a", 3.0, flagged_at=1.0))
+    assert await room.settle() == {second.image}
+
+
+async def test_a_drain_that_starts_again_does_not_revive_what_was_evicted(room: Room, make_sample: MakeSample) -> None:
+    poor = await room.arrive(make_sample("poor", 1.0))
+    rich = await room.arrive(make_sample("rich", 2.0))
+    repeated = replace(poor, blob="")
+    assert not (await room.queue.announce([repeated]))[poor.id].is_new
+    assert not await room.queue.put([poor])
+    assert await room.settle() == {rich.image}
+    found = await room.queue.stats(room.model)
+    assert (found["accepted"], found["evicted"]) == (2, 1)
+
+
 async def test_a_janitor_that_was_stopped_for_long_deletes_nothing_that_came_later(
     room: Room, make_sample: MakeSample
 ) -> None:

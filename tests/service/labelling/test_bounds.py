@@ -188,7 +188,7 @@ async def test_a_leased_sample_is_rejected_by_its_holder_alone(
     assert await queue.label(model, sample.id, "ann", "t", 1) == "accepted"
 
 
-async def test_an_evicted_sample_takes_no_label_and_does_not_come_back(
+async def test_an_evicted_sample_takes_no_label_and_is_not_revived_by_a_repeated_put(
     open_queue: Open, model: str, make_sample: MakeSample
 ) -> None:
     queue = open_queue(max_pending=1)
@@ -198,9 +198,44 @@ async def test_an_evicted_sample_takes_no_label_and_does_not_come_back(
         await queue.label(model, poor.id, "ann", "t", 1)
     with pytest.raises(NotFound):
         await queue.get(model, poor.id)
-    await queue.put([poor, make_sample("poor", 1.0, flagged_at=1.0)])
+    await queue.put([poor])
     found = await queue.stats(model)
-    assert (found["accepted"], found["evicted"], found["duplicates"]) == (2, 1, 1)
+    assert (found["accepted"], found["evicted"], found["duplicates"]) == (2, 1, 0)
+
+
+@pytest.mark.parametrize("lane", ["predicted_loss", "audit"])
+@pytest.mark.parametrize("end", ["no room", "retention"])
+async def test_an_evicted_image_that_comes_again_is_a_new_sample(
+    open_queue: Open, model: str, make_sample: MakeSample, end: str, lane: str
+) -> None:
+    queue = open_queue(max_pending=1) if end == "no room" else open_queue(retention_s=1e-6)
+    first = make_sample("a", 1.0, flagged_at=1.0, source="cam")
+    await queue.put([first, *([make_sample("b", 2.0)] if end == "no room" else [])])
+    await queue.scripts.run("forget", model, [1])
+    before = await queue.stats(model)
+    again = make_sample("a", 3.0, flagged_at=2.0, lane=lane)
+    assert before["evicted"] == 1
+    assert not await queue.put([again])
+    assert await queue.get(model, first.id) == again
+    found = await queue.stats(model)
+    assert found["accepted"] == before["accepted"] + 1
+    assert found["duplicates"] == 0
+    places = ("pending", "leased", "labelled", "rejected", "dead", "evicted", "erased")
+    assert found["accepted"] == sum(found[place] for place in places)
+    assert await queue.label(model, first.id, "ann", "t", 1) == "accepted"
+
+
+async def test_an_image_that_keeps_coming_to_a_full_queue_below_its_bound_is_evicted_each_time(
+    open_queue: Open, model: str, make_sample: MakeSample
+) -> None:
+    queue = open_queue(max_pending=1)
+    rich = make_sample("rich", 2.0)
+    await queue.put([rich])
+    for turn in range(3):
+        await queue.put([make_sample("poor", 1.0, flagged_at=float(turn))])
+    found = await queue.stats(model)
+    assert (found["accepted"], found["evicted"], found["pending"]) == (4, 3, 1)
+    assert await pending_values(queue, model) == [2.0]
 
 
 @pytest.mark.parametrize("state", ["pending", "leased", "labelled", "rejected", "dead", "evicted"])

@@ -113,6 +113,44 @@ async def test_a_flagged_sample_that_is_drawn_later_counts_as_drawn(
     assert record.sample == drawn
 
 
+@pytest.mark.parametrize("state", ["dead", "labelled", "rejected"])
+async def test_a_draw_is_recorded_whatever_became_of_the_sample(
+    open_queue: Open, model: str, make_sample: MakeSample, state: str
+) -> None:
+    queue = open_queue(max_expiries=1)
+    flagged = make_sample("a", source="cam")
+    await queue.put([flagged])
+    if state == "dead":
+        await queue.lease(model, 1, "ann", "t", SHORT)
+        await queue.sweep(model)
+    elif state == "labelled":
+        await queue.label(model, flagged.id, "ann", "t", 1)
+    else:
+        await queue.reject(model, flagged.id, "ann", "t", "dark")
+    drawn = replace(flagged, lane="audit", audit_probability=0.01, flagged_at=flagged.flagged_at + 1)
+    await queue.put([drawn])
+    assert await queue.get(model, flagged.id) == drawn
+    found = await queue.stats(model)
+    assert (found["accepted"], found["duplicates"], found[state]) == (1, 1, 1)
+    assert [one.sample for one in (await queue.labels(model, "", 9)).labels] == [drawn] * (state == "labelled")
+    assert await queue.requeue(model, None) == (state == "dead")
+    assert (await queue.stats(model))["pending_audit"] == (state == "dead")
+
+
+async def test_a_draw_of_a_label_that_is_archived_and_past_retention_leaves_nothing_behind(
+    open_queue: Open, model: str, make_sample: MakeSample
+) -> None:
+    queue = open_queue(retention_s=1e-6)
+    flagged = make_sample("a")
+    await queue.put([flagged])
+    await queue.label(model, flagged.id, "ann", "t", 1)
+    assert await queue.archive.fill(model)
+    assert await queue.scripts.run("forget", model, [10]) == 1
+    await queue.put([replace(flagged, lane="audit", flagged_at=flagged.flagged_at + 1)])
+    with pytest.raises(NotFound):
+        await queue.get(model, flagged.id)
+
+
 async def test_a_skipped_sample_goes_to_others_and_never_to_the_same_annotator(
     queue: RedisQueue, model: str, make_sample: MakeSample
 ) -> None:
