@@ -1,19 +1,25 @@
 """Objectives for a loss head: pure functions of its scores and the true losses of one batch.
 
-Both compare every pair i < j of the batch. Learning Loss (Yoo & Kweon, "Learning Loss for Active
+Those here compare every pair i < j of the batch. Learning Loss (Yoo & Kweon, "Learning Loss for Active
 Learning", CVPR 2019, eq. 3) asks for the right order by a margin; LearningLoss++ (Shukla & Ahmed, "A
 Mathematical Analysis of Learning Loss for Active Learning in Regression", CVPR Workshops 2021) asks
 that the pair's softmax match its share of the losses. The gradients for a linear head
-s_i = w . theta_i are here in closed form, beside the objectives they belong to.
+s_i = w . theta_i are here in closed form, beside the objectives they belong to. `OBJECTIVES` names
+these and their rivals; docs/objectives.md says what the optimum of each one estimates.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-Objective = Literal["learning_loss_pp", "learning_loss"]
+from models.objectives_pairs import Pairs, all_pairs, check, divergences, masses, positive, relative_mass, shares
+from models.objectives_pointwise import gamma_likelihood, log_loss_regression
+
+Objective = Literal["learning_loss_pp", "learning_loss_pp_weighted", "listwise", "learning_loss", "log_loss", "gamma"]
+ObjectiveFunction = Callable[[Tensor, Tensor], Tensor]  # (scores [n], losses [n]) -> scalar
 
 
 class LinearHeadGradient(NamedTuple):
@@ -29,7 +35,7 @@ def learning_loss(scores: Tensor, losses: Tensor, margin: float = 1.0) -> Tensor
     scores [n], losses [n] >= 0; a pair of equal losses has no order and costs nothing. Raises
     ValueError on n < 2, unequal shapes, negative or not finite losses, NaN scores, margin <= 0.
     """
-    _check(scores, losses)
+    check(scores, losses)
     _check_margin(margin)
     (score_gap, order), _ = _hinge_terms(scores, losses)
     return (order.abs() * functional.relu(margin - order * score_gap)).mean()
@@ -41,12 +47,35 @@ def learning_loss_pp(scores: Tensor, losses: Tensor) -> Tensor:
     scores [n], losses [n] >= 0; when both losses of a pair are zero neither is worse: p = 1/2. Raises
     ValueError as `learning_loss` does.
     """
-    _check(scores, losses)
-    first, second = _pairs(len(scores), scores.device)
-    p = _shares(losses, first, second)
-    logit = scores[first] - scores[second]
-    cross_entropy = p * functional.softplus(-logit) + (1 - p) * functional.softplus(logit)
-    return (cross_entropy + torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)).mean()
+    check(scores, losses)
+    return divergences(scores, losses, all_pairs(len(scores), scores.device)).mean()
+
+
+def learning_loss_pp_weighted(scores: Tensor, losses: Tensor, mean_loss: float | None = None) -> Tensor:
+    """Sum over pairs of (l_i + l_j) KL(p || q), divided by the sum of l_i + l_j, a scalar; p and q as above.
+
+    scores [n], losses [n] >= 0; pairs of two zeros have no weight, and a batch of zeros costs nothing. With
+    `mean_loss`, the mean over the training data, the divisor is its expectation (n - 1) n mean_loss: the
+    optimum is then s = log E[l | x] + const for any n; with the batch's own sum it is so for large n.
+    Raises ValueError as `learning_loss` does, and on mean_loss <= 0.
+    """
+    check(scores, losses)
+    pairs = all_pairs(len(scores), scores.device)
+    value = (masses(losses, pairs) * divergences(scores, losses, pairs)).sum()
+    return value * relative_mass(losses, mean_loss)
+
+
+def listwise(scores: Tensor, losses: Tensor, mean_loss: float | None = None) -> Tensor:
+    """-sum_i l_i log softmax(s)_i / sum_i l_i over the batch, in nats, a scalar.
+
+    The cross-entropy of ListNet (Cao et al., "Learning to Rank", ICML 2007) with the losses themselves as the
+    target. scores [n], losses [n] >= 0; a batch of zeros costs nothing. `mean_loss` as in
+    `learning_loss_pp_weighted`, the divisor being n mean_loss. Raises ValueError as that does.
+    """
+    check(scores, losses)
+    share = losses / positive(losses.max())  # so that the sum of huge losses stays finite
+    share = share / positive(share.sum())
+    return -(share * functional.log_softmax(scores, dim=0)).sum() * relative_mass(losses, mean_loss)
 
 
 def learning_loss_gradient(weight: Tensor, features: Tensor, losses: Tensor, margin: float = 1.0) -> LinearHeadGradient:
@@ -56,7 +85,7 @@ def learning_loss_gradient(weight: Tensor, features: Tensor, losses: Tensor, mar
     for theta_i and theta_j; at the kink itself the gradient is zero, as PyTorch takes it.
     """
     scores = features @ weight
-    _check(scores, losses)
+    check(scores, losses)
     _check_margin(margin)
     (score_gap, order), pairs = _hinge_terms(scores, losses)
     return _through_linear_head(-order * (margin - order * score_gap > 0), pairs, weight, features)
@@ -68,15 +97,13 @@ def learning_loss_pp_gradient(weight: Tensor, features: Tensor, losses: Tensor) 
     A pair adds (q_i - p_i)(theta_i - theta_j) for w, (q_i - p_i) w for theta_i and its negative for theta_j.
     """
     scores = features @ weight
-    _check(scores, losses)
-    first, second = _pairs(len(scores), scores.device)
+    check(scores, losses)
+    first, second = pairs = all_pairs(len(scores), scores.device)
     q = torch.sigmoid(scores[first] - scores[second])
-    return _through_linear_head(q - _shares(losses, first, second), (first, second), weight, features)
+    return _through_linear_head(q - shares(losses, pairs), pairs, weight, features)
 
 
-def _through_linear_head(
-    slope: Tensor, pairs: tuple[Tensor, Tensor], weight: Tensor, features: Tensor
-) -> LinearHeadGradient:
+def _through_linear_head(slope: Tensor, pairs: Pairs, weight: Tensor, features: Tensor) -> LinearHeadGradient:
     """slope: derivative of every pair's term with respect to s_i - s_j, [pairs]."""
     first, second = pairs
     score_gradient = features.new_zeros(len(features))
@@ -84,24 +111,9 @@ def _through_linear_head(
     return LinearHeadGradient(score_gradient @ features, torch.outer(score_gradient, weight))
 
 
-def _hinge_terms(scores: Tensor, losses: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    first, second = _pairs(len(scores), scores.device)
-    return (scores[first] - scores[second], torch.sign(losses[first] - losses[second])), (first, second)
-
-
-def _pairs(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Indices i < j of all pairs: two tensors [size (size - 1) / 2]."""
-    first, second = torch.triu_indices(size, size, offset=1, device=device)
-    return first, second
-
-
-def _shares(losses: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """p_i = l_i / (l_i + l_j) for every pair, 1/2 where both are zero."""
-    # Dividing by the larger loss first keeps the sum of two huge losses finite.
-    larger = torch.maximum(losses[first], losses[second])
-    scale = torch.where(larger > 0, larger, torch.ones_like(larger))
-    one, other = losses[first] / scale, losses[second] / scale
-    return torch.where(larger > 0, one / torch.where(larger > 0, one + other, scale), torch.full_like(one, 0.5))
+def _hinge_terms(scores: Tensor, losses: Tensor) -> tuple[tuple[Tensor, Tensor], Pairs]:
+    first, second = pairs = all_pairs(len(scores), scores.device)
+    return (scores[first] - scores[second], torch.sign(losses[first] - losses[second])), pairs
 
 
 def _check_margin(margin: float) -> None:
@@ -109,12 +121,12 @@ def _check_margin(margin: float) -> None:
         raise ValueError(f"margin must be positive, not {margin}")
 
 
-def _check(scores: Tensor, losses: Tensor) -> None:
-    if scores.ndim != 1 or scores.shape != losses.shape:
-        raise ValueError(f"scores and losses must both be [n], not {list(scores.shape)} and {list(losses.shape)}")
-    if len(scores) < 2:  # noqa: PLR2004 - a pair
-        raise ValueError("at least two examples are needed to make a pair")
-    if not torch.isfinite(losses).all() or bool((losses < 0).any()):
-        raise ValueError("losses must be finite and not negative")
-    if bool(torch.isnan(scores).any()):
-        raise ValueError("scores hold NaN: the loss head has diverged; lower its learning rate")
+# What a training looks an objective up by; all take (scores [n], losses [n]).
+OBJECTIVES: Mapping[Objective, ObjectiveFunction] = {
+    "learning_loss_pp": learning_loss_pp,
+    "learning_loss_pp_weighted": learning_loss_pp_weighted,
+    "listwise": listwise,
+    "learning_loss": learning_loss,
+    "log_loss": log_loss_regression,
+    "gamma": gamma_likelihood,
+}

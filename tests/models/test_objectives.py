@@ -4,7 +4,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.objectives import learning_loss, learning_loss_gradient, learning_loss_pp, learning_loss_pp_gradient
+from models.objectives import (
+    OBJECTIVES,
+    Objective,
+    ObjectiveFunction,
+    learning_loss,
+    learning_loss_gradient,
+    learning_loss_pp,
+    learning_loss_pp_gradient,
+    learning_loss_pp_weighted,
+    listwise,
+)
+
+ALL = sorted(OBJECTIVES)
 
 
 def linear_head() -> tuple[Tensor, Tensor, Tensor]:
@@ -52,11 +64,12 @@ def test_two_zero_losses_ask_for_equal_scores() -> None:
     assert learning_loss_pp(torch.tensor([1.0, 3.0]), zeros).item() > 0.1
 
 
-@pytest.mark.parametrize("scale", [1e-38, 1e-20, 1.0, 1e20, 1e38])
-def test_extreme_losses_and_scores_keep_value_and_gradient_finite(scale: float) -> None:
-    losses = torch.tensor([0.0, 1.0, 2.0, 3.0]) * scale
-    scores = torch.tensor([-1e4, 0.0, 1e-30, 1e4], requires_grad=True)
-    value = learning_loss_pp(scores, losses) + learning_loss(scores, losses)
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("scale", [0.0, 1e-38, 1e-20, 1.0, 1e20, 1e38])
+def test_extreme_losses_and_scores_keep_value_and_gradient_finite(name: Objective, scale: float) -> None:
+    losses = torch.tensor([0.0, 1.0, 2.0, 3.0, 2.0]) * scale
+    scores = torch.tensor([-1e4, 0.0, 1e-30, 1e4, -1e4], requires_grad=True)
+    value = OBJECTIVES[name](scores, losses)
     (gradient,) = torch.autograd.grad(value, scores)
     assert torch.isfinite(value)
     assert torch.isfinite(gradient).all()
@@ -88,7 +101,7 @@ def test_learning_loss_pp_gradient_of_one_pair_is_the_formula_of_the_paper() -> 
     torch.testing.assert_close(gradient.features[1], -(q - p) * weight)
 
 
-@pytest.mark.parametrize("function", [learning_loss, learning_loss_pp])
+@pytest.mark.parametrize("function", OBJECTIVES.values(), ids=OBJECTIVES)
 @pytest.mark.parametrize(
     ("scores", "losses", "message"),
     [
@@ -102,7 +115,7 @@ def test_learning_loss_pp_gradient_of_one_pair_is_the_formula_of_the_paper() -> 
     ],
 )
 def test_unusable_scores_and_losses_are_refused_by_name(
-    function: type, scores: list[float], losses: list[float], message: str
+    function: ObjectiveFunction, scores: list[float], losses: list[float], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         function(torch.tensor(scores), torch.tensor(losses))
@@ -112,3 +125,81 @@ def test_unusable_scores_and_losses_are_refused_by_name(
 def test_a_margin_that_is_not_positive_is_refused(margin: float) -> None:
     with pytest.raises(ValueError, match="margin"):
         learning_loss(torch.ones(2), torch.ones(2), margin)
+
+
+def score_gradient(name: Objective, scores: Tensor, losses: Tensor, **options: float) -> Tensor:
+    leaf = scores.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(OBJECTIVES[name](leaf, losses, **options), leaf)
+    return gradient
+
+
+def test_the_gradient_of_the_weighted_form_is_its_share_of_all_pairs_mass() -> None:
+    weight, features, losses = linear_head()
+    scores, n = features @ weight, len(losses)
+    expected = torch.zeros(n).double()
+    for i in range(n):
+        for j in range(n):
+            total = losses[i] + losses[j]
+            expected[i] += total * torch.sigmoid(scores[i] - scores[j]) - losses[i] if i != j else 0
+    gradient = score_gradient("learning_loss_pp_weighted", scores, losses)
+    torch.testing.assert_close(gradient, expected / ((n - 1) * losses.sum()), rtol=1e-9, atol=1e-12)
+    fixed = score_gradient("learning_loss_pp_weighted", scores, losses, mean_loss=2.0)
+    torch.testing.assert_close(fixed, expected / ((n - 1) * n * 2.0), rtol=1e-9, atol=1e-12)
+
+
+def test_the_gradient_of_the_listwise_form_is_softmax_less_the_share_of_the_loss() -> None:
+    weight, features, losses = linear_head()
+    scores = features @ weight
+    expected = torch.softmax(scores, dim=0) - losses / losses.sum()
+    torch.testing.assert_close(score_gradient("listwise", scores, losses), expected, rtol=1e-9, atol=1e-12)
+    fixed = score_gradient("listwise", scores, losses, mean_loss=2.0)
+    torch.testing.assert_close(fixed, expected * losses.mean() / 2.0, rtol=1e-9, atol=1e-12)
+
+
+def test_with_two_examples_the_listwise_form_is_learning_loss_pp() -> None:
+    scores, losses = torch.tensor([0.3, -1.0]), torch.tensor([1.0, 3.0])
+    torch.testing.assert_close(
+        score_gradient("listwise", scores, losses), score_gradient("learning_loss_pp", scores, losses)
+    )
+    torch.testing.assert_close(learning_loss_pp_weighted(scores, losses), learning_loss_pp(scores, losses))
+
+
+@pytest.mark.parametrize("name", ["learning_loss_pp", "learning_loss_pp_weighted", "listwise"])
+def test_the_log_losses_are_an_optimum_up_to_a_constant(name: Objective) -> None:
+    losses = torch.tensor([0.1, 1.0, 7.0, 30.0]).double()
+    assert score_gradient(name, losses.log() + 4, losses).abs().max() < 1e-12
+    assert score_gradient(name, 2 * losses.log(), losses).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("name", ["learning_loss_pp_weighted", "listwise"])
+def test_a_loss_of_zero_draws_its_score_down_and_two_of_them_have_no_weight(name: Objective) -> None:
+    scores, losses = torch.tensor([0.0, 2.0, 1.0]), torch.tensor([0.0, 0.0, 3.0])
+    gradient = score_gradient(name, scores, losses)
+    assert (gradient[:2] > 0).all()
+    assert gradient[2] < 0
+    assert score_gradient(name, scores, torch.zeros(3)).abs().max() == 0
+
+
+@pytest.mark.parametrize("function", [learning_loss_pp_weighted, listwise])
+@pytest.mark.parametrize("mean_loss", [0.0, -1.0, math.inf, math.nan])
+def test_a_mean_loss_that_is_none_is_refused(function: ObjectiveFunction, mean_loss: float) -> None:
+    with pytest.raises(ValueError, match="mean_loss"):
+        function(torch.ones(2), torch.ones(2), mean_loss=mean_loss)  # type: ignore[call-arg]  # both take it
+
+
+@pytest.mark.parametrize("name", ["learning_loss_pp_weighted", "listwise"])
+@pytest.mark.parametrize("size", [2, 3, 8])
+def test_with_a_fixed_divisor_the_optimum_is_the_log_of_the_mean_for_any_batch(name: Objective, size: int) -> None:
+    """Exact expectation: every loss is 0 or m / p with probability p, so that its mean is m and its law varies."""
+    generator = torch.Generator().manual_seed(size)
+    means = 0.5 + torch.rand(size, generator=generator).double()
+    chances = 0.2 + 0.8 * torch.rand(size, generator=generator).double()
+    fixed, own = torch.zeros(size).double(), torch.zeros(size).double()
+    for case in range(2**size):
+        hit = torch.tensor([bool(case >> i & 1) for i in range(size)])
+        probability = torch.where(hit, chances, 1 - chances).prod()
+        losses = torch.where(hit, means / chances, 0.0)
+        fixed += probability * score_gradient(name, means.log(), losses, mean_loss=1.0)
+        own += probability * score_gradient(name, means.log(), losses)
+    assert fixed.abs().max() < 1e-12
+    assert own.abs().max() > 1e-3  # the batch's own divisor favours losses that vary little
