@@ -15,4 +15,5 @@ class QueuePolicy:
     max_expiries: int = 5  # leases that may run out before a sample becomes a dead letter
     audit_share: float = 0.1  # of leases, while the lane has samples
     ood_share: float = 0.2  # likewise, for samples flagged by their OOD score alone
+    max_tombstones: int = 1_000_000  # ids of evicted samples, some 270 bytes each; the oldest are forgotten first
     retention_s: float = 30 * DAY_S  # after it, pending samples are evicted and finished ones forgotten, save labels

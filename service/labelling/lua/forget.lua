@@ -32,6 +32,10 @@ for _, id in overdue(DEAD, horizon) do
   finish_without_image(id, read(id), 'evicted')
   ended = ended + 1
 end
+for _, id in overdue(TOMBSTONES, horizon) do
+  drop_tombstone(id)
+  ended = ended + 1
+end
 for _, id in overdue(FINISHED, horizon) do
   local item = read(id)
   if not is_needed(id, item) then

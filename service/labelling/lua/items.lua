@@ -29,11 +29,21 @@ local function read(id)
   return item
 end
 
--- Drops the item of an evicted sample. The counters keep that it was accepted and evicted.
-local function drop_evicted(id, item)
-  redis.call('ZREM', FINISHED, id)
+-- Drops what is known of an evicted sample. The counters keep that it was accepted and evicted.
+local function drop_tombstone(id)
+  redis.call('ZREM', TOMBSTONES, id)
+  redis.call('ZREM', FINISHED, id) -- where queues of earlier versions have it
   redis.call('HDEL', ITEMS, id)
-  discard(item.image, 0)
+end
+
+-- At most two for each that comes, so that no call has much to do, and a bound that was lowered is reached.
+local function bound_tombstones()
+  local excess = math.min(redis.call('ZCARD', TOMBSTONES) - POLICY.max_tombstones, 2)
+  if excess > 0 then
+    for _, id in ipairs(redis.call('ZRANGE', TOMBSTONES, 0, excess - 1)) do
+      drop_tombstone(id)
+    end
+  end
 end
 
 -- The item as an arrival meets it: nothing when its sample was evicted and the image has come again since,
@@ -42,7 +52,8 @@ end
 local function met_by(id, flagged_at)
   local item = read(id)
   if item and item.state == 'evicted' and item.flagged_at ~= flagged_at then
-    drop_evicted(id, item)
+    drop_tombstone(id)
+    discard(item.image, 0)
     return nil
   end
   return item
@@ -120,7 +131,10 @@ end
 
 -- Ends the life of a sample, which must have left what it was in. The item stays until it is forgotten.
 local function finish(id, item, state)
-  redis.call('ZADD', FINISHED, now(), id)
+  if item.state == 'evicted' then -- and now erased
+    redis.call('ZREM', TOMBSTONES, id)
+  end
+  redis.call('ZADD', state == 'evicted' and TOMBSTONES or FINISHED, now(), id)
   retire(id, item, state)
   count(state, 1)
 end
@@ -131,4 +145,7 @@ local function finish_without_image(id, item, state)
   redis.call('HDEL', RECEIPTS, id)
   redis.call('HDEL', SKIPS, id)
   discard(item.image, 0)
+  if state == 'evicted' then
+    bound_tombstones()
+  end
 end

@@ -12,10 +12,11 @@ local HOLDERS, HELD = KEYS[10], KEYS[11] -- sorted set: holder by expiry; hash: 
 local SKIPS, DEAD = KEYS[12], KEYS[13] -- hash: id -> annotators who skipped it; sorted set: id by time of death
 local RECEIPTS = KEYS[14] -- hash: id -> digest of the request that finished it, then label's cursor or reason
 local LABELS, ARCHIVES = KEYS[15], KEYS[16] -- stream; names of archives, in lexical order of their last cursor
-local ARRIVING, FINISHED = KEYS[17], KEYS[18] -- sorted sets: id by last announcement; id by time
+local ARRIVING, FINISHED = KEYS[17], KEYS[18] -- sorted sets: id by last announcement; id by time, save evicted ones
 local GARBAGE = KEYS[19] -- sorted set: name in the blob store by the time from which it may be deleted
 local ERASURES = KEYS[20] -- hash: id -> 1, of erased samples whose labels may be in archives still
-local COUNTS = KEYS[21] -- hash of counters
+local TOMBSTONES = KEYS[21] -- sorted set: evicted id by time
+local COUNTS = KEYS[22] -- hash of counters
 local MODEL = string.match(KEYS[1], '{(.*)}')
 local POLICY = cjson.decode(ARGV[1]) -- service.labelling.policy.QueuePolicy; ARGV[2] on is the script's own
 

@@ -12,11 +12,13 @@ import pytest_asyncio
 
 from service.labelling.blobs import BlobStore
 from service.labelling.embedded import _Server, server_program
+from service.labelling.policy import QueuePolicy
 from service.labelling.redis_queue import RedisQueue
 from service.labelling.sample import Sample, sample_id
 
 Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
 MakeSample = Callable[..., Sample]
+Open = Callable[..., RedisQueue]
 
 PROGRAMS = list(dict.fromkeys(filter(None, [server_program(), shutil.which("redis-server")])))
 
@@ -36,6 +38,21 @@ async def queue(server: Path) -> AsyncIterator[RedisQueue]:
     made = RedisQueue.open(str(server), BlobStore.open("memory:///"))
     yield made
     await made.close()
+
+
+@pytest_asyncio.fixture
+async def open_queue(server: Path) -> AsyncIterator[Open]:
+    """Opens queues, each with a policy of its own."""
+    opened: list[RedisQueue] = []
+
+    def open_one(**policy: float | None) -> RedisQueue:
+        given = QueuePolicy(**policy)  # type: ignore[arg-type]  # the fields' types are as varied as the policy's
+        opened.append(RedisQueue.open(str(server), BlobStore.open("memory:///"), given))
+        return opened[-1]
+
+    yield open_one
+    for queue in opened:
+        await queue.close()
 
 
 @pytest.fixture

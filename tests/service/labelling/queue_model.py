@@ -26,6 +26,7 @@ class Item:
     expires_at: float = 0.0
     charged_hour: int = 0
     receipt: tuple[object, ...] = ()
+    evicted_by: int = 0  # which call: what one call evicts, it evicts at one time
 
     def known(self) -> tuple[str, str, str]:
         """State, lane and expiries; an arrival that is erased was in no lane."""
@@ -38,7 +39,8 @@ class QueueModel:
         self.items: dict[str, Item] = {}
         self.arriving: dict[str, int] = {}  # id -> arrival
         self.arrivals = 0
-        self.revived = 0  # evicted samples that came again: each of them counts as evicted for good
+        self.calls = 0
+        self.forgotten = 0  # evicted samples that are not known any more, and count as evicted for good
         self.counts = {"accepted": 0, "expired": 0, "duplicates": 0}
         self.credits = dict.fromkeys(LANES, 0.0)
         self.hour, self.charged = 0, 0
@@ -72,6 +74,7 @@ class QueueModel:
 
     def put(self, sample: Sample) -> bool:
         """The sample was announced, if long ago. Whether it must be announced again."""
+        self.calls += 1
         self._revive(sample)
         item = self.items.get(sample.id)
         if item is None and sample.id not in self.arriving:
@@ -91,6 +94,7 @@ class QueueModel:
             item.sample = sample if is_drawn else _seen_again(item.sample, sample.flagged_at)
 
     def sweep(self, now_s: float) -> int:
+        self.calls += 1
         expired = sorted(
             (self.items[sample_id].expires_at, sample_id)
             for sample_id in self.is_in("leased")
@@ -180,6 +184,7 @@ class QueueModel:
         item = self.items.get(sample_id)
         if item is None or item.state == "erased":
             return "unknown" if item is None else "erased"
+        self.calls += 1
         if annotator in item.skips:
             return "accepted"
         if item.state not in {"pending", "leased"}:
@@ -198,6 +203,7 @@ class QueueModel:
         return "accepted"
 
     def requeue(self, ids: Sequence[str]) -> int:
+        self.calls += 1
         dead = [sample_id for sample_id in ids if sample_id in self.is_in("dead")]
         for sample_id in dead:
             self.items[sample_id].expiries = 0
@@ -229,7 +235,7 @@ class QueueModel:
         places = ("pending", "leased", "labelled", "rejected", "dead", "evicted", "erased")
         waiting = self.is_in("pending", "leased")
         return {
-            **{place: len(self.is_in(place)) + self.revived * (place == "evicted") for place in places},
+            **{place: len(self.is_in(place)) + self.forgotten * (place == "evicted") for place in places},
             **self.counts,
             "pending_audit": len(self.lane("audit")),
             "pending_ood": len(self.lane("ood_score")),
@@ -240,8 +246,11 @@ class QueueModel:
     def _revive(self, sample: Sample) -> None:
         item = self.items.get(sample.id)
         if item is not None and item.state == "evicted" and item.sample.flagged_at != sample.flagged_at:
-            del self.items[sample.id]
-            self.revived += 1
+            self._forget(sample.id)
+
+    def _forget(self, evicted_id: str) -> None:
+        del self.items[evicted_id]
+        self.forgotten += 1
 
     def _end_lease(self, item: Item) -> None:
         if item.charged_hour == self.hour:
@@ -277,6 +286,10 @@ class QueueModel:
     def _evict(self, item: Item) -> None:
         item.state = "evicted"
         item.skips.clear()
+        item.evicted_by = self.calls
+        evicted = self.is_in("evicted")
+        if len(evicted) > self.policy.max_tombstones:
+            self._forget(min(evicted, key=lambda sample_id: (self.items[sample_id].evicted_by, sample_id)))
 
 
 def _seen_again(sample: Sample, flagged_at: float) -> Sample:

@@ -1,35 +1,17 @@
 """What the queue does when there is too much: caps, eviction, dead letters, and the end of a sample's life."""
 
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
-import pytest_asyncio
 
 from service.errors import Conflict, Erased, NotFound
-from service.labelling.blobs import BlobStore
-from service.labelling.policy import QueuePolicy
 from service.labelling.redis_queue import RedisQueue
 from service.labelling.sample import Sample
 
 MakeSample = Callable[..., Sample]
 Open = Callable[..., RedisQueue]
 LONG, SHORT = 3600.0, 0.000001
-
-
-@pytest_asyncio.fixture
-async def open_queue(server: Path) -> AsyncIterator[Open]:
-    opened: list[RedisQueue] = []
-
-    def open_one(**policy: float | None) -> RedisQueue:
-        given = QueuePolicy(**policy)  # type: ignore[arg-type]  # the fields' types are as varied as the policy's
-        opened.append(RedisQueue.open(str(server), BlobStore.open("memory:///"), given))
-        return opened[-1]
-
-    yield open_one
-    for queue in opened:
-        await queue.close()
 
 
 async def pending_values(queue: RedisQueue, model: str) -> list[float]:
@@ -223,6 +205,51 @@ async def test_an_evicted_image_that_comes_again_is_a_new_sample(
     places = ("pending", "leased", "labelled", "rejected", "dead", "evicted", "erased")
     assert found["accepted"] == sum(found[place] for place in places)
     assert await queue.label(model, first.id, "ann", "t", 1) == "accepted"
+
+
+async def test_of_too_many_evicted_samples_the_oldest_are_forgotten_with_the_next(
+    open_queue: Open, model: str, make_sample: MakeSample
+) -> None:
+    queue = open_queue(max_pending=1, max_tombstones=3)
+    evicted = [make_sample(f"{i}", float(i), flagged_at=1.0) for i in range(9)]
+    for sample in [make_sample("rich", 10.0), *evicted]:
+        await queue.put([sample])
+    assert (await tombstones(queue, model), await items(queue, model)) == (3, 4)
+    for sample in evicted[-3:]:  # known still, so nothing new
+        await queue.put([sample])
+    assert (await queue.stats(model))["accepted"] == 10
+    assert await queue.erase(model, evicted[-1].id)
+    assert (await tombstones(queue, model), await items(queue, model)) == (2, 4)
+    await queue.put([evicted[0]])
+    found = await queue.stats(model)
+    assert (found["accepted"], found["evicted"], found["erased"], found["pending"]) == (11, 9, 1, 1)
+
+
+async def test_a_lowered_bound_for_evicted_samples_is_reached(
+    open_queue: Open, model: str, make_sample: MakeSample
+) -> None:
+    await open_queue(max_pending=0).put([make_sample(f"{i}") for i in range(8)])
+    queue = open_queue(max_pending=0, max_tombstones=2)
+    for turn in range(8):
+        await queue.put([make_sample(f"new {turn}")])
+    assert (await tombstones(queue, model), await items(queue, model)) == (2, 2)
+
+
+async def test_evicted_samples_are_forgotten_after_retention(
+    open_queue: Open, model: str, make_sample: MakeSample
+) -> None:
+    queue = open_queue(max_pending=0, retention_s=1e-6)
+    await queue.put([make_sample(f"{i}") for i in range(5)])
+    assert await queue.scripts.run("forget", model, [100]) == 5
+    assert (await tombstones(queue, model), await items(queue, model)) == (0, 0)
+
+
+async def tombstones(queue: RedisQueue, model: str) -> int:
+    return int(await cast("Any", queue.scripts._client).zcard(f"losscast:{{{model}}}:queue:tombstones"))
+
+
+async def items(queue: RedisQueue, model: str) -> int:
+    return int(await cast("Any", queue.scripts._client).hlen(f"losscast:{{{model}}}:queue:items"))
 
 
 async def test_an_image_that_keeps_coming_to_a_full_queue_below_its_bound_is_evicted_each_time(

@@ -1,37 +1,19 @@
 """Who gets which sample next: order within a lane, shares between lanes, skips and the budget."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from service.errors import Conflict, NotFound
-from service.labelling.blobs import BlobStore
-from service.labelling.policy import QueuePolicy
 from service.labelling.redis_queue import RedisQueue
 from service.labelling.sample import Sample
 
 MakeSample = Callable[..., Sample]
 Open = Callable[..., RedisQueue]
 LONG, SHORT = 3600.0, 0.000001
-
-
-@pytest_asyncio.fixture
-async def open_queue(server: Path) -> AsyncIterator[Open]:
-    opened: list[RedisQueue] = []
-
-    def open_one(**policy: float | None) -> RedisQueue:
-        given = QueuePolicy(**policy)  # type: ignore[arg-type]  # the fields' types are as varied as the policy's
-        opened.append(RedisQueue.open(str(server), BlobStore.open("memory:///"), given))
-        return opened[-1]
-
-    yield open_one
-    for queue in opened:
-        await queue.close()
 
 
 async def lanes_of(queue: RedisQueue, model: str, n: int, times: int) -> list[str]:

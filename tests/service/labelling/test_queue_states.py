@@ -29,6 +29,7 @@ POLICY = QueuePolicy(
     max_pending_per_source=2,
     labels_per_hour=12,
     max_expiries=2,
+    max_tombstones=3,
     audit_share=0.25,
     ood_share=0.25,
 )
@@ -261,7 +262,8 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.members("leased") == self.fields("leases") == set(self.expected.is_in("leased"))
         assert self.members("dead") == set(self.expected.is_in("dead"))
         assert self.members("arriving") == set(self.expected.arriving)
-        assert self.members("finished") == set(self.expected.is_in("labelled", "rejected", "evicted", "erased"))
+        assert self.members("finished") == set(self.expected.is_in("labelled", "rejected", "erased"))
+        assert self.members("tombstones") == set(self.expected.is_in("evicted"))
         assert self.fields("samples") == set(self.expected.is_in("pending", "leased", "dead", "labelled", "rejected"))
 
     @invariant()
