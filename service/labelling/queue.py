@@ -69,7 +69,8 @@ class LabelQueue(Protocol):
     async def lease(self, model: str, n: int, annotator: str, token: str, lease_s: float) -> list[Leased]:
         """Up to n samples, shared among the lanes, most valuable (or oldest, in the audit lane) first.
 
-        To a token that was used, those it still holds. Fewer when the hour's budget is spent.
+        To a token that was used, those it still holds, until its lease would have ended, or for 300 s from when it
+        held nothing any more. Fewer when the hour's budget is spent.
         """
 
     async def extend(self, model: str, annotator: str, token: str, lease_s: float) -> list[Leased]:

@@ -41,7 +41,7 @@ _HEADS = ("keys", "items", "bounds", "leases", "records")  # before every script
 # In the order of keys.lua.
 _KEYS = (
     *("items", "samples", "predicted_loss", "ood_score", "audit", "ages", "sources", "leased", "leases", "holders"),
-    *("held", "skips", "dead", "receipts", "labels", "archives", "arriving", "finished", "garbage", "erasures"),
+    *("holdings", "skips", "dead", "receipts", "labels", "archives", "arriving", "finished", "garbage", "erasures"),
     *("tombstones", "counts"),
 )
 

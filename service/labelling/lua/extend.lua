@@ -12,6 +12,6 @@ for _, id in ipairs(ids) do
   set_lease(id, lease)
 end
 if #ids > 0 then
-  remember(holder, ids, expiry)
+  redis.call('ZADD', HOLDERS, expiry, holder)
 end
 return leased_reply(ids)

@@ -7,8 +7,9 @@ local LANES = { -- sorted sets of pending ids: by value, by value, by arrival
   audit = KEYS[5],
 }
 local AGES, SOURCES = KEYS[6], KEYS[7] -- of the pending: id by start of the wait; source, value and id in lexical order
-local LEASED, LEASES = KEYS[8], KEYS[9] -- sorted set: id by expiry; hash: id -> expiry, hour, holder
-local HOLDERS, HELD = KEYS[10], KEYS[11] -- sorted set: holder by expiry; hash: holder -> ids it leased
+local LEASED, LEASES = KEYS[8], KEYS[9] -- sorted set: id by expiry; hash: id -> expiry, hour, place, holder
+local HOLDERS = KEYS[10] -- sorted set: holder (annotator and token) by the time until which it is remembered
+local HOLDINGS = KEYS[11] -- holder, place in its lease and id of the leased, in lexical order
 local SKIPS, DEAD = KEYS[12], KEYS[13] -- hash: id -> annotators who skipped it; sorted set: id by time of death
 local RECEIPTS = KEYS[14] -- hash: id -> digest of the request that finished it, then label's cursor or reason
 local LABELS, ARCHIVES = KEYS[15], KEYS[16] -- stream; names of archives, in lexical order of their last cursor

@@ -79,14 +79,16 @@ local left = budget_left()
 local ids = choose(left < 0 and n or math.min(n, left))
 if #ids > 0 then
   local expiry = now() + tonumber(ARGV[5])
-  for _, id in ipairs(ids) do
+  for place, id in ipairs(ids) do
     local item = read(id)
     leave(id, item)
     item.state = 'leased'
     write(id, item)
-    set_lease(id, { expiry = expiry, hour = hour(), holder = holder })
+    local lease = { expiry = expiry, hour = hour(), place = string.format('%04d', place), holder = holder }
+    set_lease(id, lease)
+    redis.call('ZADD', HOLDINGS, 0, in_holdings(id, lease))
   end
   charge(#ids)
-  remember(holder, ids, expiry)
+  redis.call('ZADD', HOLDERS, expiry, holder)
 end
 return leased_reply(ids)

@@ -1,6 +1,7 @@
 -- Leases and the hourly budget. A leased sample is charged to the hour of its lease; an hour that is over
 -- gets nothing back.
 local HOUR = 3600 * 1000000
+local MEMORY = 300 * 1000000 -- how long a token is remembered that holds nothing any more: for a retry
 
 local function hour()
   return string.format('%.0f', math.floor(now() / HOUR))
@@ -29,19 +30,34 @@ local function lease_of(id)
   if not text then
     return nil
   end
-  local expiry, charged_hour, holder = string.match(text, '^(%S+) (%S+) (.*)$')
-  return { expiry = tonumber(expiry), hour = charged_hour, holder = holder }
+  local expiry, charged_hour, place, holder = string.match(text, '^(%S+) (%S+) (%d*) ?(.*)$')
+  return { expiry = tonumber(expiry), hour = charged_hour, place = place, holder = holder }
 end
 
 local function set_lease(id, lease)
   redis.call('ZADD', LEASED, lease.expiry, id)
-  redis.call('HSET', LEASES, id, string.format('%.0f %s ', lease.expiry, lease.hour) .. lease.holder)
+  local text = string.format('%.0f %s %s ', lease.expiry, lease.hour, lease.place) .. lease.holder
+  redis.call('HSET', LEASES, id, text)
+end
+
+-- Members of HOLDINGS begin with the holder, which is JSON and so holds no zero; then four digits and the id.
+local function in_holdings(id, lease)
+  return lease.holder .. '\0' .. lease.place .. id
+end
+
+local function holdings(holder, limit)
+  return redis.call('ZRANGEBYLEX', HOLDINGS, '[' .. holder .. '\0', '(' .. holder .. '\1', 'LIMIT', 0, limit)
 end
 
 -- Ends the lease of a sample; where the sample goes is the caller's to say.
 local function release(id)
+  local lease = lease_of(id)
   redis.call('ZREM', LEASED, id)
   redis.call('HDEL', LEASES, id)
+  redis.call('ZREM', HOLDINGS, in_holdings(id, lease))
+  if #holdings(lease.holder, 1) == 0 then
+    redis.call('ZADD', HOLDERS, 'XX', 'LT', now() + MEMORY, lease.holder)
+  end
 end
 
 local function refund(lease)
@@ -67,30 +83,20 @@ local function sweep(limit)
   end
   for _, holder in ipairs(redis.call('ZRANGEBYSCORE', HOLDERS, '-inf', now(), 'LIMIT', 0, limit)) do
     redis.call('ZREM', HOLDERS, holder)
-    redis.call('HDEL', HELD, holder)
   end
   return #expired
 end
 
--- The ids that a holder still holds, in the order in which it got them; nil when it never leased any.
+-- The ids that a holder still holds, in the order in which it got them; nil when it is not remembered.
 local function held_by(holder)
-  local ids = redis.call('HGET', HELD, holder)
-  if not ids then
+  if not redis.call('ZSCORE', HOLDERS, holder) then
     return nil
   end
   local held = {}
-  for id in string.gmatch(ids, '%S+') do
-    local lease = lease_of(id)
-    if lease and lease.holder == holder then
-      held[#held + 1] = id
-    end
+  for _, member in ipairs(holdings(holder, -1)) do
+    held[#held + 1] = string.sub(member, #holder + 6)
   end
   return held
-end
-
-local function remember(holder, ids, expiry)
-  redis.call('ZADD', HOLDERS, expiry, holder)
-  redis.call('HSET', HELD, holder, table.concat(ids, ' '))
 end
 
 -- Sample JSON and expiry in seconds, for each.

@@ -260,6 +260,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.members("ages") == set(pending)
         assert self.redis.zcard(self.key("sources")) == len(sourced)
         assert self.members("leased") == self.fields("leases") == set(self.expected.is_in("leased"))
+        assert self.redis.zcard(self.key("holdings")) == len(self.expected.is_in("leased"))
         assert self.members("dead") == set(self.expected.is_in("dead"))
         assert self.members("arriving") == set(self.expected.arriving)
         assert self.members("finished") == set(self.expected.is_in("labelled", "rejected", "erased"))
