@@ -105,7 +105,11 @@ class LeasedSample(SampleReply):
 
 
 class LeaseReply(Wire):
-    samples: list[LeasedSample] = Field(description="Most valuable first; empty when nothing is pending.")
+    samples: list[LeasedSample] = Field(
+        description="Most valuable first. Fewer than asked for, or none, when no more are pending, when the budget "
+        "of the hour is spent, or when this annotator skipped thousands that still wait: one call passes over "
+        "10,000 of them at most, the next one goes on from there."
+    )
 
 
 class LabelReply(Wire):

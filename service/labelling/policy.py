@@ -16,4 +16,5 @@ class QueuePolicy:
     audit_share: float = 0.1  # of leases, while the lane has samples
     ood_share: float = 0.2  # likewise, for samples flagged by their OOD score alone
     max_tombstones: int = 1_000_000  # ids of evicted samples, some 270 bytes each; the oldest are forgotten first
+    max_passed_over: int = 10_000  # by one lease, of samples that its annotator skipped; the next one goes on there
     retention_s: float = 30 * DAY_S  # after it, pending samples are evicted and finished ones forgotten, save labels

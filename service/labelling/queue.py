@@ -70,7 +70,8 @@ class LabelQueue(Protocol):
         """Up to n samples, shared among the lanes, most valuable (or oldest, in the audit lane) first.
 
         To a token that was used, those it still holds, until its lease would have ended, or for 300 s from when it
-        held nothing any more. Fewer when the hour's budget is spent.
+        held nothing any more. Fewer when the hour's budget is spent, or when this annotator skipped thousands that
+        still wait: the policy bounds what one call passes over, and the next one goes on where it ended.
         """
 
     async def extend(self, model: str, annotator: str, token: str, lease_s: float) -> list[Leased]:

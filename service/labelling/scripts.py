@@ -42,7 +42,7 @@ _HEADS = ("keys", "items", "bounds", "leases", "records")  # before every script
 _KEYS = (
     *("items", "samples", "predicted_loss", "ood_score", "audit", "ages", "sources", "leased", "leases", "holders"),
     *("holdings", "skips", "dead", "receipts", "labels", "archives", "arriving", "finished", "garbage", "erasures"),
-    *("tombstones", "counts"),
+    *("tombstones", "bookmarks", "counts"),
 )
 
 

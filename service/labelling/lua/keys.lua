@@ -17,7 +17,8 @@ local ARRIVING, FINISHED = KEYS[17], KEYS[18] -- sorted sets: id by last announc
 local GARBAGE = KEYS[19] -- sorted set: name in the blob store by the time from which it may be deleted
 local ERASURES = KEYS[20] -- hash: id -> 1, of erased samples whose labels may be in archives still
 local TOMBSTONES = KEYS[21] -- sorted set: evicted id by time
-local COUNTS = KEYS[22] -- hash of counters
+local BOOKMARKS = KEYS[22] -- hash: annotator and lane -> rank at which the last lease gave up (see lease.lua)
+local COUNTS = KEYS[23] -- hash of counters
 local MODEL = string.match(KEYS[1], '{(.*)}')
 local POLICY = cjson.decode(ARGV[1]) -- service.labelling.policy.QueuePolicy; ARGV[2] on is the script's own
 

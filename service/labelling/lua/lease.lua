@@ -9,34 +9,59 @@ local SHARES = {
   ood_score = POLICY.ood_share,
   audit = POLICY.audit_share,
 }
+local RANGES = { predicted_loss = 'ZREVRANGE', ood_score = 'ZREVRANGE', audit = 'ZRANGE' }
+-- In each lane, so that no lane takes them from another. Fewer than two would not go on.
+local PASSES = math.max(math.floor(POLICY.max_passed_over / #ORDER), 2)
 local annotator, token = ARGV[3], ARGV[4]
 local holder = cjson.encode({ annotator, token })
 local digest = skipper(annotator)
 
--- A function that gives the lane's next id which this annotator has not skipped, nil at the end. What
--- it costs grows with the samples that this annotator skipped and nobody has taken since.
-local function offers(lane)
-  local chunk, from, at, ids, skips = math.max(tonumber(ARGV[2]), 16), 0, 0, {}, {}
+local function bookmark_of(lane)
+  return digest .. ' ' .. lane
+end
+
+-- A function that gives the lane's next id which this annotator has not skipped, nil at the end, or when it
+-- passed over PASSES of those that were skipped: then it notes how far it came. The next lease spends half of
+-- its passes at the front, where the most valuable are, and the other half from there on; once it comes to
+-- the end of the lane, the one after begins anew. So whatever others take or add, everything is looked at.
+local function offers(lane, bookmark)
+  local goes_on_at, chunk = tonumber(bookmark or 0), math.max(tonumber(ARGV[2]), 16)
+  local rank, passed, taken = 0, 0, 0
+  local first, ids, skips = 0, {}, {} -- a part of the lane: the rank of its first, and what is there
   return function()
-    repeat
-      at = at + 1
-      if at > #ids then
-        ids = redis.call(lane == 'audit' and 'ZRANGE' or 'ZREVRANGE', LANES[lane], from, from + chunk - 1)
+    while passed < PASSES do
+      if rank < goes_on_at and passed >= PASSES / 2 then
+        rank = goes_on_at
+      end
+      if rank >= first + #ids then
+        first, ids = rank, redis.call(RANGES[lane], LANES[lane], rank, rank + chunk - 1)
         if #ids == 0 then
+          if goes_on_at > 0 then
+            redis.call('HDEL', BOOKMARKS, bookmark_of(lane))
+          end
           return nil
         end
         skips = redis.call('HMGET', SKIPS, unpack(ids))
-        from, at = from + chunk, 1
+        chunk = math.min(2 * chunk, 1000)
       end
-    until not (skips[at] and string.find(skips[at], digest, 1, true))
-    return ids[at]
+      rank = rank + 1
+      local skipped_by = skips[rank - first]
+      if not (skipped_by and string.find(skipped_by, digest, 1, true)) then
+        taken = taken + 1
+        return ids[rank - first]
+      end
+      passed = passed + 1
+    end
+    redis.call('HSET', BOOKMARKS, bookmark_of(lane), rank - taken) -- what is taken leaves the lane
+    return nil
   end
 end
 
 local function choose(n)
   local next_of, heads, credits, chosen = {}, {}, {}, {}
-  for _, lane in ipairs(ORDER) do
-    next_of[lane] = offers(lane)
+  local bookmarks = redis.call('HMGET', BOOKMARKS, bookmark_of(ORDER[1]), bookmark_of(ORDER[2]), bookmark_of(ORDER[3]))
+  for i, lane in ipairs(ORDER) do
+    next_of[lane] = offers(lane, bookmarks[i])
     heads[lane] = next_of[lane]()
     credits[lane] = tonumber(redis.call('HGET', COUNTS, 'credit ' .. lane) or 0)
   end
