@@ -57,17 +57,20 @@ def _target(manifest: Manifest) -> str:
 
 
 def _points(manifest: Manifest) -> str:
-    lines = (
-        f"- **{name}**: {point.guarantee} From one set of {point.calibration_size} calibration images to another, the\n"
-        f"  share flagged scatters around its mean by about {100 * _scatter(point):.1f} points in a hundred."
-        for name, point in manifest.operating_points.items()
+    held = (f"- **{name}**: {point.guarantee}{_scatter(point)}" for name, point in manifest.operating_points.items())
+    refused = (f"- *{name}* is not offered: {why}." for name, why in manifest.refused_operating_points.items())
+    return "\n".join((*held, *refused))
+
+
+def _scatter(point: OperatingPoint) -> str:
+    """At most the standard deviation, over calibration sets, of the share that a threshold flags (a Beta law)."""
+    if point.kind != "flag_budget":
+        return ""
+    scatter = math.sqrt(point.level * (1 - point.level) / point.calibration_size)
+    return (
+        f" From one set of {point.calibration_size} calibration images to another, the\n"
+        f"  share flagged scatters around its mean by at most about {100 * scatter:.1f} points in a hundred."
     )
-    return "\n".join(lines)
-
-
-def _scatter(point: OperatingPoint) -> float:
-    """Standard deviation, over calibration sets, of the share that a threshold at `level` flags (a Beta law)."""
-    return math.sqrt(point.level * (1 - point.level) / point.calibration_size)
 
 
 def _figures(manifest: Manifest) -> str:

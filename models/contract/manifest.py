@@ -15,9 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 FORMAT_VERSION: Final = 1
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+Sentence = Annotated[str, Field(min_length=1, max_length=600)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Reason = Literal["predicted_loss", "ood_score"]
+Promise = Literal["flag_budget", "miss_rate", "joint_risk", "selective_risk"]
 
 
 class ManifestError(ValueError):
@@ -70,17 +73,40 @@ class Preprocessing(_Part):
 class Loss(_Part):
     name: Name
     unit: Name
-    failure_level: Annotated[float, Field(gt=0, allow_inf_nan=False)]  # a true loss above it is a failure
+    failure_level: Positive  # a true loss above it is a failure
+    bound: Positive | None = None  # that no true loss exceeds; None: there is none
 
 
 class OperatingPoint(_Part):
-    """Thresholds on the raw scores with the guarantee they carry. A value above its threshold flags."""
+    """Thresholds on the raw scores with the guarantee they carry. A value above its threshold flags.
 
-    guarantee: Name
-    level: Share
-    calibration_size: int = Field(gt=0)
+    What is promised of a new input x with true loss l, `level` being the bound:
+    flag_budget     P(flagged) <= level
+    miss_rate       P(not flagged | l > failure level) <= level
+    joint_risk      E[min(l, loss_bound) 1(not flagged)] <= level, in the unit of the loss
+    selective_risk  E[min(l, loss_bound) | not flagged] <= level, in the unit of the loss
+    The first three hold on average over calibration sets, the last for a share 1 - delta of them.
+    """
+
+    guarantee: Sentence
+    kind: Promise = "flag_budget"
+    level: Positive
+    delta: Share | None = None
+    loss_bound: Positive | None = None
+    calibration_size: int = Field(gt=0)  # independent sources that the thresholds rest on
     score_threshold: Finite
     ood_threshold: Finite
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        of_loss = self.kind in {"joint_risk", "selective_risk"}
+        if not of_loss and self.level >= 1:
+            raise ValueError(f"the level of a {self.kind} is a probability below 1")
+        if of_loss and (self.loss_bound is None or self.level >= self.loss_bound):
+            raise ValueError(f"a {self.kind} needs a loss_bound above its level")
+        if (self.delta is not None) != (self.kind == "selective_risk"):
+            raise ValueError("a selective_risk has a delta, and nothing else does")
+        return self
 
     @overload
     def flags(self, score: float, ood_score: float) -> dict[Reason, bool]: ...
@@ -134,6 +160,7 @@ class Manifest(_Part):
     embedding_size: int = Field(gt=0)
     keypoint_loss: bool  # whether the ONNX has the optional output `keypoint_loss`
     operating_points: dict[str, OperatingPoint] = Field(min_length=1)
+    refused_operating_points: dict[str, Sentence] = {}  # those that the calibration data could not promise, and why
     default_operating_point: str
     drift_reference: dict[Literal["score", "ood_score"], OrderStatistics]
     evaluation: dict[str, Finite]
@@ -144,6 +171,8 @@ class Manifest(_Part):
     def _consistent(self) -> Self:
         if self.default_operating_point not in self.operating_points:
             raise ValueError("default_operating_point is not among operating_points")
+        if set(self.operating_points) & set(self.refused_operating_points):
+            raise ValueError("an operating point is either there or refused")
         if self.keypoint_loss and self.task.kind != "keypoints":
             raise ValueError("keypoint_loss needs a keypoints task")
         missing = {"score", "ood_score"} - set(self.drift_reference)

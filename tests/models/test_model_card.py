@@ -1,4 +1,4 @@
-from models.contract.manifest import Manifest
+from models.contract.manifest import Manifest, OperatingPoint
 from models.model_card import model_card
 
 
@@ -16,4 +16,21 @@ def test_the_card_says_what_is_predicted_measured_promised_and_made_from(tiny_ve
 
 def test_the_card_states_how_far_a_budget_scatters(tiny_version: Manifest) -> None:
     # level .1 from 100 images: sqrt(.1 * .9 / 100) = .03
-    assert "about 3.0 points in a hundred" in model_card(tiny_version, "", "")
+    assert "at most about 3.0 points in a hundred" in model_card(tiny_version, "", "")
+
+
+def test_the_card_states_what_else_is_promised_and_what_is_not(tiny_version: Manifest) -> None:
+    risk = OperatingPoint(
+        guarantee="The loss that passes is small.",
+        kind="joint_risk",
+        level=3.0,
+        loss_bound=8.0,
+        calibration_size=100,
+        score_threshold=0.0,
+        ood_threshold=0.0,
+    )
+    points = {**tiny_version.operating_points, "joint_risk": risk}
+    changes = {"operating_points": points, "refused_operating_points": {"miss_rate": "too few failures"}}
+    card = model_card(tiny_version.model_copy(update=changes), "", "")
+    assert "- **joint_risk**: The loss that passes is small.\n" in card
+    assert "- *miss_rate* is not offered: too few failures.\n" in card

@@ -19,6 +19,7 @@ def test_a_manifest_survives_the_round_trip(tiny_version: Manifest) -> None:
     ("changes", "message"),
     [
         ({"default_operating_point": "none"}, "not among operating_points"),
+        ({"refused_operating_points": {"budget": "why"}}, "either there or refused"),
         ({"drift_reference": {}}, "lacks ood_score, score"),
         ({"onnx_sha256": "abc"}, "onnx_sha256"),
         ({"unknown": 1}, "unknown"),
@@ -30,6 +31,35 @@ def test_a_manifest_survives_the_round_trip(tiny_version: Manifest) -> None:
 def test_what_does_not_fit_is_refused_by_name(tiny_version: Manifest, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ManifestError, match=message):
         parse_manifest(spoiled(tiny_version, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"level": 1.0}, "probability below 1"),
+        ({"kind": "miss_rate", "level": 2.0}, "probability below 1"),
+        ({"kind": "joint_risk", "level": 3.0}, "loss_bound above its level"),
+        ({"kind": "joint_risk", "level": 3.0, "loss_bound": 3.0}, "loss_bound above its level"),
+        ({"kind": "selective_risk", "level": 3.0, "loss_bound": 8.0}, "a selective_risk has a delta"),
+        ({"delta": 0.1}, "nothing else does"),
+        ({"level": 0.0}, "greater than 0"),
+        ({"kind": "wish"}, "kind"),
+    ],
+)
+def test_a_promise_that_says_too_little_or_too_much_is_refused(
+    tiny_version: Manifest, changes: dict[str, Any], message: str
+) -> None:
+    points = json.loads(tiny_version.to_json())["operating_points"]
+    with pytest.raises(ManifestError, match=message):
+        parse_manifest(spoiled(tiny_version, operating_points={"budget": {**points["budget"], **changes}}))
+
+
+def test_a_bundle_from_before_there_were_kinds_of_promises_is_read(tiny_version: Manifest) -> None:
+    fields = json.loads(tiny_version.to_json())
+    del fields["refused_operating_points"], fields["loss"]["bound"]
+    for name in ("kind", "delta", "loss_bound"):
+        del fields["operating_points"]["budget"][name]
+    assert parse_manifest(json.dumps(fields).encode()) == tiny_version
 
 
 def test_a_skeleton_to_nowhere_is_refused(tiny_version: Manifest) -> None:

@@ -1,0 +1,355 @@
+"""Do the four promises hold, and how much do they give away? `python benchmarks/guarantees.py`
+
+A pool of sources with known losses is split again and again into calibration and test; each promise is
+calibrated on the one and measured on the other. Selective risk, which holds for most calibration sets
+instead of on average, is calibrated on draws from the pool and compared with the pool's own risk. Pools are
+synthetic losses and the answers of the shipped digits bundle. Writes guarantees.json and guarantees.md.
+"""
+
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import orjson
+import scipy
+import typer
+from numpy.typing import NDArray
+from rich.progress import track
+
+from models.calibration_data import CalibrationData
+from models.contract.bundle import read_manifest, read_onnx
+from models.contract.manifest import Loss, OperatingPoint
+from models.contract.runtime import open_session
+from models.evaluation import TEST_SEED
+from models.guarantees import (
+    DELTA,
+    Infeasible,
+    flag_budget,
+    joint_risk,
+    miss_rate,
+    operating_points,
+    score_grid,
+    selective_risk,
+)
+from models.tasks.digits import Digits
+from models.tasks.protocol import Split
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+VIEWS, CALIBRATION_SEED, BATCH = 4, 0, 64
+CALIBRATION_SIZE = 400  # sources
+Array = NDArray[np.float64]
+Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pool:
+    """Answers with their true losses, and thresholds to try that come from other data."""
+
+    data: CalibrationData
+    grid: Array
+
+    def of_sources(self, chosen: NDArray[np.bool_]) -> CalibrationData:
+        """chosen: [m]."""
+        return self.of_rows(np.flatnonzero(chosen[self.data.sources]))
+
+    def of_rows(self, rows: Rows, *, independent: bool = False) -> CalibrationData:
+        d = self.data
+        sources = None if independent else d.sources[rows]
+        return CalibrationData.of(d.scores[rows], d.ood_scores[rows], d.losses[rows], d.loss, sources)
+
+
+@dataclass(frozen=True, slots=True)
+class Marginal:
+    """A promise on average: at which level, how it is calibrated, and what it bounds on a test set."""
+
+    level: float
+    calibrate: Callable[[CalibrationData, float], OperatingPoint]
+    bounded: Callable[[CalibrationData, NDArray[np.bool_]], tuple[float, float]]  # (data, flagged) -> a / b
+
+
+def flagged_share(data: CalibrationData, flagged: NDArray[np.bool_]) -> tuple[float, float]:
+    return float(data.weights[flagged].sum()), float(data.size)
+
+
+def missed_share(data: CalibrationData, flagged: NDArray[np.bool_]) -> tuple[float, float]:
+    return float(data.weights[data.failed & ~flagged].sum()), float(data.weights[data.failed].sum())
+
+
+def passed_loss(data: CalibrationData, flagged: NDArray[np.bool_]) -> tuple[float, float]:
+    return float((data.weights * data.clipped)[~flagged].sum()), float(data.size)
+
+
+def flags(point: OperatingPoint, data: CalibrationData) -> NDArray[np.bool_]:
+    verdict: NDArray[np.bool_] = np.logical_or.reduce(list(point.flags(data.scores, data.ood_scores).values()))
+    return verdict
+
+
+def marginal(pool: Pool, promise: Marginal, resplits: int, size: int = CALIBRATION_SIZE) -> dict[str, float]:
+    """Mean over resplits of what is bounded, its Monte Carlo error, and the share of calibration sets refused.
+
+    The mean of a ratio is the ratio of means: the promise is on an expectation, given failure or not. A
+    refusal flags nothing when flags are bounded, and everything otherwise.
+    """
+    rng, refused = np.random.default_rng(0), 0
+    found = []
+    for _ in range(resplits):
+        chosen = np.zeros(pool.data.size, bool)
+        chosen[rng.permutation(pool.data.size)[:size]] = True
+        test = pool.of_sources(~chosen)
+        try:
+            verdict = flags(promise.calibrate(pool.of_sources(chosen), promise.level), test)
+        except Infeasible:
+            refused += 1
+            verdict = np.full(test.scores.size, promise.bounded is not flagged_share)
+        found.append(promise.bounded(test, verdict))
+    above, below = np.array(found).T
+    mean = above.sum() / below.sum()
+    error = (above - mean * below).std(ddof=1) / np.sqrt(resplits) / below.mean()
+    return {
+        "level": promise.level,
+        "mean": float(mean),
+        "two_se": float(2 * error),
+        "spread": float((above / below).std(ddof=1)),
+        "refused": refused / resplits,
+    }
+
+
+def selective(pool: Pool, level: float, draws: int, size: int = CALIBRATION_SIZE) -> dict[str, float]:
+    """Share of calibration sets whose verdict breaks `level` on the pool they are drawn from, and more."""
+    rng, n = np.random.default_rng(1), pool.data.scores.size
+    broken, plug_in_broken, coverages, risks = 0, 0, [], []
+    for _ in range(draws):
+        data = pool.of_rows(rng.integers(0, n, size), independent=True)
+        plug_in = _plug_in(data, level)
+        plug_in_broken += plug_in is not None and _risk(pool.data, pool.data.scores <= plug_in)[0] > level
+        try:
+            point = selective_risk(data, level, DELTA, pool.grid)
+        except Infeasible:
+            continue
+        risk, coverage = _risk(pool.data, ~flags(point, pool.data))
+        broken += risk > level
+        coverages.append(coverage)
+        risks.append(risk)
+    rate = broken / draws
+    return {
+        "level": level,
+        "delta": DELTA,
+        "draws": draws,
+        "violations": rate,
+        "two_se": 2 * float(np.sqrt(DELTA * (1 - DELTA) / draws)),
+        "refused": 1 - len(risks) / draws,
+        "mean_risk": float(np.mean(risks)) if risks else float("nan"),
+        "mean_coverage": float(np.mean(coverages)) if risks else float("nan"),
+        "violations_of_plug_in": plug_in_broken / draws,
+    }
+
+
+def _plug_in(data: CalibrationData, level: float) -> float | None:
+    """What one would do without a guarantee: the highest score up to which the observed mean loss keeps the level."""
+    order = np.argsort(data.scores)
+    means = data.clipped[order].cumsum() / np.arange(1, order.size + 1)
+    kept = np.flatnonzero(means <= level)
+    return float(data.scores[order][kept[-1]]) if kept.size else None
+
+
+def _risk(data: CalibrationData, accepted: NDArray[np.bool_]) -> tuple[float, float]:
+    """Mean loss of what is accepted, and its share."""
+    return (float(data.clipped[accepted].mean()) if accepted.any() else 0.0), float(accepted.mean())
+
+
+def synthetic_pool(sources: int = 4000, views: int = VIEWS, seed: int = 0) -> Pool:
+    """Gamma losses whose shape varies, a score that knows their log mean but for noise, an OOD score that knows little.
+
+    Views of one source share half of the variance of all three.
+    """
+    rng = np.random.default_rng(seed)
+
+    def draw(number: int) -> tuple[Array, Array, Array]:
+        shared, own = rng.normal(size=(2, 3, number, 1)), rng.normal(size=(3, number, views))
+        hard, noise, far = (np.sqrt(0.5) * (shared[0] + own)).reshape(3, -1)
+        shape = rng.choice([1.0, 8.0], hard.size)
+        losses = rng.gamma(shape, np.exp(0.7 * hard) / shape)
+        return 0.7 * hard + 0.4 * noise, np.exp(0.3 * far + 0.1 * hard), losses
+
+    loss = Loss(name="synthetic", unit="units", failure_level=2.0)
+    scores, ood_scores, losses = draw(sources)
+    data = CalibrationData.of(scores, ood_scores, losses, loss, np.repeat(np.arange(sources), views))
+    return Pool(data, score_grid(draw(500)[0]))
+
+
+def digits_pool(bundle: Path, splits: tuple[Split, ...]) -> Pool:
+    """The bundle's own answers: sources of the given splits, four views each; the grid is from the head split."""
+    task = Digits()
+    if read_manifest(bundle).provenance.data_fingerprint != task.fingerprint:
+        raise SystemExit(f"{bundle} was trained on other data than these digits: train it again")
+    columns = [np.concatenate(parts) for parts in zip(*(_answers(bundle, task, s, VIEWS) for s in splits), strict=True)]
+    scores, ood_scores, losses, sources = columns
+    grid = score_grid(_answers(bundle, task, "head", 1)[0])
+    return Pool(CalibrationData.of(scores, ood_scores, losses, task.loss, sources), grid)
+
+
+def _answers(bundle: Path, task: Digits, split: Split, views: int) -> tuple[Array, Array, Array, NDArray[np.int64]]:
+    """Scores, OOD scores, true losses and sources."""
+    examples = task.examples(split, views, TEST_SEED if split == "test" else CALIBRATION_SEED)
+    session = open_session(read_onnx(bundle, read_manifest(bundle)))
+    names = ["score", "ood_score", "prediction"]
+    batches = [
+        session.run(names, {"image": examples.images[start : start + BATCH]})
+        for start in range(0, len(examples), BATCH)
+    ]
+    score, ood_score, preds = (np.concatenate(column) for column in zip(*batches, strict=True))
+    losses = task.true_loss(preds, examples.targets)
+    return score.astype(np.float64), ood_score.astype(np.float64), losses, examples.source
+
+
+def _of_one_view(rng: np.random.Generator, data: CalibrationData, level: float) -> OperatingPoint:
+    """From one view of each source, drawn anew: those of one number are, in a pool, a sample of their own."""
+    shuffled = rng.permutation(data.scores.size)
+    rows = shuffled[np.unique(data.sources[shuffled], return_index=True)[1]]
+    return flag_budget(
+        CalibrationData.of(data.scores[rows], data.ood_scores[rows], data.losses[rows], data.loss), level
+    )
+
+
+def promises(loss: Loss) -> dict[str, Marginal]:
+    return {
+        "flag budget": Marginal(0.1, flag_budget, flagged_share),
+        "flag budget, one view": Marginal(0.1, partial(_of_one_view, np.random.default_rng(2)), flagged_share),
+        "miss rate": Marginal(0.1, miss_rate, missed_share),
+        "joint risk": Marginal(0.4 * loss.failure_level, joint_risk, passed_loss),
+    }
+
+
+def main(
+    bundle: Annotated[Path, typer.Option(help="Whose answers.")] = ROOT / "bundles" / "digits" / "1",
+    resplits: Annotated[int, typer.Option(min=2, help="Of each pool into calibration and test.")] = 4000,
+    draws: Annotated[int, typer.Option(min=2, help="Calibration sets for selective risk.")] = 10_000,
+    out: Annotated[Path, typer.Option(help="Folder for guarantees.json and guarantees.md.")] = RESULTS,
+) -> None:
+    """Measures, prints the table and writes the results."""
+    pools = {
+        "synthetic": (synthetic_pool(), synthetic_pool()),
+        "digits": (digits_pool(bundle, ("calibration", "test")), digits_pool(bundle, ("test",))),
+    }
+    record: dict[str, Any] = {
+        "command": f"python benchmarks/guarantees.py --resplits {resplits} --draws {draws}",
+        "bundle": "/".join(bundle.parts[-2:]),
+        "data_fingerprint": read_manifest(bundle).provenance.data_fingerprint,
+        "resplits": resplits,
+        "calibration_sources": CALIBRATION_SIZE,
+        "pools": {name: dict(_measured(name, *pool, resplits, draws)) for name, pool in pools.items()},
+        "shipped": _shipped(digits_pool(bundle, ("calibration",)), pools["digits"][1]),
+        "software": {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "scipy": scipy.__version__,
+        },
+    }
+    text = _markdown(record)
+    print(text)
+    out.mkdir(parents=True, exist_ok=True)
+    options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+    (out / "guarantees.json").write_bytes(orjson.dumps(record, option=options))
+    (out / "guarantees.md").write_text(text)
+
+
+def _measured(name: str, pool: Pool, population: Pool, resplits: int, draws: int) -> Iterator[tuple[str, Any]]:
+    loss = pool.data.loss
+    yield "unit", loss.unit
+    yield (
+        "marginal",
+        {
+            title: marginal(pool, promise, resplits)
+            for title, promise in track(promises(loss).items(), f"On average, {name}")
+        },
+    )
+    yield "selective", selective(population, 0.5 * loss.failure_level, draws)
+
+
+def _shipped(calibration: Pool, test: Pool) -> dict[str, Any]:
+    """The operating points of the real calibration split, and what they do on the test split."""
+    found = operating_points(calibration.data, calibration.grid)
+    rows = {}
+    for name, point in found.points.items():
+        verdict = flags(point, test.data)
+        missed, failed = missed_share(test.data, verdict)
+        rows[name] = {
+            "level": point.level,
+            "score_threshold": point.score_threshold,
+            "ood_threshold": point.ood_threshold,
+            "flagged": float(verdict.mean()),
+            "missed_of_failures": missed / failed,
+            "joint_risk": passed_loss(test.data, verdict)[0] / test.data.size,
+            "selective_risk": _risk(test.data, ~verdict)[0],
+        }
+    return {"points": rows, "refused": found.refused, "largest_loss": float(calibration.data.losses.max())}
+
+
+def _markdown(record: dict[str, Any]) -> str:
+    return "\n".join([*_head(record), *_marginal_rows(record), *_selective_rows(record), *_shipped_rows(record), ""])
+
+
+def _head(record: dict[str, Any]) -> Iterator[str]:
+    yield "# The promises, measured"
+    yield ""
+    yield f"Made by `{record['command']}`. Three promises hold on average over calibration sets: {record['resplits']}"
+    yield f"resplits of each pool into {record['calibration_sources']} calibration sources of four views and the rest."
+    yield "Used: mean over level. Spread: standard deviation over resplits. One view: of each calibration source."
+    yield ""
+
+
+def _marginal_rows(record: dict[str, Any]) -> Iterator[str]:
+    yield _row("pool", "promise", "level", "mean", "2 SE", "kept", "used", "spread", "refused")
+    yield "|---|---|---:|---:|---:|---|---:|---:|---:|"
+    for name, pool in record["pools"].items():
+        for title, row in pool["marginal"].items():
+            kept = "yes" if row["mean"] <= row["level"] + row["two_se"] else "NO"
+            figures = (f"{row['level']:g}", f"{row['mean']:.4f}", f"{row['two_se']:.4f}", kept)
+            use = (_percent(row["mean"] / row["level"]), f"{row['spread']:.4f}", _percent(row["refused"]))
+            yield _row(name, title, *figures, *use)
+
+
+def _selective_rows(record: dict[str, Any]) -> Iterator[str]:
+    yield ""
+    yield "Selective risk holds for a share 1 - delta of calibration sets: independent draws from a pool, whose own"
+    yield "risk is known. Plug-in: the threshold at which the observed mean loss is the level."
+    yield ""
+    measured = ("draws", "violations", "2 SE", "kept", "refused", "mean risk", "coverage", "plug-in")
+    yield _row("pool", "level", "delta", *measured)
+    yield "|---|---:|---:|---:|---:|---:|---|---:|---:|---:|---:|"
+    for name, pool in record["pools"].items():
+        row = pool["selective"]
+        kept = "yes" if row["violations"] <= row["delta"] + row["two_se"] else "NO"
+        violations = (_percent(row["violations"], 2), _percent(row["two_se"], 2), kept, _percent(row["refused"]))
+        use = (f"{row['mean_risk']:.3f}", _percent(row["mean_coverage"]), _percent(row["violations_of_plug_in"]))
+        yield _row(name, f"{row['level']:g} {pool['unit']}", f"{row['delta']:g}", str(row["draws"]), *violations, *use)
+
+
+def _shipped_rows(record: dict[str, Any]) -> Iterator[str]:
+    yield ""
+    yield f"One draw, the calibration split of {record['bundle']}, and what its thresholds do on the test split:"
+    yield ""
+    yield _row("point", "level", "flagged", "failures missed", "joint risk", "selective risk")
+    yield "|---|---:|---:|---:|---:|---:|"
+    for name, row in record["shipped"]["points"].items():
+        shares = (f"{100 * row['flagged']:.1f} %", f"{100 * row['missed_of_failures']:.1f} %")
+        yield _row(name, f"{row['level']:g}", *shares, f"{row['joint_risk']:.2f}", f"{row['selective_risk']:.2f}")
+    for name, reason in record["shipped"]["refused"].items():
+        yield f"\nRefused: {name}: {reason}."
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{100 * share:.{digits}f} %"
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    typer.run(main)
