@@ -26,6 +26,7 @@ from service.engine import Engine
 from service.labelling.blobs import BlobStore
 from service.labelling.drain import Drain
 from service.labelling.embedded import embedded_valkey
+from service.labelling.endings import Endings
 from service.labelling.janitor import Janitor
 from service.labelling.journal import Journal
 from service.labelling.policy import DAY_S, QueuePolicy
@@ -82,8 +83,10 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> 
     blobs = BlobStore.open(settings.blobs or settings.state / "blobs")
     label_queue = await _open_queue(settings, blobs, stack)
     drain = Drain(journal, blobs, label_queue)
+    endings = Endings(journal, label_queue)
     janitor = Janitor(label_queue, [settings.model])
     tidying = await stack.enter_async_context(_running("janitor", janitor.run()))
+    ending = await stack.enter_async_context(_running("endings", endings.run()))
     draining = await stack.enter_async_context(_running("drain", drain.run()))
     stack.push_async_callback(drain.flush, FLUSH_S)
     decoders = stack.enter_context(ThreadPoolExecutor(settings.decode_workers, thread_name_prefix="decode"))
@@ -106,9 +109,10 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> 
         journal=journal,
         metrics=metrics.for_model(bundle.manifest),
     )
-    _watch(metrics, journal, drain, janitor, batcher)
-    tasks = (draining, tidying)
-    return Resources(settings, {settings.model: predictor}, label_queue, blobs, metrics, journal, tasks)
+    _watch_line(metrics, batcher)
+    _watch_labelling(metrics, journal, drain, endings, janitor)
+    tasks = (draining, ending, tidying)
+    return Resources(settings, {settings.model: predictor}, label_queue, endings, blobs, metrics, journal, tasks)
 
 
 async def _open_queue(settings: Settings, blobs: BlobStore, stack: AsyncExitStack) -> RedisQueue:
@@ -146,18 +150,29 @@ async def _running(name: str, work: Coroutine[Any, Any, None]) -> AsyncIterator[
         await end(task)
 
 
-def _watch(metrics: Metrics, journal: Journal, drain: Drain, janitor: Janitor, batcher: Batcher[Any, Any]) -> None:
+def _watch_line(metrics: Metrics, batcher: Batcher[Any, Any]) -> None:
     metrics.watch(
         gauges={
             "losscast_in_flight": ("Images being read, waiting or computed.", lambda: batcher.in_flight),
             "losscast_in_flight_bytes": ("Bytes of their bodies.", lambda: batcher.in_flight_bytes),
+        },
+        counters={},
+    )
+
+
+def _watch_labelling(metrics: Metrics, journal: Journal, drain: Drain, endings: Endings, janitor: Janitor) -> None:
+    metrics.watch(
+        gauges={
             "losscast_journal_rows": ("Samples in the journal, on their way to the queue.", lambda: journal.rows),
-            "losscast_journal_bytes": ("Bytes of images in the journal.", lambda: journal.bytes),
+            "losscast_journal_bytes": ("Bytes of images in the journal.", lambda: journal.size_bytes),
             "losscast_journal_oldest_age_seconds": ("Age of the oldest sample there.", lambda: journal.oldest_age_s),
+            "losscast_journal_endings": ("Labels, rejections and erasures not settled yet.", lambda: journal.endings),
         },
         counters={
             "losscast_drained": ("Samples that went from the journal to the queue.", lambda: drain.drained),
             "losscast_drain_errors": ("Times the drain failed and backed off.", lambda: drain.errors),
+            "losscast_endings_restored": ("Endings given again to a server that lost them.", lambda: endings.restored),
+            "losscast_endings_errors": ("Times that settling endings failed and backed off.", lambda: endings.errors),
             "losscast_janitor_deleted": ("Images deleted because no sample has them.", lambda: janitor.deleted),
             "losscast_janitor_errors": ("Steps of the janitor that failed.", lambda: janitor.errors),
         },

@@ -19,7 +19,8 @@ from models.contract.manifest import Manifest
 from service.batcher import Batcher
 from service.decode import Picture, decode
 from service.errors import ModelFault
-from service.labelling.journal import Journal, JournalUnavailable
+from service.labelling.journal import Journal
+from service.labelling.journal_errors import JournalUnavailable
 from service.labelling.sample import Sample, flagged_lane, sample_id
 from service.labelling.value import surprise
 from service.metrics import ModelMetrics

@@ -21,7 +21,7 @@ from service.app import create_app
 from service.engine import EngineError
 from service.errors import ServiceError
 from service.labelling.embedded import EmbeddedError
-from service.labelling.journal import JournalError
+from service.labelling.journal_errors import JournalError
 from service.settings import Settings
 
 STOPPERS = (RuntimeMissing, EngineError, JournalError, EmbeddedError, ServiceError, ValueError, OSError)

@@ -8,9 +8,11 @@ from fastapi import APIRouter, Query, Request, Response
 
 from service.api.queue import sample_reply
 from service.api.resources import Shared
-from service.errors import Unavailable
+from service.errors import NotFound, Unavailable
 from service.labelling.coco import document
-from service.labelling.journal import Journal, JournalUnavailable
+from service.labelling.endings import Ending
+from service.labelling.journal import Journal
+from service.labelling.journal_errors import JournalUnavailable
 from service.labelling.queue import LabelRecord
 from service.schemas import ErrorReply
 from service.schemas_queue import EraseReply, LabelLine, LabelsQuery, SampleReply, image_path
@@ -55,7 +57,11 @@ async def erase(sample_id: str, shared: Shared, model: str | None = None) -> Era
     """
     model = shared.predictor(model).manifest.model
     await _check_arrived(sample_id, shared.journal)
-    return EraseReply(sample_id=sample_id, erased=await shared.queue.erase(model, sample_id))
+    try:
+        await shared.endings.end(Ending("erasure", model, sample_id))
+    except NotFound:
+        return EraseReply(sample_id=sample_id, erased=False)
+    return EraseReply(sample_id=sample_id, erased=True)
 
 
 @router.get("/v1/labels", response_class=NdjsonResponse, responses=LABELS)

@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from models.contract.manifest import Task
 from service.api.resources import Resources, Shared
 from service.errors import NotFound
+from service.labelling.endings import Ending
 from service.labelling.label import Values, check_inside, read_keypoints, read_values
 from service.labelling.queue import Leased
 from service.labelling.sample import Sample
@@ -78,12 +79,15 @@ async def label(request: LabelRequest, shared: Shared) -> LabelReply:
     sample = await _known(shared, predictor.manifest.model, request.sample_id)
     if sample and sample.width is not None and sample.height is not None:
         check_inside(values, predictor.manifest.task, sample.width, sample.height)
-    state = await shared.queue.label(
-        predictor.manifest.model,
-        sample_id=request.sample_id,
-        annotator=request.annotator,
-        token=request.token,
-        label={"values": values},
+    state = await shared.endings.end(
+        Ending(
+            kind="label",
+            model=predictor.manifest.model,
+            sample_id=request.sample_id,
+            annotator=request.annotator,
+            token=request.token,
+            content={"values": values},
+        )
     )
     if sample and state == "accepted":
         predictor.metrics.labelled(max(time.time() - sample.flagged_at, 0.0))
@@ -100,8 +104,15 @@ async def skip(request: SkipRequest, shared: Shared) -> SkipReply:
 @router.post("/v1/queue/reject")
 async def reject(request: RejectRequest, shared: Shared) -> RejectReply:
     """Takes a sample off the queue for good, because no label can be given; while it is leased only its holder may."""
-    await shared.queue.reject(
-        _model(shared, request.model), request.sample_id, request.annotator, request.token, request.reason
+    await shared.endings.end(
+        Ending(
+            kind="rejection",
+            model=_model(shared, request.model),
+            sample_id=request.sample_id,
+            annotator=request.annotator,
+            token=request.token,
+            content=request.reason,
+        )
     )
     return RejectReply(sample_id=request.sample_id)
 

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from service.errors import NotFound
 from service.labelling.blobs import BlobStore
+from service.labelling.endings import Endings
 from service.labelling.journal import Journal
 from service.labelling.queue import LabelQueue
 from service.metrics import Metrics
@@ -21,6 +22,7 @@ class Resources:
     settings: Settings
     predictors: Mapping[str, Predictor]
     queue: LabelQueue
+    endings: Endings
     blobs: BlobStore
     metrics: Metrics
     journal: Journal

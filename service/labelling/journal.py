@@ -1,84 +1,48 @@
 """The journal: where a flagged sample is safe before the caller reads that it was accepted.
 
-One SQLite file with one writer thread. Appends and deletions that wait when the writer becomes free
-share one transaction, hence one fsync; the event loop only waits for futures. A lock file keeps a
-second process out.
+Endings (see `service.labelling.endings`) are kept here, too. One SQLite file, written by one thread
+(`service.labelling.journal_writer`); a lock file keeps a second process out.
 """
 
 import asyncio
 import fcntl
 import os
-import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
-from service.labelling.journal_table import Entry, Table
+from service.labelling.journal_errors import JournalBusy, JournalDamaged, JournalUnavailable
+from service.labelling.journal_table import Entry, KeptEnding, Table
+from service.labelling.journal_writer import Writer
+from service.labelling.reserve import Reserve
 from service.labelling.sample import Sample
 
-ImageFile = bytes  # as posted; a name of its own, because Journal has a property `bytes`
 Found = TypeVar("Found")
 DELETE_ROWS = 256  # in one transaction, so that appends need not wait for a long deletion
 
 
-class JournalError(Exception):
-    """Base of what can go wrong with the journal. The message is one line that says what to do."""
-
-
-class JournalBusy(JournalError):  # noqa: N818 - named after the condition, as in service.errors
-    """Another process has the journal."""
-
-
-class JournalUnavailable(JournalError):  # noqa: N818 - as above
-    """Not done: the journal is full, closed, or the disk refuses. The message says which."""
-
-
-class JournalDamaged(JournalUnavailable):
-    """The file is not, or no longer, a journal."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Append:
-    future: asyncio.Future[None]
-    sample_id: str
-    sample_json: bytes
-    image: bytes
-    is_audit: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Delete:
-    future: asyncio.Future[None]
-    rows: Sequence[int]
-
-
-_Job = _Append | _Delete
-_Outcome = JournalUnavailable | None
-
-
 class Journal:
-    """Made by `Journal.open`; its methods belong to one event loop. `appended` is set at every append."""
+    """Made by `Journal.open`; its methods belong to one event loop. `appended` and `kept` are set when something is."""
 
-    def __init__(self, path: Path, table: Table, lock: int, *, max_bytes: int, max_rows: int) -> None:
-        self.appended = asyncio.Event()
-        self._path, self._table, self._lock = path, table, lock
+    def __init__(self, table: Table, writer: Writer, lock: int, *, max_bytes: int, max_rows: int) -> None:
+        self.appended, self.kept = asyncio.Event(), asyncio.Event()
+        self._table, self._writer, self._lock = table, writer, lock
         self._max_bytes, self._max_rows = max_bytes, max_rows
         self._closed = False
         self._reading = threading.Lock()
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._write_until_closed, name="journal", daemon=True)
 
     @classmethod
     def open(cls, folder: Path, *, max_bytes: int, max_rows: int) -> Self:
         """Opens or makes the journal in `folder`. Raises JournalBusy, JournalDamaged or JournalUnavailable."""
         path = folder / "journal.sqlite3"
         lock = _lock(folder)
+        reserve = Reserve(folder / "journal.reserve")
         try:
-            table = Table.open(path)
+            table = _opened(path, reserve)
             _sync(folder)
         except sqlite3.OperationalError as error:
             os.close(lock)
@@ -86,17 +50,15 @@ class Journal:
         except sqlite3.DatabaseError as error:
             os.close(lock)
             raise JournalDamaged(f"{path} is damaged ({error}): move it away to start a new journal") from error
-        journal = cls(path, table, lock, max_bytes=max_bytes, max_rows=max_rows)
-        journal._thread.start()
-        return journal
+        return cls(table, Writer(path, table, reserve), lock, max_bytes=max_bytes, max_rows=max_rows)
 
     @property
     def rows(self) -> int:
         return self._table.rows
 
     @property
-    def bytes(self) -> int:
-        """Bytes of the samples and images in the journal; the file is somewhat larger."""
+    def size_bytes(self) -> int:
+        """Of the samples and images in the journal; the file is somewhat larger."""
         return self._table.size_bytes
 
     @property
@@ -105,21 +67,38 @@ class Journal:
         oldest_at = self._table.oldest_at
         return 0.0 if oldest_at is None else max(time.time() - oldest_at, 0.0)
 
-    async def append(self, sample: Sample, image: ImageFile) -> None:
+    @property
+    def endings(self) -> int:
+        return self._table.endings
+
+    async def append(self, sample: Sample, image: bytes) -> None:
         """Returns once the sample is on disk. A sample that is there already is not written again.
 
         Unless this time it was drawn for audit: then it takes the other's place.
 
         Raises JournalUnavailable when the journal is full or closed, or the disk refuses.
         """
-        future = asyncio.get_running_loop().create_future()
-        await self._submit(_Append(future, sample.id, sample.to_json(), image, sample.lane == "audit"))
+        data = sample.to_json()
+        write = partial(self._append, sample.id, data, image, is_audit=sample.lane == "audit")
+        await self._writer.write(write, takes_bytes=len(data) + len(image), wakes=self.appended)
 
     async def delete(self, rows: Sequence[int]) -> None:
         """Raises JournalUnavailable; rows may then still be there."""
         for start in range(0, len(rows), DELETE_ROWS):
-            future = asyncio.get_running_loop().create_future()
-            await self._submit(_Delete(future, rows[start : start + DELETE_ROWS]))
+            await self._writer.write(_deletion(Table.delete, rows[start : start + DELETE_ROWS]))
+
+    async def keep(self, ending: bytes) -> None:
+        """Returns once the ending is on disk, where it is at most once. Raises JournalUnavailable as `append` does."""
+        await self._writer.write(partial(self._keep, ending), takes_bytes=len(ending), wakes=self.kept)
+
+    async def drop(self, rows: Sequence[int]) -> None:
+        """Deletes endings. Raises JournalUnavailable; rows may then still be there."""
+        if rows:
+            await self._writer.write(_deletion(Table.drop, rows))
+
+    async def oldest_endings(self, n: int, *, after: int = 0) -> list[KeptEnding]:
+        """The n oldest behind row `after`. Raises JournalUnavailable."""
+        return await asyncio.to_thread(self._read, lambda: self._table.read_endings(n, after))
 
     async def oldest(self, n: int, *, after: int = 0) -> list[Entry]:
         """The n oldest entries behind row `after`; fewer when they are large. Raises JournalUnavailable."""
@@ -134,73 +113,48 @@ class Journal:
         if self._closed:
             return
         self._closed = True
-        self._jobs.put(None)
-        await asyncio.to_thread(self._thread.join)
+        await self._writer.close()
         with self._reading:
             self._table.close()
         os.close(self._lock)
-
-    async def _submit(self, job: _Job) -> None:
-        if self._closed:
-            raise JournalUnavailable("the journal is closed")
-        self._jobs.put(job)
-        await job.future
 
     def _read(self, query: Callable[[], Found]) -> Found:
         with self._reading:
             try:
                 return query()
             except sqlite3.Error as error:
-                raise JournalUnavailable(f"{self._path} cannot be read: {error}") from error
+                raise JournalUnavailable(f"the journal cannot be read: {error}") from error
 
-    def _write_until_closed(self) -> None:
-        while True:
-            waiting = self._waiting()
-            jobs = [job for job in waiting if job is not None]
-            if jobs:
-                done = list(zip(jobs, self._write(jobs), strict=True))
-                jobs[0].future.get_loop().call_soon_threadsafe(self._resolve, done)
-            if len(jobs) < len(waiting):
-                return
-
-    def _waiting(self) -> list[_Job | None]:
-        waiting = [self._jobs.get()]
-        while not self._jobs.empty():
-            waiting.append(self._jobs.get())
-        return waiting
-
-    def _write(self, jobs: Sequence[_Job]) -> list[_Outcome]:
-        """One transaction for all jobs; the outcome of each."""
-        try:
-            with self._table.transaction():
-                return [self._apply(job) for job in jobs]
-        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must be told, and the thread lives on
-            return [JournalUnavailable(f"{self._path} cannot be written: {error}") for _ in jobs]
-
-    def _apply(self, job: _Job) -> _Outcome:
-        table = self._table
-        if isinstance(job, _Delete):
-            table.delete(job.rows)
-        elif (row := table.row_of(job.sample_id)) is None:
-            size = len(job.sample_json) + len(job.image)
+    def _append(self, sample_id: str, sample_json: bytes, image: bytes, table: Table, *, is_audit: bool) -> str | None:
+        row = table.row_of(sample_id)
+        if row is None:
+            size = len(sample_json) + len(image)
             if not table.has_room(size, max_rows=self._max_rows, max_bytes=self._max_bytes):
-                return JournalUnavailable(f"{self._path} is full: {table.rows} samples, {table.size_bytes} bytes")
-            table.insert(job.sample_id, job.sample_json, job.image)
-        elif job.is_audit:  # in a row of its own, since the drain may have the other in hand
+                return f"is full: {table.rows} samples, {table.size_bytes} bytes"
+            table.insert(sample_id, sample_json, image)
+        elif is_audit:  # in a row of its own, since the drain may have the other in hand
             table.delete([row])
-            table.insert(job.sample_id, job.sample_json, job.image)
+            table.insert(sample_id, sample_json, image)
         return None
 
-    def _resolve(self, done: Iterable[tuple[_Job, _Outcome]]) -> None:
-        for job, outcome in done:
-            if isinstance(job, _Append) and outcome is None:
-                self.appended.set()
-            if job.future.done():  # whoever waited has gone; the job is done all the same
-                continue
-            if isinstance(outcome, JournalUnavailable):
-                job.future.set_exception(outcome)
-            else:
-                job.future.set_result(None)
+    def _keep(self, ending: bytes, table: Table) -> str | None:
+        if table.endings >= self._max_rows:  # as committed: a transaction may exceed it by a few
+            return f"is full: {table.endings} endings"
+        table.keep(ending)
+        return None
+
+
+def _deletion(delete: Callable[[Table, Sequence[int]], None], rows: Sequence[int]) -> Callable[[Table], None]:
+    return lambda table: delete(table, rows)
+
+
+def _opened(path: Path, reserve: Reserve) -> Table:
+    """Raises sqlite3.Error."""
+    try:
+        return Table.open(path)
+    except sqlite3.OperationalError:  # on a full disk even reading needs a file beside it
+        reserve.give_up()
+        return Table.open(path)
 
 
 def _sync(folder: Path) -> None:

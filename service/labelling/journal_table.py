@@ -1,8 +1,9 @@
-"""The journal's table in SQLite: rows in order of arrival, with counters that match what is committed.
+"""The journal's tables in SQLite: rows in order of arrival, with counters that match what is committed.
 
 Knows nothing of threads or event loops; raises sqlite3.Error. `service.labelling.journal` gives it both.
 """
 
+import math
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from typing import Self
 from service.labelling.sample import Sample
 
 READ_BYTES = 32 * 2**20  # most bytes of images in one reading, give or take one, so that memory stays bounded
+VACUUM_PAGES = 256  # given back to the disk in one step
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS samples (
     row INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -22,7 +24,12 @@ CREATE TABLE IF NOT EXISTS samples (
     bytes INTEGER NOT NULL,
     sample BLOB NOT NULL,
     image BLOB NOT NULL
-)
+);
+CREATE TABLE IF NOT EXISTS endings (
+    row INTEGER PRIMARY KEY AUTOINCREMENT,
+    kept_at REAL NOT NULL,
+    ending BLOB NOT NULL UNIQUE
+);
 """
 
 
@@ -39,28 +46,39 @@ class Entry:
         return Sample.from_json(self.sample_json)
 
 
+@dataclass(frozen=True, slots=True)
+class KeptEnding:
+    row: int
+    kept_at: float  # unix seconds
+    ending: bytes
+
+
 class Table:
     """One connection that writes and one that reads; each may be used by one thread at a time."""
 
     def __init__(self, writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
         self._writer, self._reader = writer, reader
         query = "SELECT count(*), coalesce(sum(bytes), 0) FROM samples"
-        self.rows: int  # as committed, like the next two
+        self.rows: int  # as committed, like the next three
         self.size_bytes: int  # of samples and images; the file is somewhat larger
         self.rows, self.size_bytes = writer.execute(query).fetchone()
         self.oldest_at = self._first()  # unix seconds; None when there are no rows
-        self._rows, self._size_bytes = self.rows, self.size_bytes  # with what the transaction has done so far
+        self.endings: int = writer.execute("SELECT count(*) FROM endings").fetchone()[0]
+        # The same with what the transaction has done so far.
+        self._rows, self._size_bytes, self._endings = self.rows, self.size_bytes, self.endings
 
     @classmethod
     def open(cls, path: Path) -> Self:
         """Raises sqlite3.OperationalError when the file cannot be had, another DatabaseError when it is damaged."""
         writer = _connect(path)
         try:
+            writer.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts for a new file; see `shrink`
             writer.execute("PRAGMA journal_mode = WAL")
             writer.execute("PRAGMA synchronous = FULL")
             writer.execute("PRAGMA journal_size_limit = 67108864")
+            writer.execute("PRAGMA secure_delete = FAST")  # zeros over what is deleted would double what is written
             _check(writer)
-            writer.execute(_SCHEMA)
+            writer.executescript(_SCHEMA)
             return cls(writer, _connect(path))
         except BaseException:
             writer.close()
@@ -73,9 +91,10 @@ class Table:
             self._writer.execute("BEGIN IMMEDIATE")
             yield
             self._writer.execute("COMMIT")
-            self.rows, self.size_bytes, self.oldest_at = self._rows, self._size_bytes, self._first()
+            self.rows, self.size_bytes, self.endings = self._rows, self._size_bytes, self._endings
+            self.oldest_at = self._first()
         except BaseException:
-            self._rows, self._size_bytes = self.rows, self.size_bytes
+            self._rows, self._size_bytes, self._endings = self.rows, self.size_bytes, self.endings
             with suppress(sqlite3.Error):  # SQLite may have rolled back by itself
                 self._writer.execute("ROLLBACK")
             raise
@@ -86,6 +105,7 @@ class Table:
         return None if found is None else int(found[0])
 
     def has_room(self, size_bytes: int, *, max_rows: int, max_bytes: int) -> bool:
+        """For a sample; endings are few and small, and bounded by their number."""
         return self._rows + 1 <= max_rows and self._size_bytes + size_bytes <= max_bytes
 
     def insert(self, sample_id: str, sample_json: bytes, image: bytes) -> None:
@@ -102,6 +122,25 @@ class Table:
             for (size,) in self._writer.execute("DELETE FROM samples WHERE row = ? RETURNING bytes", (row,)).fetchall():
                 self._rows -= 1
                 self._size_bytes -= size
+
+    def keep(self, ending: bytes) -> None:
+        query = "INSERT OR IGNORE INTO endings (kept_at, ending) VALUES (?, ?)"
+        self._endings += self._writer.execute(query, (time.time(), ending)).rowcount
+
+    def drop(self, rows: Sequence[int]) -> None:
+        query = "DELETE FROM endings WHERE row = ?"
+        self._endings -= self._writer.executemany(query, [(row,) for row in rows]).rowcount
+
+    def shrink(self) -> None:
+        """Gives the WAL and free pages back to the disk, a few at a time so that this itself needs little room."""
+        free = math.inf
+        while True:
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            left = self._writer.execute("PRAGMA freelist_count").fetchone()[0]
+            if not 0 < left < free:
+                return
+            free = left
+            self._writer.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
 
     def holds(self, sample_id: str) -> bool:
         """As committed; of the reading side, like `read`."""
@@ -120,6 +159,12 @@ class Table:
                 if size >= READ_BYTES and len(entries) > 1:
                     break
         return entries
+
+    def read_endings(self, n: int, after: int) -> list[KeptEnding]:
+        """The first n behind row `after`; of the reading side."""
+        query = "SELECT row, kept_at, ending FROM endings WHERE row > ? ORDER BY row LIMIT ?"
+        with closing(self._reader.execute(query, (after, n))) as found:
+            return [KeptEnding(*values) for values in found]
 
     def close(self) -> None:
         self._reader.close()

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 from service.errors import Unavailable
 from service.labelling.sample import Sample
 
-LabelState = Literal["accepted", "repeated"]
+EndState = Literal["accepted", "repeated"]  # repeated: the same request had been accepted before
 
 
 class QueueOutOfMemory(Unavailable):
@@ -77,7 +77,7 @@ class LabelQueue(Protocol):
     async def extend(self, model: str, annotator: str, token: str, lease_s: float) -> list[Leased]:
         """What the token still holds, from now on for lease_s or, when that is longer, as before."""
 
-    async def label(self, model: str, sample_id: str, annotator: str, token: str, label: Any) -> LabelState:
+    async def label(self, model: str, sample_id: str, annotator: str, token: str, label: Any) -> EndState:
         """Takes the label, also one that comes late.
 
         Raises NotFound (Erased when it was there once), or Conflict when the sample is finished.
@@ -86,7 +86,7 @@ class LabelQueue(Protocol):
     async def skip(self, model: str, sample_id: str, annotator: str, token: str) -> None:
         """Gives the sample back; this annotator never gets it again. Raises NotFound, Erased or Conflict."""
 
-    async def reject(self, model: str, sample_id: str, annotator: str, token: str, reason: str) -> None:
+    async def reject(self, model: str, sample_id: str, annotator: str, token: str, reason: str) -> EndState:
         """Takes the sample off the queue as not usable; while it is leased only its holder may.
 
         Raises NotFound, Erased or Conflict.
@@ -98,8 +98,8 @@ class LabelQueue(Protocol):
     async def requeue(self, model: str, sample_ids: Sequence[str] | None) -> int:
         """Returns dead letters, all or those named, with their expiries and skips forgotten. How many there were."""
 
-    async def erase(self, model: str, sample_id: str) -> bool:
-        """Removes the sample, its label and its image everywhere. False when it is unknown."""
+    async def erase(self, model: str, sample_id: str) -> EndState | None:
+        """Removes the sample, its label and its image everywhere. None when it is unknown."""
 
     async def labels(self, model: str, cursor: str, n: int) -> LabelPage:
         """Up to n labels behind the cursor ("" for the start), in the order in which they came. Raises BadRequest."""

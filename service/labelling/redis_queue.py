@@ -16,7 +16,7 @@ from service.errors import BadRequest, Conflict, Erased, NotFound
 from service.labelling.archive import Archive
 from service.labelling.blobs import BlobStore
 from service.labelling.policy import QueuePolicy
-from service.labelling.queue import Announced, LabelPage, LabelState, Leased
+from service.labelling.queue import Announced, EndState, LabelPage, Leased
 from service.labelling.sample import Sample
 from service.labelling.scripts import Scripts
 
@@ -100,28 +100,20 @@ class RedisQueue:
     async def extend(self, model: str, annotator: str, token: str, lease_s: float) -> list[Leased]:
         return _leased(await self.scripts.run("extend", model, [annotator, token, _lease_us(lease_s)]))
 
-    async def label(self, model: str, sample_id: str, annotator: str, token: str, label: Any) -> LabelState:
+    async def label(self, model: str, sample_id: str, annotator: str, token: str, label: Any) -> EndState:
         text = orjson.dumps(label, option=orjson.OPT_SORT_KEYS)
         arguments = [sample_id, annotator, token, text, _digest(annotator, token, text.decode())]
-        match (await self.scripts.run("label", model, arguments)).decode():
-            case "accepted":
-                return "accepted"
-            case "repeated":
-                return "repeated"
-            case refusal:
-                raise _refused(model, sample_id, refusal)
+        return _ended(model, sample_id, await self.scripts.run("label", model, arguments))
 
     async def skip(self, model: str, sample_id: str, annotator: str, token: str) -> None:
         reply = (await self.scripts.run("skip", model, [sample_id, annotator, token])).decode()
         if reply != "skipped":
             raise _refused(model, sample_id, reply)
 
-    async def reject(self, model: str, sample_id: str, annotator: str, token: str, reason: str) -> None:
+    async def reject(self, model: str, sample_id: str, annotator: str, token: str, reason: str) -> EndState:
         note = orjson.dumps({"annotator": annotator, "reason": reason})
         arguments = [sample_id, annotator, token, _digest(annotator, token, reason), note]
-        reply = (await self.scripts.run("reject", model, arguments)).decode()
-        if reply not in {"accepted", "repeated"}:
-            raise _refused(model, sample_id, reply)
+        return _ended(model, sample_id, await self.scripts.run("reject", model, arguments))
 
     async def sweep(self, model: str) -> int:
         return await self._in_chunks("sweep", model, [CHUNK])
@@ -132,13 +124,16 @@ class RedisQueue:
         chunks = [sample_ids[start : start + CHUNK] for start in range(0, len(sample_ids), CHUNK)]
         return sum([int(await self.scripts.run("requeue", model, ["ids", *chunk])) for chunk in chunks])
 
-    async def erase(self, model: str, sample_id: str) -> bool:
+    async def erase(self, model: str, sample_id: str) -> EndState | None:
         if not _ID.fullmatch(sample_id):  # nobody's: not worth a look into the archives
-            return False
-        image = await self.scripts.run("erase", model, [sample_id])
+            return None
+        was_erased, is_in_archives, *image = await self.scripts.run("erase", model, [sample_id])
         if image:
-            await self.blobs.delete([image.decode()])  # the janitor does it again: it was discarded as well
-        return await self.archive.erase(model, sample_id) or image is not None
+            await self.blobs.delete([image[0].decode()])  # the janitor does it again: it was discarded as well
+        was_labelled = is_in_archives and await self.archive.erase(model, sample_id)
+        if was_erased or (was_labelled and not image):
+            return "repeated"
+        return "accepted" if image else None
 
     async def labels(self, model: str, cursor: str, n: int) -> LabelPage:
         if not _CURSOR.fullmatch(cursor):
@@ -187,6 +182,16 @@ def _lease_us(lease_s: float) -> str:
 def _leased(reply: Sequence[bytes]) -> list[Leased]:
     pairs = zip(reply[::2], reply[1::2], strict=True)
     return [Leased(Sample.from_json(sample), float(expires_at)) for sample, expires_at in pairs]
+
+
+def _ended(model: str, sample_id: str, reply: bytes) -> EndState:
+    match reply.decode():
+        case "accepted":
+            return "accepted"
+        case "repeated":
+            return "repeated"
+        case refusal:
+            raise _refused(model, sample_id, refusal)
 
 
 def _digest(*parts: str) -> str:

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from models.contract.bundle import BundleError
 from service.labelling.embedded import embedded_valkey
-from service.labelling.journal import JournalBusy
+from service.labelling.journal_errors import JournalBusy
 
 Grey = Callable[..., bytes]
 OpenService = Callable[..., Awaitable[httpx.AsyncClient]]

@@ -1,17 +1,19 @@
--- ARGV: id. Returns the name of its image, or nothing when unknown. Archives may hold labels of it in any case,
--- also from an earlier life that is forgotten, so it is noted that they are to be looked through.
+-- ARGV: id. Returns whether it was erased before, whether archives are to be looked through for labels of it, and
+-- the name of its image, which is missing when the sample is unknown. Archives may hold labels in any case, also
+-- from an earlier life that is forgotten, so it is noted until that is done.
 -- Of a sample that is arriving the image may yet be written: it is deleted by the put that follows, or
 -- when nothing follows for as long as an arrival may take. It was accepted in a reply, so it counts.
 past_memory_limit()
 local id = ARGV[2]
 local item = read(id)
-if redis.call('ZCARD', ARCHIVES) > 0 then
+local state = item and item.state
+if state ~= 'erased' and redis.call('ZCARD', ARCHIVES) > 0 then
   redis.call('HSET', ERASURES, id, 1)
 end
+local archives = redis.call('HEXISTS', ERASURES, id)
 if not item then
-  return false
+  return { 0, archives }
 end
-local state = item.state
 if state ~= 'erased' then
   if state == 'arriving' then
     redis.call('ZREM', ARRIVING, id)
@@ -35,4 +37,4 @@ if state ~= 'erased' then
     discard(item.image, ARRIVAL)
   end
 end
-return item.image
+return { state == 'erased' and 1 or 0, archives, item.image }

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,16 +57,30 @@ class Look:
         return {sample_id for sample_id, item in self.items.items() if item.state != "arriving"}
 
 
-def journalled(state: Path, *, is_alive: bool) -> set[str]:
-    """Ids in the journal of a service. That of a dead one is read from a copy, so as not to repair it."""
+@dataclass(frozen=True, slots=True)
+class Journalled:
+    """Ids in the journals of services: of samples, and of what ends them by its kind."""
+
+    samples: frozenset[str] = frozenset()
+    endings: frozenset[tuple[str, str]] = frozenset()  # kind and id
+
+    def __or__(self, other: "Journalled") -> "Journalled":
+        return Journalled(self.samples | other.samples, self.endings | other.endings)
+
+    def ended(self, kind: str) -> frozenset[str]:
+        return frozenset(sample_id for one, sample_id in self.endings if one == kind)
+
+
+def journalled(state: Path, *, is_alive: bool) -> Journalled:
+    """What is in the journal of a service. That of a dead one is read from a copy, so as not to repair it."""
     path = state / "journal" / "journal.sqlite3"
     if is_alive:
-        return _ids(path)
+        return _journalled(path)
     with tempfile.TemporaryDirectory() as folder:
         for file in (path, path.with_name(f"{path.name}-wal")):
             if file.exists():
                 shutil.copy(file, folder)
-        return _ids(Path(folder) / path.name)
+        return _journalled(Path(folder) / path.name)
 
 
 def oldest(state: Path) -> str | None:
@@ -76,13 +90,18 @@ def oldest(state: Path) -> str | None:
     return None if row is None else str(row[0])
 
 
-def _ids(path: Path) -> set[str]:
+def _journalled(path: Path) -> Journalled:
     if not path.exists():
-        return set()
+        return Journalled()
     with closing(sqlite3.connect(path, timeout=10)) as connection:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'samples'").fetchone():
-            return set()  # killed before it was made
-        return {row[0] for row in connection.execute("SELECT id FROM samples")}
+        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not {"samples", "endings"} <= tables:
+            return Journalled()  # killed before they were made
+        endings = [orjson.loads(row[0]) for row in connection.execute("SELECT ending FROM endings")]
+        return Journalled(
+            frozenset(row[0] for row in connection.execute("SELECT id FROM samples")),
+            frozenset((ending["kind"], ending["sample_id"]) for ending in endings),
+        )
 
 
 def look(client: redis.Redis) -> Look:
@@ -117,19 +136,24 @@ def _key(name: str) -> str:
     return f"losscast:{{{MODEL}}}:queue:{name}"
 
 
-def missing(told: Told, journals: Sequence[set[str]], now: Look, posted: frozenset[str]) -> list[str]:
+def missing(told: Told, journals: Journalled, now: Look, posted: frozenset[str]) -> list[str]:
     """What was accepted before the look and is nowhere; what is there and was not posted before its end."""
-    everywhere = now.known.union(*journals)
+    everywhere = now.known | journals.samples
     return _problems({"accepted and lost": told.accepted - everywhere, "never posted": everywhere - posted})
 
 
-def unlabelled(told: Told, now: Look) -> list[str]:
-    """Labels and rejections that were confirmed and are not there."""
-    labelled = set(told.labelled) - told.erasing
+def unlabelled(told: Told, journals: Journalled, now: Look) -> list[str]:
+    """Labels and rejections that were confirmed and are not there, nor on their way from a journal.
+
+    When the server loses one, another annotator may get the sample before it is restored: then the other's
+    stands, and both were confirmed.
+    """
+    labels = set(told.labelled) - told.erasing - told.rejected
+    rejections = told.rejected - told.erasing - set(told.labelled)
     return _problems(
         {
-            "label confirmed and lost": labelled - now.ids("labelled"),
-            "rejection confirmed and lost": told.rejected - told.erasing - now.ids("rejected"),
+            "label confirmed and lost": labels - now.ids("labelled") - journals.ended("label"),
+            "rejection confirmed and lost": rejections - now.ids("rejected") - journals.ended("rejection"),
         }
     )
 

@@ -1,6 +1,8 @@
 """One queue with all that stands around it: a Redis, replicas, clients, and the checks of what clients were told."""
 
+import functools
 import hashlib
+import operator
 import random
 import re
 import time
@@ -78,7 +80,9 @@ class Stage:
             return connect(self.replicas[0].state / "valkey" / "valkey.sock")
         return self.redis.client
 
-    def fault(self, name: str, times: int = 1) -> None:
+    def fault(self, name: str, times: int = 1, *, forgets: bool = False) -> None:
+        """forgets: the queue's server may lose what it wrote in its last seconds."""
+        self.ledger.server_may_forget |= forgets
         self.report.faults[name] = self.report.faults.get(name, 0) + times
 
     def check(self) -> None:
@@ -87,12 +91,14 @@ class Stage:
         In this order, because a sample leaves the journal only when it is in Redis.
         """
         told = self.ledger.copy()
-        journals = [account.journalled(replica.state, is_alive=replica.is_alive) for replica in self.replicas]
+        journals = self._journals()
         now = account.look(self.client)
         posted = self.ledger.copy().posted
         self.report.checks += 1
         self._blame(
-            account.missing(told, journals, now, posted) + account.unlabelled(told, now) + account.contradictions(now)
+            account.missing(told, journals, now, posted)
+            + account.unlabelled(told, journals, now)
+            + account.contradictions(now)
         )
 
     def finish(self) -> None:
@@ -137,15 +143,10 @@ class Stage:
         before = self._drain_errors()
         self._until("the server refuses samples", lambda: self._drain_errors() > before)
 
-    def is_drained_within(self, limit_s: float) -> bool:
-        """Whether the journals make room by themselves: rows go, though new ones come."""
-        deadline = time.monotonic() + limit_s
+    def until_rows_go(self) -> None:
+        """The journals make room by themselves, though new samples come."""
         first = self._oldest_rows()
-        while time.monotonic() < deadline:
-            if self._oldest_rows() != first:
-                return True
-            time.sleep(0.1)
-        return False
+        self._until("the oldest rows leave the journals", lambda: self._oldest_rows() != first)
 
     def until_all_labelled(self) -> None:
         """Nothing is journalled, pending or leased any more."""
@@ -171,7 +172,11 @@ class Stage:
             time.sleep(0.05)
 
     def _are_drained(self) -> bool:
-        return not any(account.journalled(replica.state, is_alive=True) for replica in self.replicas)
+        return self._journals() == account.Journalled()
+
+    def _journals(self) -> account.Journalled:
+        found = [account.journalled(replica.state, is_alive=replica.is_alive) for replica in self.replicas]
+        return functools.reduce(operator.or_, found, account.Journalled())
 
     def _are_leases_over(self) -> bool:
         expiries = self.client.zrange(f"losscast:{{{MODEL}}}:queue:leased", 0, -1, withscores=True)

@@ -211,20 +211,22 @@ class QueueModel:
             self._return(self.items[sample_id])
         return len(dead)
 
-    def erase(self, sample_id: str, sample: Sample) -> bool:
+    def erase(self, sample_id: str, sample: Sample) -> str | None:
         if sample_id in self.arriving:
             self.items[sample_id] = Item(sample, self.arriving.pop(sample_id), "arriving", never_put=True)
             self.counts["accepted"] += 1
         item = self.items.get(sample_id)
         if item is None:
-            return False
+            return None
+        if item.state == "erased":
+            return "repeated"
         if item.state == "leased":
             self._end_lease(item)
         if item.state == "labelled":
             self.labels = [label for label in self.labels if label[0] != sample_id]
         item.state = "erased"
         item.skips.clear()
-        return True
+        return "accepted"
 
     def budget_left(self) -> int:
         limit = self.policy.labels_per_hour

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from service.labelling.journal import Journal, JournalBusy, JournalDamaged, JournalUnavailable
+from service.labelling.journal import Journal
+from service.labelling.journal_errors import JournalBusy, JournalDamaged, JournalUnavailable
 from service.labelling.journal_table import Table
 from service.labelling.sample import Sample
 
@@ -52,7 +53,7 @@ async def test_samples_come_back_oldest_first_and_survive_a_reopening(tmp_path: 
     assert [entry.image for entry in entries] == [b"image 0", b"image 1", b"image 2"]
     assert [entry.sample for entry in await journal.oldest(9, after=entries[-1].row)] == samples[3:]
     assert journal.rows == 5
-    assert journal.bytes == sum(len(sample.to_json()) + len(b"image 0") for sample in samples)
+    assert journal.size_bytes == sum(len(sample.to_json()) + len(b"image 0") for sample in samples)
     await journal.close()
 
 
@@ -65,9 +66,9 @@ async def test_deleted_rows_are_gone_and_the_counters_follow(tmp_path: Path, mak
     (left,) = await journal.oldest(600)
     assert left.row not in rows
     assert journal.rows == 1
-    assert journal.bytes == len(left.sample_json) + 1
+    assert journal.size_bytes == len(left.sample_json) + 1
     await journal.delete([left.row])
-    assert (journal.rows, journal.bytes, journal.oldest_age_s) == (0, 0, 0.0)
+    assert (journal.rows, journal.size_bytes, journal.oldest_age_s) == (0, 0, 0.0)
     await journal.close()
 
 
@@ -106,7 +107,7 @@ async def test_an_audit_draw_takes_the_place_of_the_same_image_that_was_flagged(
         await journal.append(sample, b"image")
     (entry,) = await journal.oldest(2)
     assert (entry.sample, entry.image) == (drawn, b"image")
-    assert (journal.rows, journal.bytes) == (1, len(drawn.to_json()) + 5)
+    assert (journal.rows, journal.size_bytes) == (1, len(drawn.to_json()) + 5)
     await journal.close()
 
 

@@ -1,0 +1,167 @@
+"""Endings: what takes a sample off the queue for good, a label, a rejection or an erasure.
+
+The queue's server decides first, since it alone knows the sample's state; an ending that it took is then
+kept in the journal, and only then confirmed. A task waits until the server would survive a crash and
+sends it again: what the server has is dropped from the journal, what it had lost it takes once more. So a
+confirmed label stands whatever is killed. While the journal cannot keep an ending, its caller waits for
+the server's disk instead, which takes seconds.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeVar
+
+import orjson
+import stamina
+
+from service.errors import Conflict, Erased, NotFound
+from service.labelling.journal import Journal
+from service.labelling.journal_errors import JournalUnavailable
+from service.labelling.journal_table import KeptEnding
+from service.labelling.queue import EndState, LabelQueue
+
+log = logging.getLogger(__name__)
+CHUNK = 1000  # endings in memory
+AT_ONCE = 16
+BACKOFF_MAX_S = 1.0  # a server that is back may hand out what it forgot was labelled
+PATIENCE_S = 86_400.0  # for a sample that the server lost and that some replica's journal may bring back
+
+Answer = TypeVar("Answer")
+
+
+class Unsettled(Exception):  # noqa: N818 - named after the condition, as in service.errors
+    """The server had lost endings, which were given to it again, or it lacks their samples so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    kind: Literal["label", "rejection", "erasure"]
+    model: str
+    sample_id: str
+    annotator: str = ""
+    token: str = ""
+    content: Any = None  # the label, or the reason of the rejection
+
+    async def apply(self, queue: LabelQueue) -> EndState:
+        """Raises NotFound, Conflict or Unavailable."""
+        match self.kind:
+            case "label":
+                return await queue.label(self.model, self.sample_id, self.annotator, self.token, self.content)
+            case "rejection":
+                return await queue.reject(self.model, self.sample_id, self.annotator, self.token, self.content)
+            case "erasure":
+                if state := await queue.erase(self.model, self.sample_id):
+                    return state
+                raise NotFound(f"no sample {self.sample_id} in the queue of model {self.model}")
+
+    def to_json(self) -> bytes:
+        return orjson.dumps(asdict(self), option=orjson.OPT_SORT_KEYS)
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "Ending":
+        return cls(**orjson.loads(data))
+
+
+class Endings:
+    """Counters for whoever watches: `restored` endings that were lost, `errors` met, `last_error` in words."""
+
+    def __init__(self, journal: Journal, queue: LabelQueue) -> None:
+        self.restored = 0
+        self.errors = 0
+        self.last_error: str | None = None
+        self._journal, self._queue = journal, queue
+        self._may_be_lost = True  # the server may have crashed since it was last asked
+
+    async def end(self, ending: Ending) -> EndState:
+        """Returns once the ending is safe. Raises NotFound or Conflict when the queue does not take it, or Unavailable.
+
+        After Unavailable it may have been taken: to send it again is harmless and tells.
+        """
+        state = await ending.apply(self._queue)
+        try:
+            await self._journal.keep(ending.to_json())
+        except JournalUnavailable:
+            await self._on_the_servers_disk(ending)
+        return state
+
+    async def run(self) -> None:
+        """Settles what is kept until cancelled. Whatever goes wrong is counted and tried again."""
+        self._journal.kept.set()  # there may be endings from before
+        while True:
+            await self._journal.kept.wait()
+            self._journal.kept.clear()
+            async for attempt in stamina.retry_context(
+                on=Exception, attempts=None, timeout=None, wait_initial=0.1, wait_max=BACKOFF_MAX_S, wait_jitter=0.5
+            ):
+                with attempt:
+                    await self._noted_settle()
+
+    async def settle(self) -> None:
+        """Drops from the journal what the server would keep through a crash. Raises Unsettled when it is not all."""
+        last, unsettled = 0, 0
+        while kept := await self._journal.oldest_endings(CHUNK, after=last):
+            last = kept[-1].row
+            if self._may_be_lost:
+                await _in_turn(self._sent, kept)
+            await self._queue.settle([])
+            done = [
+                one.row
+                for one, state in zip(kept, await _in_turn(self._sent, kept), strict=True)
+                if _is_over(one, state)
+            ]
+            await self._journal.drop(done)
+            unsettled += len(kept) - len(done)
+        self._may_be_lost = False
+        if unsettled:
+            raise Unsettled(f"{unsettled} labels, rejections or erasures are not safe yet in the queue's server")
+
+    async def _sent(self, kept: KeptEnding) -> EndState | NotFound | Conflict:
+        """What the server says to it now. One that it had lost, it takes again, and must settle anew."""
+        try:
+            state = await Ending.from_json(kept.ending).apply(self._queue)
+        except (NotFound, Conflict) as refusal:
+            return refusal
+        self.restored += state == "accepted"
+        return state
+
+    async def _on_the_servers_disk(self, ending: Ending) -> None:
+        state: EndState = "accepted"
+        while state != "repeated":
+            await self._queue.settle([])
+            state = await ending.apply(self._queue)
+
+    async def _noted_settle(self) -> None:
+        try:
+            await self.settle()
+        except Exception as error:
+            words = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            if words != self.last_error:
+                log.warning("endings are not settled, and will be tried again: %s", words)
+            self.errors += 1
+            self.last_error = words
+            self._may_be_lost = True
+            raise
+
+
+def _is_over(kept: KeptEnding, state: EndState | NotFound | Conflict) -> bool:
+    """Whether there is nothing more to do for it."""
+    if isinstance(state, Conflict | Erased):
+        log.warning("after a loss of the queue's server, %s does not stand: %s", kept.ending.decode(), state)
+        return True
+    if isinstance(state, NotFound):
+        is_hopeless = time.time() > kept.kept_at + PATIENCE_S
+        if is_hopeless:
+            log.error("%s is given up: %s", kept.ending.decode(), state)
+        return is_hopeless
+    return state == "repeated"
+
+
+async def _in_turn(ask: Callable[[KeptEnding], Awaitable[Answer]], kept: Sequence[KeptEnding]) -> list[Answer]:
+    """The answers, AT_ONCE asked at a time."""
+    answers: list[Answer] = []
+    for start in range(0, len(kept), AT_ONCE):
+        answers += await asyncio.gather(*map(ask, kept[start : start + AT_ONCE]))
+    return answers

@@ -1,0 +1,23 @@
+"""What can go wrong with the journal. Every message is one line that says what to do.
+
+JournalError
+├── JournalBusy
+└── JournalUnavailable
+    └── JournalDamaged
+"""
+
+
+class JournalError(Exception):
+    """Base of them all."""
+
+
+class JournalBusy(JournalError):  # noqa: N818 - named after the condition, as in service.errors
+    """Another process has the journal."""
+
+
+class JournalUnavailable(JournalError):  # noqa: N818 - as above
+    """Not done: the journal is full, closed, or the disk refuses. The message says which."""
+
+
+class JournalDamaged(JournalUnavailable):
+    """The file is not, or no longer, a journal."""

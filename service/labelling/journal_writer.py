@@ -1,0 +1,127 @@
+"""The journal's writer: one thread, so that callers on an event loop wait for the disk without holding up others.
+
+What waits when it becomes free shares one transaction, hence one fsync. When the disk is full, or would be, it
+does only what needs no room of its own, with what the reserve gives up, until there is room for that again.
+"""
+
+import asyncio
+import queue
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.labelling.journal_errors import JournalUnavailable
+from service.labelling.journal_table import Table
+from service.labelling.reserve import Reserve
+
+# The index of the WAL is a file, too: when that cannot grow, SQLite calls it an I/O error.
+_DISK_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    future: asyncio.Future[None]
+    apply: Callable[[Table], str | None]  # within the transaction; why it is refused
+    takes_bytes: int  # of the disk; 0 when it gives some back
+    wakes: asyncio.Event | None = None  # when it is done
+
+
+_Outcome = JournalUnavailable | None
+
+
+class Writer:
+    """Its methods belong to one event loop."""
+
+    def __init__(self, path: Path, table: Table, reserve: Reserve) -> None:
+        self._path, self._table, self._reserve = path, table, reserve
+        self._closed = False
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._write_until_closed, name="journal", daemon=True)
+        self._thread.start()
+
+    async def write(
+        self, apply: Callable[[Table], str | None], *, takes_bytes: int = 0, wakes: asyncio.Event | None = None
+    ) -> None:
+        """Returns once what `apply` did is on disk. Raises JournalUnavailable, which may be for its reason."""
+        if self._closed:
+            raise JournalUnavailable("the journal is closed")
+        future = asyncio.get_running_loop().create_future()
+        self._jobs.put(_Job(future, apply, takes_bytes, wakes))
+        await future
+
+    async def close(self) -> None:
+        """Commits what waits."""
+        self._closed = True
+        self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _write_until_closed(self) -> None:
+        while True:
+            waiting = self._waiting()
+            jobs = [job for job in waiting if job is not None]
+            if jobs:
+                done = list(zip(jobs, self._write(jobs), strict=True))
+                jobs[0].future.get_loop().call_soon_threadsafe(self._resolve, done)
+            if len(jobs) < len(waiting):
+                return
+
+    def _waiting(self) -> list[_Job | None]:
+        waiting = [self._jobs.get()]
+        while not self._jobs.empty():
+            waiting.append(self._jobs.get())
+        return waiting
+
+    def _write(self, jobs: Sequence[_Job]) -> list[_Outcome]:
+        if self._has_room(sum(job.takes_bytes for job in jobs)):
+            outcomes = self._committed(jobs)
+            if not any(map(_is_disk_full, outcomes)):
+                return outcomes
+        self._reserve.give_up()
+        return self._freed(jobs)
+
+    def _has_room(self, size_bytes: int) -> bool:
+        """Room for what is written goes twice: SQLite writes into the WAL first and from there into the file."""
+        return self._reserve.take() and shutil.disk_usage(self._path.parent).free >= 2 * size_bytes
+
+    def _freed(self, jobs: Sequence[_Job]) -> list[_Outcome]:
+        """Refuses what takes room, does the rest, and gives free pages back to the disk, before and after."""
+        self._shrink()
+        done = iter(self._committed([job for job in jobs if not job.takes_bytes]))
+        self._shrink()
+        refusal = JournalUnavailable(f"{self._path} cannot be written: its disk is full")
+        return [refusal if job.takes_bytes else next(done) for job in jobs]
+
+    def _committed(self, jobs: Sequence[_Job]) -> list[_Outcome]:
+        """One transaction for all jobs; the outcome of each."""
+        try:
+            with self._table.transaction():
+                reasons = [job.apply(self._table) for job in jobs]
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must be told, and the thread lives on
+            refusal = JournalUnavailable(f"{self._path} cannot be written: {error}")
+            refusal.__cause__ = error
+            return [refusal for _ in jobs]
+        return [JournalUnavailable(f"{self._path} {reason}") if reason else None for reason in reasons]
+
+    def _shrink(self) -> None:
+        with suppress(sqlite3.Error):  # the next deletion tries again
+            self._table.shrink()
+
+    def _resolve(self, done: Iterable[tuple[_Job, _Outcome]]) -> None:
+        for job, outcome in done:
+            if job.wakes and outcome is None:
+                job.wakes.set()
+            if job.future.done():  # whoever waited has gone; the job is done all the same
+                continue
+            if isinstance(outcome, JournalUnavailable):
+                job.future.set_exception(outcome)
+            else:
+                job.future.set_result(None)
+
+
+def _is_disk_full(outcome: _Outcome) -> bool:
+    error = outcome.__cause__ if outcome else None
+    return isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF in _DISK_FULL

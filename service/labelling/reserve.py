@@ -1,0 +1,52 @@
+"""Room that the journal holds on its disk, and gives up when the disk is full so that it can still delete.
+
+SQLite writes before it deletes. Without this, a journal that filled its disk could never let go of
+what was drained, and would stay full for good.
+"""
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+SIZE_BYTES = 8 * 2**20  # SQLite's WAL, usually up to 4 MiB, must fit into the file before anything can be given back
+RETRY_S = 1.0
+
+
+class Reserve:
+    """For one thread. It is held while its file is there in full."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._refused_at_s: float | None = None
+        self.is_held = False
+
+    def take(self) -> bool:
+        """Whether it is held; tries to get it, but not again within RETRY_S of a refusal."""
+        if self.is_held or self._was_just_refused():
+            return self.is_held
+        try:
+            self._write()
+        except OSError:
+            self._refused_at_s = time.monotonic()
+            self._path.unlink(missing_ok=True)
+            return False
+        self.is_held, self._refused_at_s = True, None
+        return True
+
+    def give_up(self) -> None:
+        """Raises nothing: what cannot be unlinked is not given up, and the disk stays as full as it was."""
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+        self.is_held, self._refused_at_s = False, None
+
+    def _was_just_refused(self) -> bool:
+        return self._refused_at_s is not None and time.monotonic() < self._refused_at_s + RETRY_S
+
+    def _write(self) -> None:
+        if self._path.exists() and self._path.stat().st_size == SIZE_BYTES:  # of the process before this one
+            return
+        with self._path.open("wb") as file:
+            file.write(os.urandom(SIZE_BYTES))  # zeros would take no room where the file system compresses
+            file.flush()
+            os.fsync(file.fileno())

@@ -1,0 +1,276 @@
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from service.errors import Conflict, NotFound
+from service.labelling.blobs import BlobStore
+from service.labelling.embedded import server_program
+from service.labelling.endings import Ending, Endings, Unsettled
+from service.labelling.journal import Journal
+from service.labelling.redis_queue import RedisQueue
+from service.labelling.sample import Sample
+
+MakeSample = Callable[..., Sample]
+LABEL = {"values": [1.0]}
+
+
+class ForgetfulServer:
+    """A real server without an append-only file: killed, it knows what it knew at the last `snapshot`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.socket = folder / "valkey.sock"
+        self._folder = folder
+
+    async def start(self) -> None:
+        program = server_program()
+        assert program is not None
+        options = (
+            "--port",
+            "0",
+            "--unixsocket",
+            self.socket,
+            "--dir",
+            self._folder,
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        )
+        quiet = asyncio.subprocess.DEVNULL
+        self._process = await asyncio.create_subprocess_exec(program, *options, stdout=quiet, stderr=quiet)
+        self.client = Redis(unix_socket_path=str(self.socket))
+        async with asyncio.timeout(30):
+            while True:
+                with suppress(Exception):
+                    await self.client.ping()
+                    return
+                await asyncio.sleep(0.02)
+
+    async def snapshot(self) -> None:
+        await self.client.save()
+
+    async def crash(self) -> None:
+        await self.kill()
+        await self.start()
+
+    async def kill(self) -> None:
+        await self.client.aclose()
+        os.kill(self._process.pid, signal.SIGKILL)
+        await self._process.wait()
+        self.socket.unlink(missing_ok=True)
+
+
+class Room:
+    """A queue on a forgetful server, the journal, and what is between them."""
+
+    def __init__(self, server: ForgetfulServer, journal: Journal, queue: RedisQueue) -> None:
+        self.server, self.journal, self.queue = server, journal, queue
+        self.endings = Endings(journal, queue)
+
+    async def labels(self, model: str) -> list[tuple[str, str]]:
+        page = await self.queue.labels(model, "", 100)
+        return [(record.sample.id, record.annotator) for record in page.labels]
+
+    async def settle_until_done(self) -> None:
+        while self.journal.endings:
+            with suppress(Unsettled):
+                await self.endings.settle()
+
+
+@asynccontextmanager
+async def opened(folder: Path, server: ForgetfulServer) -> AsyncIterator[Room]:
+    journal = Journal.open(folder / "journal", max_bytes=2**20, max_rows=1000)
+    queue = RedisQueue.open(str(server.socket), BlobStore.open("memory:///"))
+    yield Room(server, journal, queue)
+    await queue.close()
+    await journal.close()
+
+
+@pytest.fixture
+async def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Room]:
+    monkeypatch.setattr("service.labelling.scripts.GRACE_S", 0.01)  # this server has no disk to wait for
+    server = ForgetfulServer(tmp_path)
+    await server.start()
+    async with opened(tmp_path, server) as made:
+        yield made
+    await server.kill()
+
+
+def label_of(sample: Sample, annotator: str = "ann") -> Ending:
+    return Ending("label", sample.model, sample.id, annotator, "token", LABEL)
+
+
+async def state_of(room: Room, sample: Sample) -> dict[str, int]:
+    stats = await room.queue.stats(sample.model)
+    return {name: stats[name] for name in ("pending", "labelled", "rejected", "erased") if stats[name]}
+
+
+ENDINGS: dict[str, Callable[[Sample], Ending]] = {
+    "labelled": label_of,
+    "rejected": lambda sample: Ending("rejection", sample.model, sample.id, "ann", "token", "blurred"),
+    "erased": lambda sample: Ending("erasure", sample.model, sample.id),
+}
+
+
+@pytest.mark.parametrize("state", ENDINGS)
+async def test_what_was_confirmed_and_lost_by_the_server_is_given_to_it_again(
+    room: Room, make_sample: MakeSample, state: str
+) -> None:
+    sample = make_sample("image")
+    await room.queue.put([sample])
+    await room.server.snapshot()
+    assert await room.endings.end(ENDINGS[state](sample)) == "accepted"
+    await room.server.crash()
+    assert await state_of(room, sample) == {"pending": 1}
+    await room.settle_until_done()
+    assert (room.journal.endings, room.endings.restored) == (0, 1)
+    assert await state_of(room, sample) == {state: 1}
+
+
+async def test_what_was_restored_stays_in_the_journal_until_the_server_is_seen_to_keep_it(
+    room: Room, make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = make_sample("image")
+    await room.queue.put([sample])
+    await room.endings.settle()
+    await room.server.snapshot()
+    await room.endings.end(label_of(sample))
+    settle = RedisQueue.settle
+    crashes = 0
+
+    async def crash_while_settling(queue: RedisQueue, samples: list[Sample]) -> frozenset[str]:
+        nonlocal crashes
+        if crashes < 3:
+            crashes += 1
+            await room.server.crash()
+        return await settle(queue, samples)
+
+    monkeypatch.setattr(RedisQueue, "settle", crash_while_settling)
+    for _ in range(3):
+        with pytest.raises(Unsettled):
+            await room.endings.settle()
+        assert room.journal.endings == 1
+    await room.endings.settle()
+    assert (room.journal.endings, room.endings.restored) == (0, 3)
+    assert await state_of(room, sample) == {"labelled": 1}
+
+
+async def test_what_the_server_has_kept_leaves_the_journal_and_is_in_the_stream_once(
+    room: Room, make_sample: MakeSample
+) -> None:
+    samples = [make_sample(f"{n}") for n in range(40)]
+    await room.queue.put(samples)
+    await asyncio.gather(*(room.endings.end(label_of(sample)) for sample in samples))
+    assert await room.endings.end(label_of(samples[0])) == "repeated"
+    assert room.journal.endings == 40
+    await room.endings.settle()
+    assert (room.journal.endings, room.endings.restored) == (0, 0)
+    assert sorted(await room.labels(samples[0].model)) == sorted((sample.id, "ann") for sample in samples)
+
+
+async def test_a_label_waits_for_its_sample_when_the_server_lost_both(room: Room, make_sample: MakeSample) -> None:
+    sample = make_sample("image")
+    await room.server.snapshot()
+    await room.queue.put([sample])
+    await room.endings.end(label_of(sample))
+    await room.server.crash()
+    for _ in range(2):
+        with pytest.raises(Unsettled):
+            await room.endings.settle()
+    await room.queue.put([sample])  # as the drain does it, whose journal still has it
+    await room.settle_until_done()
+    assert await room.labels(sample.model) == [(sample.id, "ann")]
+
+
+async def test_a_label_whose_sample_nobody_brings_back_is_given_up_and_logged_in_full(
+    room: Room, make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sample = make_sample("image")
+    await room.server.snapshot()
+    await room.queue.put([sample])
+    await room.endings.end(label_of(sample))
+    await room.server.crash()
+    monkeypatch.setattr("service.labelling.endings.PATIENCE_S", 0.0)
+    await room.endings.settle()
+    assert room.journal.endings == 0
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert '"content":{"values":[1.0]}' in record.message
+    assert sample.id in record.message
+
+
+async def test_the_first_label_in_the_stream_stays_when_another_came_in_between(
+    room: Room, make_sample: MakeSample, caplog: pytest.LogCaptureFixture
+) -> None:
+    sample = make_sample("image")
+    await room.queue.put([sample])
+    await room.server.snapshot()
+    await room.endings.end(label_of(sample, "ann"))
+    await room.server.crash()
+    await room.endings.end(label_of(sample, "bob"))
+    await room.settle_until_done()
+    assert await room.labels(sample.model) == [(sample.id, "bob")]
+    assert "does not stand" in caplog.text
+
+
+async def test_what_the_queue_does_not_take_is_not_kept(room: Room, make_sample: MakeSample) -> None:
+    sample = make_sample("image")
+    with pytest.raises(NotFound):
+        await room.endings.end(label_of(sample))
+    with pytest.raises(NotFound):
+        await room.endings.end(ENDINGS["erased"](sample))
+    await room.queue.put([sample])
+    await room.endings.end(label_of(sample, "ann"))
+    with pytest.raises(Conflict):
+        await room.endings.end(label_of(sample, "bob"))
+    assert room.journal.endings == 1
+
+
+async def test_without_a_journal_a_label_is_confirmed_once_the_server_has_it_for_good(
+    room: Room, make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = make_sample("image")
+    await room.queue.put([sample])
+    await room.server.snapshot()
+    await room.journal.close()
+    settled = 0
+    settle = RedisQueue.settle
+
+    async def crash_once(queue: RedisQueue, samples: list[Sample]) -> frozenset[str]:
+        nonlocal settled
+        settled += 1
+        if settled == 1:
+            await room.server.crash()
+        return await settle(queue, samples)
+
+    monkeypatch.setattr(RedisQueue, "settle", crash_once)
+    assert await room.endings.end(label_of(sample)) == "accepted"
+    assert settled == 2  # after the crash it was given to the server again, which took it as new
+    assert await room.labels(sample.model) == [(sample.id, "ann")]
+
+
+async def test_endings_that_a_killed_process_left_are_settled_by_the_next(
+    room: Room, make_sample: MakeSample, tmp_path: Path
+) -> None:
+    samples = [make_sample(f"{n}") for n in range(3)]
+    await room.queue.put(samples)
+    await room.server.snapshot()
+    for sample in samples:
+        await room.endings.end(label_of(sample))
+    await room.journal.close()
+    await room.server.crash()
+    async with opened(tmp_path, room.server) as following:
+        running = asyncio.create_task(following.endings.run())
+        async with asyncio.timeout(30):
+            while following.journal.endings:  # noqa: ASYNC110 - the journal has no event for it
+                await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.wait([running])
+        assert sorted(await following.labels(samples[0].model)) == sorted((sample.id, "ann") for sample in samples)
+        assert following.endings.restored == 3
