@@ -84,7 +84,7 @@ class RedisQueue:
         return frozenset(again)
 
     async def settle(self, samples: Sequence[Sample]) -> frozenset[str]:
-        await self.scripts.settle()
+        await self.scripts.settle({sample.model for sample in samples})
         held: set[str] = set()
         for model, chunk in _chunks(samples):
             reply = await self.scripts.run("held", model, [sample.id for sample in chunk])

@@ -1,8 +1,6 @@
 import asyncio
 import os
 import signal
-import socketserver
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +11,7 @@ from redis.asyncio import Redis
 
 from service.errors import BadRequest, Conflict, NotFound, Unavailable
 from service.labelling.blobs import BlobStore
-from service.labelling.embedded import embedded_valkey, server_program
+from service.labelling.embedded import embedded_valkey
 from service.labelling.queue import Leased, QueueOutOfMemory
 from service.labelling.redis_queue import RedisQueue
 from service.labelling.sample import Sample
@@ -311,52 +309,3 @@ async def test_a_server_that_is_not_there_is_named_without_the_password() -> Non
 def test_an_address_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="redis://"):
         RedisQueue.open("http://127.0.0.1", BlobStore.open("memory:///"))
-
-
-@pytest_asyncio.fixture
-async def cluster_node(tmp_path: Path) -> AsyncIterator[Path]:
-    """A Redis Cluster of one node that has been given no slots yet."""
-    socket = tmp_path / "node.sock"
-    options = {"bind": "127.0.0.1", "dir": tmp_path, "unixsocket": socket, "cluster-enabled": "yes"}
-    options |= {"port": _free_port(), "cluster-port": _free_port(), "save": ""}
-    arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-    node = await asyncio.create_subprocess_exec(server_program(), *arguments, stdout=subprocess.DEVNULL)
-    yield socket
-    node.terminate()
-    await node.wait()
-
-
-def _free_port() -> int:
-    with socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler) as listener:
-        return int(listener.server_address[1])
-
-
-async def test_the_scripts_run_on_a_cluster_and_one_that_is_down_is_unavailable(
-    cluster_node: Path, model: str, make_sample: MakeSample, until: Until
-) -> None:
-    queue = RedisQueue.open(str(cluster_node), BlobStore.open("memory:///"))
-
-    async def answers() -> bool:
-        try:
-            await queue.ping()
-        except Unavailable:
-            return False
-        return True
-
-    async def takes_puts() -> bool:
-        try:
-            await queue.put([make_sample("a", 1.0), make_sample("b", 2.0)])
-        except Unavailable:
-            return False
-        return True
-
-    await until(answers)
-    assert not await takes_puts()
-    async with Redis(unix_socket_path=str(cluster_node)) as client:
-        await cast("Any", client).execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-    await until(takes_puts)
-    (leased,) = await queue.lease(model, 1, "ann", "token", 60)
-    assert await queue.label(model, leased.sample.id, "ann", "token", 1) == "accepted"
-    assert (await counts(queue, model))["pending"] == 1
-    assert await queue.settle([leased.sample]) == {leased.sample.id}
-    await queue.close()
