@@ -98,6 +98,13 @@ class SampleReply(Wire):
     image: str = Field(description="Where to GET the original bytes.")
 
 
+class KnownSample(SampleReply):
+    state: Literal["pending", "leased", "labelled", "rejected", "dead"] = Field(
+        description="Where it is; dead: its leases ran out, or it was skipped, too often (see /v1/queue/requeue)."
+    )
+    reject_reason: str | None = Field(description="Of a rejected one: why no label could be given.")
+
+
 class LeasedSample(SampleReply):
     annotator: str
     token: str

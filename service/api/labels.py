@@ -15,7 +15,7 @@ from service.labelling.journal import Journal
 from service.labelling.journal_errors import JournalUnavailable
 from service.labelling.queue import LabelRecord
 from service.schemas import ErrorReply
-from service.schemas_queue import EraseReply, LabelLine, LabelsQuery, SampleReply, image_path
+from service.schemas_queue import EraseReply, KnownSample, LabelLine, LabelsQuery, image_path
 
 router = APIRouter(tags=["labelling"], responses={code: {"model": ErrorReply} for code in (400, 404, 503)})
 
@@ -34,9 +34,10 @@ LABELS: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/v1/samples/{sample_id}")
-async def sample(sample_id: str, shared: Shared, model: str | None = None) -> SampleReply:
-    """What is known of a sample."""
-    return sample_reply(await shared.queue.get(shared.predictor(model).manifest.model, sample_id))
+async def sample(sample_id: str, shared: Shared, model: str | None = None) -> KnownSample:
+    """What is known of a sample, and where it is."""
+    known = await shared.queue.look(shared.predictor(model).manifest.model, sample_id)
+    return KnownSample(**dict(sample_reply(known.sample)), state=known.state, reject_reason=known.reject_reason)
 
 
 @router.get("/v1/samples/{sample_id}/image", response_class=Response)

@@ -12,6 +12,8 @@ from service.labelling.sample import Sample
 
 EndState = Literal["accepted", "repeated"]  # repeated: the same request had been accepted before
 
+SampleState = Literal["pending", "leased", "labelled", "rejected", "dead"]  # of a sample that is there
+
 
 class QueueOutOfMemory(Unavailable):
     """The server is at its maxmemory: samples stay in the journal; leasing and labelling go on."""
@@ -27,6 +29,13 @@ class Announced:
 class Leased:
     sample: Sample
     lease_expires_at: float  # unix seconds, by the server's clock
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    sample: Sample
+    state: SampleState
+    reject_reason: str | None  # of a rejected one: what its annotator said
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +124,6 @@ class LabelQueue(Protocol):
 
     async def get(self, model: str, sample_id: str) -> Sample:
         """The sample, until it is evicted, erased or forgotten. Raises NotFound."""
+
+    async def look(self, model: str, sample_id: str) -> Looked:
+        """The sample and where it is, in one round trip. Raises NotFound as `get` does."""

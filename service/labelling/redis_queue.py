@@ -16,7 +16,7 @@ from service.errors import BadRequest, Conflict, Erased, NotFound
 from service.labelling.archive import Archive
 from service.labelling.blobs import BlobStore
 from service.labelling.policy import QueuePolicy
-from service.labelling.queue import Announced, EndState, LabelPage, Leased
+from service.labelling.queue import Announced, EndState, LabelPage, Leased, Looked
 from service.labelling.sample import Sample
 from service.labelling.scripts import Scripts
 
@@ -151,6 +151,13 @@ class RedisQueue:
         if data is None:
             raise _refused(model, sample_id, "unknown")
         return Sample.from_json(data)
+
+    async def look(self, model: str, sample_id: str) -> Looked:
+        found = await self.scripts.run("look", model, [sample_id])
+        if not found:
+            raise _refused(model, sample_id, "unknown")
+        data, state, note = found
+        return Looked(Sample.from_json(data), state.decode(), orjson.loads(note)["reason"] if note else None)
 
     async def _in_chunks(self, script: str, model: str, arguments: Sequence[Any]) -> int:
         total, done = 0, CHUNK

@@ -24,7 +24,26 @@ async def test_a_sample_can_be_looked_at_before_and_after_its_label(http: httpx.
     before = (await http.get(f"/v1/samples/{sample_id}")).json()
     assert (before["sample_id"], before["width"], before["lane"]) == (sample_id, 20, "predicted_loss")
     await label(http, sample_id, [[1, 2], None])
-    assert (await http.get(f"/v1/samples/{sample_id}")).json() == before
+    assert (await http.get(f"/v1/samples/{sample_id}")).json() == {**before, "state": "labelled"}
+
+
+async def test_a_sample_shows_where_it_is_and_why_it_was_rejected(http: httpx.AsyncClient, queued: Queued) -> None:
+    (sample_id,) = await queued(1)
+    lease = {"annotator": "ada", "token": "t"}
+    shown = [await place(http, sample_id)]
+    await http.post("/v1/queue/lease", json=lease)
+    shown.append(await place(http, sample_id))
+    reason = 'blurred "at night", größtenteils'
+    await http.post("/v1/queue/reject", json={**lease, "sample_id": sample_id, "reason": reason})
+    shown.append(await place(http, sample_id))
+    assert shown == [("pending", None), ("leased", None), ("rejected", reason)]
+    await erased(http, sample_id)
+    assert (await http.get(f"/v1/samples/{sample_id}")).status_code == 404
+
+
+async def place(http: httpx.AsyncClient, sample_id: str) -> tuple[str, str | None]:
+    known = (await http.get(f"/v1/samples/{sample_id}")).json()
+    return known["state"], known["reject_reason"]
 
 
 async def test_pages_of_labels_come_in_their_order_with_a_cursor_to_the_next(

@@ -169,18 +169,11 @@ async def test_a_late_label_is_taken_from_whoever_comes_first(
         await queue.label(model, leased.id, "bob", "token", 2)
 
 
-async def test_a_sample_can_be_looked_at_in_every_state(queue: RedisQueue, model: str, make_sample: MakeSample) -> None:
-    sample = make_sample("a")
-    await queue.put([sample])
-    assert await queue.get(model, sample.id) == sample
-    await queue.lease(model, 1, "ann", "token", 60)
-    await queue.label(model, sample.id, "ann", "token", 1)
-    assert await queue.get(model, sample.id) == sample
-
-
 async def test_an_unknown_sample_is_not_found(queue: RedisQueue, model: str) -> None:
     with pytest.raises(NotFound):
         await queue.get(model, "0" * 32)
+    with pytest.raises(NotFound):
+        await queue.look(model, "0" * 32)
     with pytest.raises(NotFound):
         await queue.label(model, "0" * 32, "ann", "token", 1)
 
