@@ -72,13 +72,19 @@ class CocoPage(NamedTuple):
     cursor: str  # of the next page
 
 
-def predict(image: bytes | Path, *, model: str | None = None, source: str | None = None) -> Call[PredictReply]:
-    """image: the bytes of a JPEG, PNG or WebP file, or its path. source: the camera or site that it is from."""
+def predict(
+    image: bytes | Path, *, model: str | None = None, source: str | None = None, operating_point: str | None = None
+) -> Call[PredictReply]:
+    """image: the bytes of a JPEG, PNG or WebP file, or its path. source: the camera or site that it is from.
+
+    operating_point: the promise that the verdict is to keep, one of the model's; None: the service's own.
+    """
     return Call(
         "POST",
         f"/v1/models/{quote(model, safe='')}/predict" if model else "/v1/predict",
         _reads(PredictReply),
         content=image.read_bytes() if isinstance(image, Path) else image,
+        params={"operating_point": operating_point} if operating_point is not None else {},
         headers={"content-type": "application/octet-stream", **_source(source)},
     )
 

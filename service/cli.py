@@ -53,6 +53,7 @@ def predict(
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     model: Model = None,
+    operating_point: Annotated[str | None, typer.Option(help="Whose promise the verdict is to keep.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask a running service about images: prediction, predicted loss and verdict.
@@ -60,7 +61,7 @@ def predict(
     Example: losscast predict photos/*.jpg --json | jq .predicted_loss
     """
     with connected(url, api_key) as client:
-        replies = [(path, _ask(client, path, model)) for path in images]
+        replies = [(path, _ask(client, path, model, operating_point)) for path in images]
     if as_json:
         for path, reply in replies:
             print_json({"file": str(path), **_plain(reply)})
@@ -70,9 +71,11 @@ def predict(
         raise typer.Exit(1)
 
 
-def _ask(client: LosscastClient, path: Path, model: str | None) -> PredictReply | ClientError:
+def _ask(
+    client: LosscastClient, path: Path, model: str | None, operating_point: str | None
+) -> PredictReply | ClientError:
     try:
-        return client.predict(path, model=model)
+        return client.predict(path, model=model, operating_point=operating_point)
     except ClientError as error:
         if error.status is None:
             fail(str(error))  # no service: the other images would fare no better

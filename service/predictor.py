@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from models.contract.manifest import Manifest
 from service.batcher import Batcher
 from service.decode import Picture, decode
-from service.errors import ModelFault
+from service.errors import BadRequest, ModelFault
 from service.labelling.journal import Journal
 from service.labelling.journal_errors import JournalUnavailable
 from service.labelling.sample import Sample, flagged_lane, sample_id
@@ -38,7 +38,7 @@ class Predictor:
     """One model's line and what stands along it; made and closed by `service.app`."""
 
     manifest: Manifest
-    operating_point: str
+    operating_point: str  # for requests that name none
     max_pixels: int
     audit_rate: float  # share of all images that goes to the audit lane, whatever the verdict
     decoders: ThreadPoolExecutor
@@ -46,11 +46,27 @@ class Predictor:
     journal: Journal
     metrics: ModelMetrics
 
-    async def predict(self, body: bytes, request_id: str, source: str | None = None) -> Outcome:
+    def choose(self, operating_point: str | None) -> str:
+        """The operating point of a request that asks for this one. Raises BadRequest when the bundle has none such."""
+        refused = self.manifest.refused_operating_points
+        name = self.operating_point if operating_point is None else operating_point
+        if name in refused:
+            raise BadRequest(f"operating point {name!r} is not offered: {refused[name]}")
+        if name not in self.manifest.operating_points:
+            raise BadRequest(
+                f"there is no operating point {name!r}: choose one of {', '.join(self.manifest.operating_points)}"
+            )
+        return name
+
+    async def predict(
+        self, body: bytes, request_id: str, source: str | None = None, operating_point: str | None = None
+    ) -> Outcome:
         """body: the bytes of a JPEG, PNG or WebP file, admitted by `batcher.admit`; source: the camera it is from.
 
-        Raises the errors of decode and batcher, and ModelFault.
+        What the verdict at the operating point flags is what is journalled. Raises the errors of `choose`,
+        decode and batcher, and ModelFault.
         """
+        point = self.choose(operating_point)
         clock = _Clock()
         audited = random.random() < self.audit_rate  # noqa: S311 - a fair draw, not a secret
         picture, identity = await self._decode(body)
@@ -65,7 +81,7 @@ class Predictor:
             version=self.manifest.version,
             prediction=self._to_image(forecast.prediction, picture),
             forecast=forecast,
-            verdict=judge(forecast, self.manifest.operating_points, self.operating_point),
+            verdict=judge(forecast, self.manifest.operating_points, point),
             value=surprise(forecast.score, self.manifest.drift_reference["score"]),
             audited=audited,
         )

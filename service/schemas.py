@@ -34,7 +34,7 @@ class PredictionFields(Wire):
 class VerdictFields(Wire):
     lossy: bool
     reasons: list[str] = Field(description='Of "predicted_loss" and "ood_score".')
-    operating_point: str
+    operating_point: str = Field(description="The promise that this verdict keeps: see the model's `operating_points`.")
 
 
 class PredictReply(Wire):

@@ -18,7 +18,14 @@ IMAGE_BODY = {
             "name": "X-Source",
             "description": "The camera or client the image is from: one source cannot fill the labelling queue.",
             "schema": {"type": "string", "maxLength": MAX_SOURCE},
-        }
+        },
+        {
+            "in": "query",
+            "name": "operating_point",
+            "description": "The promise that the verdict keeps, one of `operating_points` of the model; it decides too "
+            "whether the image is queued. Left out: the service's own.",
+            "schema": {"type": "string"},
+        },
     ],
     "requestBody": {
         "required": True,
@@ -49,6 +56,7 @@ async def predict_with(model: str, request: Request, shared: Shared, request_id:
 
 async def _answer(request: Request, shared: Resources, model: str | None, request_id: str) -> Response:
     predictor = shared.predictor(model)
+    point = predictor.choose(request.query_params.get("operating_point"))
     _check_content_type(request.headers.get("content-type", ""))
     source = _source(request.headers.get("x-source"))
     with predictor.batcher.admit(_announced_bytes(request, shared)):
@@ -56,7 +64,7 @@ async def _answer(request: Request, shared: Resources, model: str | None, reques
         limit_s = shared.settings.request_timeout_s
         try:
             async with asyncio.timeout(limit_s):
-                outcome = await predictor.predict(body, request_id, source)
+                outcome = await predictor.predict(body, request_id, source, point)
         except TimeoutError as error:
             raise DeadlineExceeded(
                 f"no answer within {limit_s:g} s: retry, or raise LOSSCAST_REQUEST_TIMEOUT_S"
