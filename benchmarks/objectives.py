@@ -22,12 +22,13 @@ from safetensors.torch import load_file
 
 from models import evaluation
 from models.contract.bundle import read_manifest
-from models.evaluation import TEST_SEED, TEST_VIEWS
+from models.engine import reproducible
+from models.evaluation import TEST_SEED
 from models.loss_head import Architecture, LossHeadConfig, build_loss_head
 from models.objectives import Objective
 from models.regressors import KeypointNet, KeypointNetConfig
 from models.tasks.digits import Digits
-from models.training import Observations, TrainingConfig, observe, reproducible, train_loss_head
+from models.training import Observations, TrainingConfig, observe, train_loss_head
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -90,7 +91,7 @@ def main(
     task = Digits()
     trunk = _trunk(bundle, task)
     head_split = observe(trunk, task.examples("head", views=config.head_views, seed=config.seed), task)
-    examples = task.examples("test", views=TEST_VIEWS, seed=TEST_SEED)
+    examples = task.examples("test", views=task.test_views, seed=TEST_SEED)
     test_split = observe(trunk, examples, task)
     test = Test(test_split.losses, examples.stratum, examples.source, task.loss.failure_level)
     scores = _train_heads(trunk.map_channels, head_split, test_split, config, seeds)

@@ -19,7 +19,7 @@ from models.contract.manifest import Manifest
 from models.contract.runtime import open_session
 from models.tasks.protocol import Examples, RegressionTask
 
-TEST_VIEWS, TEST_SEED = 8, 0  # of each test source; fixed, so that figures of different bundles compare
+TEST_SEED = 0  # fixed, so that figures of different bundles compare
 BATCH = 64
 REDRAWS = 200
 CALIBRATION_BINS = 10
@@ -230,7 +230,7 @@ def _answers(folder: Path, task: RegressionTask) -> tuple[Manifest, Examples, di
             f"{folder} was made for another task than this {task.task.name!r}: points, units or canvas differ; "
             "evaluate it on its own task, or train it again"
         )
-    test = task.examples("test", views=TEST_VIEWS, seed=TEST_SEED)
+    test = task.examples("test", views=task.test_views, seed=TEST_SEED)
     return manifest, test, _run(read_onnx(folder, manifest), test)
 
 

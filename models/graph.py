@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.loss_head import LossHead
-from models.regressors import normalise
+from models.regressors import Features, Regressor, normalise
 
 
 class ScoreMap(Protocol):
@@ -52,7 +52,7 @@ class Forecast(NamedTuple):
 class ForecastGraph(nn.Module):
     """Regressor, loss head, loss map and OOD distance in eval mode."""
 
-    def __init__(self, regressor: nn.Module, head: LossHead, score_map: ScoreMap, reference: Reference) -> None:
+    def __init__(self, regressor: Regressor, head: LossHead, score_map: ScoreMap, reference: Reference) -> None:
         super().__init__()
         self.regressor = regressor
         self.head = head
@@ -71,10 +71,11 @@ class ForecastGraph(nn.Module):
 
     def forward(self, image: Tensor) -> Forecast:
         """image: uint8 [b, height, width, channels]."""
-        prediction, maps, embedding = self.regressor(normalise(image))
-        score = self.head(maps)
-        whitened = (embedding - self.get_buffer("mean")) @ self.get_buffer("whitening").T
-        return Forecast(prediction, score, self._predicted_loss(score), whitened.square().sum(dim=1).sqrt(), embedding)
+        seen: Features = self.regressor(normalise(image))
+        score = self.head(seen.maps)
+        whitened = (seen.embedding - self.get_buffer("mean")) @ self.get_buffer("whitening").T
+        distance = whitened.square().sum(dim=1).sqrt()
+        return Forecast(seen.prediction, score, self._predicted_loss(score), distance, seen.embedding)
 
     def _predicted_loss(self, score: Tensor) -> Tensor:
         """The loss map, term by term as `models.calibration.LossMap` defines it: every term is monotone."""

@@ -18,25 +18,25 @@ from torch import nn
 from models.calibration import Gaussian, LossMap, fit_gaussian, fit_loss_map, operating_point, order_statistics
 from models.contract import bundle, manifest
 from models.contract.runtime import load_runtime
+from models.engine import Engine, reproducible
 from models.evaluation import evaluate_bundle
 from models.export import export_onnx, run_onnx, state_dict_bytes
 from models.graph import ForecastGraph
 from models.loss_head import LossHead, LossHeadConfig, build_loss_head
 from models.model_card import model_card
-from models.regressors import KeypointNet, KeypointNetConfig
-from models.tasks.protocol import SPLITS, RegressionTask
+from models.recipes import recipe
+from models.regressors import Regressor
+from models.tasks.protocol import SPLITS, RegressionTask, check_examples
 from models.training import (
     Observations,
     Progress,
     TrainingConfig,
     observe,
-    reproducible,
     silent,
     train_loss_head,
     train_regressor,
 )
 
-CALIBRATION_VIEWS = 4  # of each source, for the loss map; thresholds and references take the first alone
 CALIBRATION_SEED = 0  # the calibration canvases are the same for every model
 FLAG_BUDGET = 0.1  # share of images like the calibration images that may be flagged
 DRIFT_BINS = 100
@@ -46,23 +46,34 @@ DRIFT_BINS = 100
 class Trained:
     """A finished regressor and loss head, both in eval mode, and what the head was trained on."""
 
-    regressor: KeypointNet
+    regressor: Regressor
     head: LossHead
     head_data: Observations
 
 
 def train_bundle(
-    task: RegressionTask, store: Path, config: TrainingConfig | None = None, progress: Progress = silent
+    task: RegressionTask,
+    store: Path,
+    config: TrainingConfig | None = None,
+    progress: Progress = silent,
+    engine: Engine | None = None,
 ) -> Path:
     """Trains a model for `task`, publishes it as the next version in `store`, makes it live; its folder.
 
-    The version that was live becomes `previous`. Raises RuntimeMissing before the training rather than
-    after it, ValueError for a task that is not of keypoints and BundleError when the store cannot take
-    the version.
+    The version that was live becomes `previous`. Of the processes of a run on several devices the first
+    publishes. Raises RuntimeMissing before the training rather than after it,
+    ValueError for a task or for data that nothing can be learned from and BundleError when the store
+    cannot take the version.
     """
     load_runtime()
-    config = config or TrainingConfig()
-    trained = train(task, config, progress)
+    config, engine = config or recipe(task).config, engine or Engine.start()
+    trained = train(task, config, progress, engine)
+    folder = _finish(task, store, config, trained, progress) if engine.fabric.is_global_zero else None
+    return Path(engine.fabric.broadcast(str(folder)))
+
+
+def _finish(task: RegressionTask, store: Path, config: TrainingConfig, trained: Trained, progress: Progress) -> Path:
+    """Calibrates, exports and publishes what was trained."""
     progress("calibrate and export", 0, 2)
     score_map, reference = calibrate(trained, task)
     graph = ForecastGraph(trained.regressor, trained.head, score_map, reference)
@@ -75,22 +86,29 @@ def train_bundle(
     return folder
 
 
-def train(task: RegressionTask, config: TrainingConfig, progress: Progress = silent) -> Trained:
-    """The regressor on the trunk split, then the loss head on the head split. Raises ValueError as above."""
-    if task.task.kind != "keypoints":
-        raise ValueError(f"task {task.task.name!r} predicts a vector; the built-in regressor predicts keypoints")
+def train(
+    task: RegressionTask, config: TrainingConfig, progress: Progress = silent, engine: Engine | None = None
+) -> Trained:
+    """The regressor on the trunk split, then the loss head on the head split; both end on the CPU.
+
+    Raises ValueError as above, before the first epoch.
+    """
+    usual = recipe(task)
+    for split in SPLITS:
+        check_examples(task.examples(split), task.task, task.preprocessing, f"the {split} split of {task.task.name}")
     with reproducible(config.seed):
-        regressor = KeypointNet(KeypointNetConfig(len(task.task.names), task.preprocessing.channels))
+        regressor = usual.build(task)
         head = build_loss_head(LossHeadConfig(regressor.map_channels, config.head))
-    train_regressor(regressor, task, config, progress)
+    engine = engine or Engine.start()
+    train_regressor(regressor, task, config, progress, engine)
     head_data = observe(regressor, task.examples("head", config.head_views, config.seed), task)
-    train_loss_head(head, head_data, config, progress)
-    return Trained(regressor, head, head_data)
+    train_loss_head(head, head_data, config, progress, engine)
+    return Trained(regressor.cpu(), head.cpu(), head_data)
 
 
 def calibrate(trained: Trained, task: RegressionTask) -> tuple[LossMap, Gaussian]:
     """The loss map from the calibration split, and the embeddings' reference from the head split."""
-    seen = observe(trained.regressor, task.examples("calibration", CALIBRATION_VIEWS, CALIBRATION_SEED), task)
+    seen = observe(trained.regressor, task.examples("calibration", task.calibration_views, CALIBRATION_SEED), task)
     with torch.no_grad():
         scores = trained.head(seen.maps).numpy()
     return fit_loss_map(scores, seen.losses), fit_gaussian(trained.head_data.embeddings.numpy())
@@ -161,7 +179,7 @@ def make_live(folder: Path) -> None:
 def _network(trained: Trained, config: TrainingConfig) -> str:
     regressor, head = (_parameters(module) for module in (trained.regressor, trained.head))
     return (
-        f"A convolutional network of {regressor:,} parameters whose cells vote for each point, and a {config.head}\n"
+        f"A convolutional network of {regressor:,} parameters {trained.regressor.summary}, and a {config.head}\n"
         f"loss head of {head:,} parameters trained with {config.objective} on its frozen feature maps."
     )
 

@@ -1,14 +1,16 @@
 """Regressors: networks that predict, and hand on what a loss head and a distance need to judge them.
 
 A loss head sees only `Features.maps`, the out-of-distribution distance only `Features.embedding`;
-any network that returns these three can take the place of `KeypointNet`.
+any `Regressor` can take the place of `KeypointNet`.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 CELL_PX = 8  # canvas pixels between neighbouring cells of `KeypointNet`'s coarsest map
 
@@ -19,6 +21,23 @@ class Features(NamedTuple):
     prediction: Tensor  # [b, k, 2] in canvas pixels for keypoints, [b, k] for a vector
     maps: tuple[Tensor, ...]  # [b, c_i, h_i, w_i], finest first
     embedding: Tensor  # [b, e]
+    heatmaps: Tensor | None = None  # [b, k, h, w], logits over where each keypoint lies, of networks that have them
+
+
+class Regressor(nn.Module, ABC):
+    """What training, calibration and export ask of a network, whose `forward` takes canvases and gives `Features`.
+
+    forward: float [b, c, h, w], as `normalise` makes them -> `Features`, the same ones for the same canvas in
+    eval mode whatever else is in the batch.
+    """
+
+    summary: str  # for the model card, after "a convolutional network of n parameters"
+    map_channels: tuple[int, ...]  # of `Features.maps`, in their order
+    embedding_size: int
+
+    @abstractmethod
+    def training_loss(self, features: Features, targets: Tensor) -> Tensor:
+        """What training lowers, a scalar; targets: [b, ...] in canvas units, NaN where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +61,14 @@ def block(inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1) -> n
     )
 
 
-class KeypointNet(nn.Module):
+class KeypointNet(Regressor):
     """Three scales of convolutions; every cell of the coarsest map votes for where each keypoint lies.
 
     A keypoint is the attention-weighted mean of the votes (cell centre + offset). Unlike a heatmap's
     peak this can lie anywhere, as the corners of a glyph's square do: most are on empty background.
     """
+
+    summary = "whose cells vote for each point"
 
     def __init__(self, config: KeypointNetConfig) -> None:
         super().__init__()
@@ -68,6 +89,10 @@ class KeypointNet(nn.Module):
         maps = (fine, middle, coarse)
         # The coarsest map alone is blind to texture: its mean hardly moves under salt-and-pepper noise.
         return Features(self._vote(coarse), maps, torch.cat([one.mean(dim=(2, 3)) for one in maps], dim=1))
+
+    def training_loss(self, features: Features, targets: Tensor) -> Tensor:
+        """Smooth L1 in canvas pixels; every keypoint must have a target."""
+        return functional.smooth_l1_loss(features.prediction, targets)
 
     def _vote(self, coarse: Tensor) -> Tensor:
         attention, offsets = self.votes(coarse).flatten(2).tensor_split((self.votes.out_channels // 3,), dim=1)

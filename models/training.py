@@ -5,29 +5,25 @@ examples -> `train_regressor` -> `observe` (frozen, eval mode: feature maps and 
 bit-identical with and without it. Same seed, machine and thread count: same weights.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import repeat
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
+from models.augmentation import Augmentation, augment, mirror_order
+from models.engine import Engine, Plan, Watch, fit, reproducible
 from models.loss_head import Architecture, LossHead
-from models.objectives import Objective, learning_loss, learning_loss_pp
-from models.regressors import normalise
+from models.objectives import OBJECTIVES, Objective, learning_loss
+from models.regressors import Features, Regressor, normalise
 from models.tasks.protocol import Examples, RegressionTask
 
 WEIGHT_DECAY = 1e-4
-WARM_UP = 0.2  # share of the steps before the learning rate falls
 
 Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
-BatchLoss = Callable[[Tensor, nn.Module], Tensor]  # (rows of the batch, module) -> scalar
 
 
 def silent(_what: str, _done: int, _total: int) -> None:
@@ -43,6 +39,9 @@ class TrainingConfig:
     trunk_epochs: int = 60  # each on views that no epoch before has seen
     trunk_views: int = 4  # of every source image in an epoch
     trunk_learning_rate: float = 4e-3
+    trunk_weight_decay: float = WEIGHT_DECAY
+    trunk_average: float = 0.0  # decay per step of the running average of the weights; 0: none
+    augmentation: Augmentation | None = None  # of the trunk's batches, for tasks whose images are fixed
     head_views: int = 8
     head_epochs: int = 8
     head_learning_rate: float = 2e-3
@@ -61,111 +60,116 @@ class TrainingConfig:
 
 @dataclass(frozen=True, slots=True)
 class Observations:
-    """What a frozen regressor makes of n examples, and how wrong it is on each."""
+    """What a frozen regressor makes of n examples, and how wrong it is on each; tensors on the CPU."""
 
     maps: tuple[Tensor, ...]  # [n, c_i, h_i, w_i], finest first
     embeddings: Tensor  # [n, e]
     losses: NDArray[np.float64]  # [n], true losses in the task's unit
+    predictions: NDArray[np.float32]  # [n, ...] in canvas units
+    heatmaps: Tensor | None = None  # [n, k, h, w], of regressors that have them
 
 
-def train_regressor(
-    regressor: nn.Module, task: RegressionTask, config: TrainingConfig, progress: Progress = silent
+def train_regressor(  # noqa: PLR0913, PLR0917 - what, from what, how, where, and two who watch
+    regressor: Regressor,
+    task: RegressionTask,
+    config: TrainingConfig,
+    progress: Progress = silent,
+    engine: Engine | None = None,
+    watch: Watch | None = None,
 ) -> None:
-    """Fits `regressor` in place to the trunk split (smooth L1, in canvas units); leaves it in eval mode.
+    """Fits `regressor` in place to the trunk split by its own loss; leaves it in eval mode.
 
-    Every epoch draws fresh views: canvases seen twenty times are learned by heart (2.3 px against 6.7 on unseen).
+    An epoch takes views that no epoch before it has seen, where the task draws them: of digits, canvases seen
+    twenty times are learned by heart (2.3 px against 6.7 on unseen). Where images are fixed, `augmentation` does.
     """
+    order = mirror_order(task.task.names)
 
-    def batch_loss(images: Tensor, targets: Tensor, rows: Tensor, model: nn.Module) -> Tensor:
-        return functional.smooth_l1_loss(model(normalise(images[rows])).prediction, targets[rows])
+    def columns(epoch: int) -> tuple[Tensor, ...]:
+        views = task.examples("trunk", config.trunk_views, config.seed, first_view=epoch * config.trunk_views)
+        return torch.from_numpy(views.images), torch.from_numpy(views.targets)
 
-    def epochs() -> Iterator[BatchLoss]:
-        for epoch in range(config.trunk_epochs):
-            views = task.examples("trunk", config.trunk_views, config.seed, first_view=epoch * config.trunk_views)
-            yield partial(batch_loss, torch.from_numpy(views.images), torch.from_numpy(views.targets))
+    def loss(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        if config.augmentation is not None:
+            images, targets = augment(images, targets, order, config.augmentation)
+        return regressor.training_loss(model(normalise(images)), targets)
 
-    size = len(task.examples("trunk")) * config.trunk_views
-    plan = _Plan(size, config.trunk_epochs, config.batch_size, config.trunk_learning_rate)
+    plan = Plan(
+        name="trunk",
+        size=len(task.examples("trunk")) * config.trunk_views,
+        epochs=config.trunk_epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.trunk_learning_rate,
+        weight_decay=config.trunk_weight_decay,
+        average=config.trunk_average,
+    )
     with reproducible(config.seed):
-        _fit(regressor, epochs(), plan, partial(progress, "trunk"))
+        fit(regressor, columns, loss, plan, engine or Engine.start(), partial(progress, "trunk"), watch)
 
 
-def observe(regressor: nn.Module, examples: Examples, task: RegressionTask, batch_size: int = 64) -> Observations:
+def observe(regressor: Regressor, examples: Examples, task: RegressionTask, batch_size: int = 64) -> Observations:
     """Runs the frozen regressor in eval mode over `examples`; nothing it returns carries a gradient."""
     regressor.eval()
     with torch.no_grad():
-        batches = [
-            regressor(normalise(images)) for images in torch.split(torch.from_numpy(examples.images), batch_size)
-        ]
+        batches = [_seen(regressor, images) for images in torch.split(torch.from_numpy(examples.images), batch_size)]
     preds = torch.cat([batch.prediction for batch in batches]).numpy()
+    heatmaps = [batch.heatmaps for batch in batches if batch.heatmaps is not None]
     return Observations(
         maps=tuple(torch.cat(maps) for maps in zip(*(batch.maps for batch in batches), strict=True)),
         embeddings=torch.cat([batch.embedding for batch in batches]),
         losses=task.true_loss(preds, examples.targets),
+        predictions=preds,
+        heatmaps=torch.cat(heatmaps) if heatmaps else None,
     )
 
 
 def train_loss_head(
-    head: LossHead, observations: Observations, config: TrainingConfig, progress: Progress = silent
+    head: LossHead,
+    observations: Observations,
+    config: TrainingConfig,
+    progress: Progress = silent,
+    engine: Engine | None = None,
 ) -> None:
-    """Fits `head` in place to rank the true losses by the chosen objective and leaves it in eval mode."""
-    losses = torch.from_numpy(observations.losses).to(torch.float32)
+    """Fits `head` in place to rank the true losses by the chosen objective and leaves it in eval mode.
 
-    def batch_loss(rows: Tensor, model: nn.Module) -> Tensor:
-        scores = model([one[rows] for one in observations.maps])
-        if config.objective == "learning_loss":
-            return learning_loss(scores, losses[rows], config.margin)
-        return learning_loss_pp(scores, losses[rows])
+    Raises ValueError for losses that nothing can be learned from; see `check_losses`.
+    """
+    check_losses(observations.losses)
+    everything = (*observations.maps, torch.from_numpy(observations.losses).to(torch.float32))
 
-    plan = _Plan(len(losses), config.head_epochs, config.batch_size, config.head_learning_rate)
+    objective = OBJECTIVES[config.objective]
+    if config.objective == "learning_loss":
+        objective = partial(learning_loss, margin=config.margin)
+
+    def loss(model: nn.Module, *batch: Tensor) -> Tensor:
+        *maps, losses = batch
+        return objective(model(maps), losses)
+
+    plan = Plan(
+        name="loss head",
+        size=len(observations.losses),
+        epochs=config.head_epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.head_learning_rate,
+        weight_decay=WEIGHT_DECAY,
+    )
     with reproducible(config.seed):
-        _fit(head, repeat(batch_loss, plan.epochs), plan, partial(progress, "loss head"))
+        fit(head, lambda _epoch: everything, loss, plan, engine or Engine.start(), partial(progress, "loss head"))
 
 
-@contextmanager
-def reproducible(seed: int) -> Iterator[None]:
-    """Seeds PyTorch and allows deterministic algorithms only, and puts both back as they were."""
-    before = torch.are_deterministic_algorithms_enabled()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        torch.use_deterministic_algorithms(mode=True)
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(mode=before)
+def check_losses(losses: NDArray[np.float64]) -> None:
+    """Raises ValueError unless the true losses are finite, not negative and not all the same."""
+    if not np.isfinite(losses).all():
+        raise ValueError(f"{int((~np.isfinite(losses)).sum())} of {losses.size} true losses are not finite")
+    if losses.min() < 0:
+        raise ValueError(f"true losses must not be negative, but one is {losses.min():g}")
+    if losses.min() == losses.max():
+        raise ValueError(
+            f"all {losses.size} true losses are {losses.max():g}: there is nothing for a loss head to learn"
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    size: int  # examples
-    epochs: int
-    batch_size: int
-    learning_rate: float
-
-    @property
-    def steps(self) -> int:
-        return self.epochs * (self.size // self.rows)
-
-    @property
-    def rows(self) -> int:
-        """Of a batch: fewer than asked for only when there are not that many examples."""
-        return min(self.batch_size, self.size)
-
-    def batches(self) -> tuple[Tensor, ...]:
-        """One epoch's rows, shuffled; what does not fill a batch waits for the next shuffle."""
-        return torch.split(torch.randperm(self.size)[: self.size // self.rows * self.rows], self.rows)
-
-
-def _fit(module: nn.Module, epochs: Iterable[BatchLoss], plan: _Plan, progress: Callable[[int, int], None]) -> None:
-    fabric = Fabric(accelerator="cpu", devices=1)
-    optimizer = torch.optim.AdamW(module.parameters(), plan.learning_rate, weight_decay=WEIGHT_DECAY)
-    rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.learning_rate, plan.steps, pct_start=WARM_UP)
-    model, optimizer = fabric.setup(module.train(), optimizer)
-    steps = ((batch_loss, rows) for batch_loss in epochs for rows in plan.batches())
-    for step, (batch_loss, rows) in enumerate(steps, start=1):
-        optimizer.zero_grad()
-        fabric.backward(batch_loss(rows, model))
-        optimizer.step()
-        rates.step()
-        progress(step, plan.steps)
-    module.eval()
+def _seen(regressor: Regressor, images: Tensor) -> Features:
+    device = next(regressor.parameters()).device
+    seen = regressor(normalise(images.to(device)))
+    heatmaps = None if seen.heatmaps is None else seen.heatmaps.cpu()
+    return Features(seen.prediction.cpu(), tuple(one.cpu() for one in seen.maps), seen.embedding.cpu(), heatmaps)

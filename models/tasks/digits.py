@@ -48,6 +48,8 @@ class Digits:
     # A quarter of the typical side (32 px): from there on the quad no longer says where the digit is.
     loss = manifest.Loss(name="mean corner error", unit="px", failure_level=8.0)
     card = CARD
+    calibration_views = 4
+    test_views = 8
 
     def __init__(self, recipe: Recipe | None = None) -> None:
         self._recipe = recipe or Recipe()
@@ -73,9 +75,12 @@ class Digits:
 
     def true_loss(self, preds: NDArray[np.floating], targets: NDArray[np.floating]) -> NDArray[np.float64]:
         """preds, targets: [n, 4, 2] in canvas pixels -> mean Euclidean corner error [n] in pixels."""
-        distances = np.linalg.norm(np.asarray(preds, np.float64) - targets, axis=-1)
-        losses: NDArray[np.float64] = distances.mean(axis=-1)
+        losses: NDArray[np.float64] = self.true_keypoint_loss(preds, targets).mean(axis=-1)
         return losses
+
+    def true_keypoint_loss(self, preds: NDArray[np.floating], targets: NDArray[np.floating]) -> NDArray[np.float64]:
+        """preds, targets: [n, 4, 2] in canvas pixels -> Euclidean error of each corner [n, 4] in pixels."""
+        return np.asarray(np.linalg.norm(np.asarray(preds, np.float64) - targets, axis=-1))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -20,7 +20,7 @@ class Examples:
     """Canvases with their ground truth; rows belong together."""
 
     images: NDArray[np.uint8]  # [n, height, width, channels]
-    targets: NDArray[np.float32]  # [n, k, 2] in canvas pixels for keypoints, [n, k] for a vector
+    targets: NDArray[np.float32]  # [n, k, 2] in canvas pixels for keypoints, NaN if not annotated; [n, k] for a vector
     source: NDArray[np.int64]  # [n] id of the source image; no id occurs in two splits
     stratum: NDArray[np.int64]  # [n] group within which rank correlation is also reported
 
@@ -41,6 +41,14 @@ class RegressionTask(Protocol):
     def loss(self) -> manifest.Loss: ...
 
     @property
+    def calibration_views(self) -> int:
+        """Views of each calibration source that fit the loss map; what carries a guarantee takes one, the first."""
+
+    @property
+    def test_views(self) -> int:
+        """Views of each test source that an evaluation takes; fixed, so that figures of different bundles compare."""
+
+    @property
     def card(self) -> str:
         """Markdown for the model card: the data with its citation and licence, the target, known limits."""
 
@@ -55,8 +63,52 @@ class RegressionTask(Protocol):
         """`views` examples of every source image of a split, ordered by source, then by view.
 
         The same (split, source, seed, view number) gives the same example, whatever else is asked for;
-        view numbers count from `first_view`, so that fresh examples never run out.
+        view numbers count from `first_view`, so that fresh examples never run out. A task whose images
+        are fixed has one view of each, whatever the seed and the number, and raises ValueError for more.
         """
 
     def true_loss(self, preds: NDArray[np.floating], targets: NDArray[np.floating]) -> NDArray[np.float64]:
         """preds, targets: [n, ...] in canvas units -> loss [n] in the unit of `loss`."""
+
+
+class KeypointTask(RegressionTask, Protocol):
+    """A task of keypoints that also says how wrong each of them is."""
+
+    def true_keypoint_loss(self, preds: NDArray[np.floating], targets: NDArray[np.floating]) -> NDArray[np.float64]:
+        """preds, targets: [n, k, 2] in canvas pixels -> losses [n, k] in the unit of `loss`, NaN if not annotated.
+
+        Their mean over annotated keypoints is `true_loss`.
+        """
+
+
+def check_examples(examples: Examples, task: manifest.Task, canvas: manifest.Preprocessing, where: str) -> None:
+    """Raises ValueError, naming `where`, for examples that `task` cannot be learned from or measured on."""
+    count = len(examples)
+    if not count:
+        raise ValueError(f"{where} has no examples")
+    if examples.images.dtype != np.uint8 or examples.images.shape[1:] != canvas.canvas_shape:
+        raise ValueError(
+            f"{where} has images {examples.images.dtype} {list(examples.images.shape)}, "
+            f"not uint8 [n, {', '.join(map(str, canvas.canvas_shape))}]"
+        )
+    if examples.targets.shape != (count, *task.prediction_shape):
+        raise ValueError(f"{where} has targets {list(examples.targets.shape)}, not {[count, *task.prediction_shape]}")
+    if len(examples.source) != count or len(examples.stratum) != count:
+        raise ValueError(
+            f"{where} has {count} images, {len(examples.source)} sources and {len(examples.stratum)} strata"
+        )
+    _check_targets(examples.targets, task, where)
+
+
+def _check_targets(targets: NDArray[np.float32], task: manifest.Task, where: str) -> None:
+    missing = np.isnan(targets)
+    unusable = np.isinf(targets) if task.kind == "keypoints" else ~np.isfinite(targets)
+    if unusable.any():
+        raise ValueError(f"{where} has targets that are not finite, first in row {_first_row(unusable)}")
+    nothing = np.asarray(missing.reshape(len(targets), -1).all(axis=1))
+    if nothing.any():
+        raise ValueError(f"{where} has no annotated keypoint in row {_first_row(nothing)}: leave such images out")
+
+
+def _first_row(bad: NDArray[np.bool_]) -> int:
+    return int(np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1))[0])

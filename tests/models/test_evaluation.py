@@ -19,7 +19,6 @@ from models.contract.manifest import Manifest
 from models.evaluation import (
     EXPLANATIONS,
     TEST_SEED,
-    TEST_VIEWS,
     augrc,
     aurc,
     auroc,
@@ -213,6 +212,7 @@ class Brightness:
     def __init__(self, manifest: Manifest) -> None:
         self.task, self.preprocessing, self.loss = manifest.task, manifest.preprocessing, manifest.loss
         self.card, self.fingerprint = "grey canvases", "none"
+        self.calibration_views, self.test_views = 1, 8
 
     def examples(self, split: Split, views: int = 1, seed: int = 0, first_view: int = 0) -> Examples:
         assert split == "test"
@@ -230,7 +230,7 @@ def test_bundle_is_evaluated_from_its_onnx_alone(tiny_store: Path) -> None:
     folder = tiny_store / "tiny" / "1"
     task = Brightness(read_manifest(folder))
     figures = evaluate_bundle(folder, task)
-    brightness = task.examples("test", views=TEST_VIEWS, seed=TEST_SEED).images[:, 0, 0, 0] / 255
+    brightness = task.examples("test", views=task.test_views, seed=TEST_SEED).images[:, 0, 0, 0] / 255
     assert figures["rank_correlation"] == pytest.approx(1)
     assert figures["mean_predicted_loss"] == pytest.approx(figures["mean_loss"])
     assert figures["failure_rate"] == np.mean(np.exp(brightness) > 2)

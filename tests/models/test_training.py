@@ -1,14 +1,19 @@
 import dataclasses
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from models.engine import reproducible
 from models.loss_head import LossHeadConfig, build_loss_head
-from models.objectives import Objective
+from models.objectives import OBJECTIVES, Objective
+from models.recipes import recipe
 from models.regressors import KeypointNet, KeypointNetConfig, normalise
 from models.tasks.digits import Digits
-from models.training import Observations, TrainingConfig, observe, reproducible, train_loss_head, train_regressor
+from models.tasks.pose import Pose
+from models.training import Observations, TrainingConfig, observe, train_loss_head, train_regressor
 
 TINY = TrainingConfig.tiny()
 
@@ -40,6 +45,11 @@ def trained_head(head_data: Observations, config: TrainingConfig) -> nn.Module:
         head = build_loss_head(LossHeadConfig(tuple(one.shape[1] for one in head_data.maps), config.head))
     train_loss_head(head, head_data, config)
     return head
+
+
+def observations(maps: tuple[Tensor, ...], losses: Tensor) -> Observations:
+    count = len(losses)
+    return Observations(maps, torch.zeros(count, 1), losses.double().numpy(), np.zeros((count, 4, 2), np.float32))
 
 
 def weights(module: nn.Module) -> list[Tensor]:
@@ -83,7 +93,7 @@ def test_what_the_head_sees_carries_no_gradient(head_data: Observations) -> None
     assert not any(tensor.requires_grad for tensor in (*head_data.maps, head_data.embeddings))
 
 
-@pytest.mark.parametrize("objective", ["learning_loss_pp", "learning_loss"])
+@pytest.mark.parametrize("objective", list(OBJECTIVES))
 def test_a_head_learns_to_rank_what_its_maps_give_away(objective: Objective) -> None:
     generator = torch.Generator().manual_seed(0)
     losses = torch.rand(512, generator=generator) * 5
@@ -91,7 +101,7 @@ def test_a_head_learns_to_rank_what_its_maps_give_away(objective: Objective) -> 
         torch.rand(512, 2, side, side, generator=generator) + losses.log()[:, None, None, None] for side in (8, 4)
     )
     config = dataclasses.replace(TINY, objective=objective, head_epochs=8)
-    data = Observations(maps, embeddings=torch.zeros(512, 1), losses=losses.double().numpy())
+    data = observations(maps, losses)
     head = trained_head(data, config)
     with torch.no_grad():
         scores = head(data.maps)
@@ -124,8 +134,40 @@ def test_effort_scales_the_epochs_but_never_to_none() -> None:
 
 
 def test_fewer_examples_than_a_batch_are_one_batch() -> None:
-    data = Observations((torch.rand(5, 2, 4, 4),), torch.zeros(5, 1), torch.rand(5).double().numpy())
+    data = observations((torch.rand(5, 2, 4, 4),), torch.rand(5))
     seen: list[int] = []
     head = build_loss_head(LossHeadConfig((2,)))
     train_loss_head(head, data, TINY, lambda _what, _done, total: seen.append(total))
     assert seen == [1]
+
+
+@pytest.mark.parametrize(
+    ("losses", "message"),
+    [
+        ([1.0, float("nan"), float("inf")], "2 of 3 true losses are not finite"),
+        ([1.0, -2.0, 3.0], "must not be negative, but one is -2"),
+        ([0.0, 0.0, 0.0], "all 3 true losses are 0: there is nothing"),
+        ([0.5, 0.5, 0.5], "all 3 true losses are 0.5: there is nothing"),
+    ],
+)
+def test_losses_that_teach_nothing_are_refused_before_the_first_step(losses: list[float], message: str) -> None:
+    head = build_loss_head(LossHeadConfig((2,)))
+    before = weights(head)
+    with pytest.raises(ValueError, match=message):
+        train_loss_head(head, observations((torch.rand(3, 2, 4, 4),), torch.tensor(losses)), TINY)
+    assert same(before, weights(head))
+
+
+@pytest.mark.slow
+def test_a_network_with_heatmaps_learns_photographs_that_lack_joints(pose_folder: Path) -> None:
+    task = Pose(pose_folder)
+    usual = recipe(task)
+    with reproducible(0):
+        net = usual.build(task)
+    before = float(observe(net, task.examples("trunk"), task).losses.mean())
+    train_regressor(net, task, dataclasses.replace(usual.config, trunk_epochs=8, batch_size=10, trunk_average=0.8))
+    seen = observe(net, task.examples("trunk"), task)
+    assert seen.losses.mean() < 0.9 * before
+    assert seen.heatmaps is not None
+    assert seen.heatmaps.shape == (50, 14, 32, 32)
+    assert seen.predictions.shape == (50, 14, 2)
