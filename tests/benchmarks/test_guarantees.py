@@ -55,3 +55,15 @@ def test_the_committed_results_are_those_of_the_shipped_bundle_and_its_data() ->
 
 def test_the_committed_table_shows_the_committed_figures() -> None:
     assert (RESULTS / "guarantees.md").read_text() == _markdown(record())
+
+
+def test_the_page_for_users_states_the_committed_figures() -> None:
+    page = (REPOSITORY / "docs" / "guarantees.md").read_text()
+    digits = record()["pools"]["digits"]
+    for name in ("flag budget", "miss rate"):
+        row = digits["marginal"][name]
+        assert f"{100 * row['level']:.1f} % → {100 * row['mean']:.1f} %" in page
+    assert f"3.2 px → {digits['marginal']['joint risk']['mean']:.2f} px" in page
+    selective_row = digits["selective"]
+    assert f"10.0 % → {100 * selective_row['violations']:.1f} % of the sets" in page
+    assert f"the promise for {100 * selective_row['violations_of_plug_in']:.1f} %" in page
