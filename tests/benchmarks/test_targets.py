@@ -1,4 +1,4 @@
-"""The experiment on targets shows in small what docs/objectives.md proves; its committed figures are shown as they are."""
+"""The experiment on targets shows in small what docs/objectives.md proves; its figures are shown as committed."""
 
 import json
 from pathlib import Path
