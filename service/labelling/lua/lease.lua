@@ -104,6 +104,7 @@ local left = budget_left()
 local ids = choose(left < 0 and n or math.min(n, left))
 if #ids > 0 then
   local expiry = now() + tonumber(ARGV[5])
+  local held_now = {} -- one command for all: each is written to the append-only file by itself
   for place, id in ipairs(ids) do
     local item = read(id)
     leave(id, item)
@@ -111,8 +112,10 @@ if #ids > 0 then
     write(id, item)
     local lease = { expiry = expiry, hour = hour(), place = string.format('%04d', place), holder = holder }
     set_lease(id, lease)
-    redis.call('ZADD', HOLDINGS, 0, in_holdings(id, lease))
+    held_now[#held_now + 1] = 0
+    held_now[#held_now + 1] = in_holdings(id, lease)
   end
+  redis.call('ZADD', HOLDINGS, unpack(held_now))
   charge(#ids)
   redis.call('ZADD', HOLDERS, expiry, holder)
 end
