@@ -24,12 +24,13 @@ UNBOUNDED = Loss(name="error", unit="px", failure_level=2.0)
 Calibrate = Callable[[CalibrationData, float], OperatingPoint]
 
 
-def answers(n: int, seed: int = 0, views: int = 1, loss: Loss = LOSS) -> CalibrationData:
-    """Of n sources; the score knows half of what there is to know of the loss."""
+def answers(n: int, seed: int = 0, views: int = 1, loss: Loss = LOSS, dependence: float = 0.0) -> CalibrationData:
+    """Of n sources; the score knows half of what there is to know of the loss. dependence: of the two scores."""
     rng = np.random.default_rng(seed)
     hard = np.repeat(rng.normal(size=n), views) + rng.normal(size=n * views)
     losses = np.minimum(np.exp(0.5 * hard + 0.5 * rng.normal(size=hard.size)), 8.0)
-    return CalibrationData.of(hard, rng.normal(size=hard.size), losses, loss, np.repeat(np.arange(n), views))
+    ood_scores = dependence * hard + rng.normal(size=hard.size)
+    return CalibrationData.of(hard, ood_scores, losses, loss, np.repeat(np.arange(n), views))
 
 
 def leave_out(data: CalibrationData, source: int) -> CalibrationData:
@@ -52,10 +53,14 @@ def left_out(data: CalibrationData, calibrate: Calibrate, level: float) -> np.nd
     return verdict
 
 
-@pytest.mark.parametrize(("views", "rounded", "seed"), [*product([1, 3], [False, True], range(3))])
-def test_on_average_over_all_orders_each_promise_is_kept_exactly(views: int, rounded: bool, seed: int) -> None:  # noqa: FBT001 - a case
+@pytest.mark.parametrize(("views", "rounded", "dependence"), [*product([1, 3], [False, True], [-2.0, 0.0, 2.0])])
+def test_on_average_over_all_orders_each_promise_is_kept_exactly(
+    views: int,
+    rounded: bool,  # noqa: FBT001 - a case
+    dependence: float,
+) -> None:
     """Each of 130 sources is the new one once: that is the expectation given which 130 there are."""
-    data = answers(130, seed, views)
+    data = answers(130, 1, views, dependence=dependence)
     if rounded:  # ties in both scores
         data = CalibrationData.of(data.scores.round(1), data.ood_scores.round(1), data.losses, LOSS, data.sources)
     weights = data.weights
