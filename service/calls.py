@@ -20,6 +20,7 @@ from service.schemas import MAX_SOURCE, PredictReply, is_source
 from service.schemas_queue import (
     EraseReply,
     ExtendRequest,
+    KnownSample,
     LabelFields,
     LabelLine,
     LabelReply,
@@ -155,9 +156,9 @@ def requeue(sample_ids: Sequence[str] | None = None, *, model: str | None = None
     return _post("requeue", RequeueRequest(model=model, sample_ids=listed), RequeueReply)
 
 
-def sample(sample_id: str, *, model: str | None = None) -> Call[SampleReply]:
+def sample(sample_id: str, *, model: str | None = None) -> Call[KnownSample]:
     """What is known of a sample."""
-    return Call("GET", _sample_path(sample_id), _reads(SampleReply), params=_of(model))
+    return Call("GET", _sample_path(sample_id), _reads(KnownSample), params=_of(model))
 
 
 def image(sample: SampleReply | str, *, model: str | None = None) -> Call[bytes]:
@@ -273,7 +274,8 @@ def _source(source: str | None) -> dict[str, str]:
 
 
 def _reads(reply: type[Reply]) -> Callable[[httpx.Response], Reply]:
-    return lambda response: reply.model_validate_json(response.content)
+    """A newer service may say more than this client knows: that is no error."""
+    return lambda response: reply.model_validate_json(response.content, extra="ignore")
 
 
 def _json(response: httpx.Response) -> Any:
@@ -281,7 +283,7 @@ def _json(response: httpx.Response) -> Any:
 
 
 def _label_page(response: httpx.Response) -> LabelPage:
-    lines = [LabelLine.model_validate_json(line) for line in response.content.splitlines()]
+    lines = [LabelLine.model_validate_json(line, extra="ignore") for line in response.content.splitlines()]
     return LabelPage(lines, response.headers["x-next-cursor"])
 
 

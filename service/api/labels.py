@@ -51,6 +51,7 @@ async def image(sample_id: str, shared: Shared, model: str | None = None) -> Res
 async def erase(sample_id: str, shared: Shared, model: str | None = None) -> EraseReply:
     """Removes a sample everywhere: its image, its place in the queue, its label. Harmless when repeated.
 
+    Nothing of it is given out from here on; files leave the blob store within seconds, by the janitor.
     A sample that is on its way from the journal into the queue cannot be caught: 503, try again in seconds.
     The answer speaks for the queue, the images and the journal of the replica that gives it. A sample that another
     replica has accepted and not drained yet can still arrive: with several replicas, ask each of them, or ask once

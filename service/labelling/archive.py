@@ -85,7 +85,6 @@ class Archive:
             return False
         successor = await self._write(model, kept) if kept else ""
         await self._scripts.run("replaced", model, [name, successor])
-        await self._blobs.delete([name])
         return True
 
     async def _behind(self, model: str, cursor: str, n: int) -> list[LabelRecord]:

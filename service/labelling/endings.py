@@ -106,12 +106,9 @@ class Endings:
             last = kept[-1].row
             if self._may_be_lost:
                 await _in_turn(self._sent, kept)
-            await self._queue.settle([])
-            done = [
-                one.row
-                for one, state in zip(kept, await _in_turn(self._sent, kept), strict=True)
-                if _is_over(one, state)
-            ]
+            await self._queue.until_durable({Ending.from_json(one.ending).model for one in kept})
+            states = await _in_turn(self._sent, kept)
+            done = [one.row for one, state in zip(kept, states, strict=True) if _is_over(one, state)]
             await self._journal.drop(done)
             unsettled += len(kept) - len(done)
         self._may_be_lost = False
@@ -130,7 +127,7 @@ class Endings:
     async def _on_the_servers_disk(self, ending: Ending) -> None:
         state: EndState = "accepted"
         while state != "repeated":
-            await self._queue.settle([])
+            await self._queue.until_durable({ending.model})
             state = await ending.apply(self._queue)
 
     async def _noted_settle(self) -> None:

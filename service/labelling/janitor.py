@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 EVERY_S = 5.0
 ORPHANS_EVERY_S = 86_400.0
 CHUNK = 500  # samples or blobs by one call of a script
+GARBAGE = 10_000  # blobs that share one wait for the server's disk
 _IMAGE = re.compile(r".*/[0-9a-f]{32}-[0-9]+", re.ASCII)
 
 
@@ -82,19 +83,32 @@ class Janitor:
             self._orphans_due_s[model] = asyncio.get_running_loop().time() + ORPHANS_EVERY_S
 
     async def _delete_garbage(self, model: str) -> None:
+        """Only what the server would still know to be garbage after a crash: else it had samples without images."""
+        while listed := await self._garbage(model, "+inf"):
+            await self._queue.until_durable([model])
+            settled = await self._garbage(model, listed[-1][1])  # without what it forgot meanwhile
+            for start in range(0, len(settled), CHUNK):
+                await self._delete(model, settled[start : start + CHUNK])
+            if len(listed) < GARBAGE:
+                return
+
+    async def _garbage(self, model: str, latest: bytes | str) -> list[tuple[bytes, bytes]]:
+        """Name and mark of each."""
+        found = await self._scripts.run("garbage", model, [GARBAGE, latest])
+        return list(zip(found[::2], found[1::2], strict=True))
+
+    async def _delete(self, model: str, garbage: Sequence[tuple[bytes, bytes]]) -> None:
         """Deletes first and then says so: a crash in between costs one more deletion.
 
         What cannot be deleted is put off, so that it never stands before the others.
         """
-        while garbage := await self._scripts.run("garbage", model, [CHUNK]):
-            pairs = list(zip(garbage[::2], garbage[1::2], strict=True))  # of name and mark
-            outcomes = await self._blobs.delete_all([name.decode() for name, _ in pairs])
-            failed = [pair for pair, error in zip(pairs, outcomes, strict=True) if error]
-            await self._scripts.run("deleted", model, [part for pair in pairs if pair not in failed for part in pair])
-            self.deleted += len(pairs) - len(failed)
-            if failed:
-                await self._scripts.run("undeleted", model, [part for pair in failed for part in pair])
-                raise next(filter(None, outcomes))
+        outcomes = await self._blobs.delete_all([name.decode() for name, _ in garbage])
+        failed = [pair for pair, error in zip(garbage, outcomes, strict=True) if error]
+        await self._scripts.run("deleted", model, [part for pair in garbage if pair not in failed for part in pair])
+        self.deleted += len(garbage) - len(failed)
+        if failed:
+            await self._scripts.run("undeleted", model, [part for pair in failed for part in pair])
+            raise next(filter(None, outcomes))
 
     def _note(self, of: tuple[str, str], error: Exception) -> None:
         self.errors += 1

@@ -3,7 +3,7 @@
 `service.labelling.redis_queue` keeps it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -71,6 +71,9 @@ class LabelQueue(Protocol):
         is over and its image may be deleted. A sample without `blob` needs no announcement; its image is
         the caller's affair. Raises ValueError or QueueOutOfMemory.
         """
+
+    async def until_durable(self, models: Collection[str]) -> None:
+        """Returns once all that these models' queues were told before would survive a crash of their server."""
 
     async def settle(self, samples: Sequence[Sample]) -> frozenset[str]:
         """The ids of those that were put and would survive a crash of the server from here on."""

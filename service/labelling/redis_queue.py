@@ -7,7 +7,7 @@ reach there.
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Self
 
 import orjson
@@ -83,8 +83,11 @@ class RedisQueue:
             again |= {sample_id.decode() for sample_id in reply}
         return frozenset(again)
 
+    async def until_durable(self, models: Collection[str]) -> None:
+        await self.scripts.settle(models)
+
     async def settle(self, samples: Sequence[Sample]) -> frozenset[str]:
-        await self.scripts.settle({sample.model for sample in samples})
+        await self.until_durable({sample.model for sample in samples})
         held: set[str] = set()
         for model, chunk in _chunks(samples):
             reply = await self.scripts.run("held", model, [sample.id for sample in chunk])
@@ -128,8 +131,6 @@ class RedisQueue:
         if not _ID.fullmatch(sample_id):  # nobody's: not worth a look into the archives
             return None
         was_erased, is_in_archives, *image = await self.scripts.run("erase", model, [sample_id])
-        if image:
-            await self.blobs.delete([image[0].decode()])  # the janitor does it again: it was discarded as well
         was_labelled = is_in_archives and await self.archive.erase(model, sample_id)
         if was_erased or (was_labelled and not image):
             return "repeated"

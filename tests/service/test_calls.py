@@ -73,3 +73,8 @@ def test_a_refusal_carries_what_the_service_said(
         calls.read(calls.stats(), response)
     assert refused.value.status == response.status_code
     assert refused.value.retry_after_s == retry_after_s
+
+
+def test_a_reply_of_a_newer_service_that_says_more_is_understood() -> None:
+    reply = httpx.Response(200, json={"sample_id": "0" * 32, "erased": True, "new": 1})
+    assert calls.erase("0" * 32).read(reply).erased is True

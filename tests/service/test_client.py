@@ -172,6 +172,8 @@ def test_skipped_rejected_and_erased_samples_leave_the_annotator(
     assert client.lease(3, annotator="ada").samples == []
     assert [sample.sample_id for sample in client.lease(3, annotator="bob").samples] == [skipped.sample_id]
     assert client.sample(skipped.sample_id).lane == "predicted_loss"
+    known = client.sample(rejected.sample_id)
+    assert (known.state, known.reject_reason) == ("rejected", "blurred")
     with pytest.raises(ClientError) as refused:
         client.sample(erased.sample_id)
     assert refused.value.status == 404

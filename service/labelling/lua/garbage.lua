@@ -1,2 +1,3 @@
--- ARGV: n. Returns name and mark of up to n blobs to be deleted.
-return redis.call('ZRANGEBYSCORE', GARBAGE, '-inf', now(), 'WITHSCORES', 'LIMIT', 0, ARGV[2])
+-- ARGV: n, and the latest mark or +inf. Returns name and mark of up to n blobs to be deleted.
+local latest = math.min(now(), tonumber(ARGV[3]) or math.huge)
+return redis.call('ZRANGEBYSCORE', GARBAGE, '-inf', string.format('%.0f', latest), 'WITHSCORES', 'LIMIT', 0, ARGV[2])

@@ -15,6 +15,8 @@ from service.labelling.policy import QueuePolicy
 from service.labelling.redis_queue import RedisQueue
 from service.labelling.sample import Sample
 
+pytestmark = pytest.mark.usefixtures("no_grace")
+
 MakeSample = Callable[..., Sample]
 
 
@@ -101,6 +103,7 @@ async def test_an_archive_whose_labels_are_all_erased_is_gone(
     await queue.archive.fill(model)
     for sample in samples:
         await queue.erase(model, sample.id)
+    await Janitor(queue, [model]).tidy(model)
     assert await archived_files(queue, model) == []
     assert (await queue.labels(model, "", 10)).labels == []
 
@@ -156,6 +159,7 @@ async def test_a_page_is_read_again_when_its_archive_is_replaced_meanwhile(
     async def replaced_first(name: str) -> bytes:
         monkeypatch.setattr(queue.blobs, "get", get)
         await queue.erase(model, samples[0].id)
+        await Janitor(queue, [model]).tidy(model)
         return await get(name)
 
     monkeypatch.setattr(queue.blobs, "get", replaced_first)
@@ -211,6 +215,7 @@ async def test_an_archive_that_is_lost_is_named_and_not_waited_for(
             await queue.labels(model, "", 10)
         with pytest.raises(Unavailable, match=f"archive {lost} is missing"):
             await queue.erase(model, samples[4].id)
+    await Janitor(queue, [model]).tidy(model)
     assert samples[4].id.encode() not in await queue.blobs.get((await archived_files(queue, model))[0])
 
 

@@ -20,6 +20,8 @@ from service.labelling.policy import QueuePolicy
 from service.labelling.redis_queue import RedisQueue
 from service.labelling.sample import Sample
 
+pytestmark = pytest.mark.usefixtures("no_grace")
+
 MakeSample = Callable[..., Sample]
 HOUR_S = 3600
 POLICY = QueuePolicy(max_pending=1, retention_s=1e-6)  # one place; what is finished may be forgotten at once

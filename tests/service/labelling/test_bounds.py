@@ -9,6 +9,8 @@ from service.errors import Conflict, Erased, NotFound
 from service.labelling.redis_queue import RedisQueue
 from service.labelling.sample import Sample
 
+pytestmark = pytest.mark.usefixtures("no_grace")
+
 MakeSample = Callable[..., Sample]
 Open = Callable[..., RedisQueue]
 LONG, SHORT = 3600.0, 0.000001

@@ -1,70 +1,21 @@
 import asyncio
 import logging
-import os
-import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
 
 from service.errors import Conflict, NotFound
 from service.labelling.blobs import BlobStore
-from service.labelling.embedded import server_program
 from service.labelling.endings import Ending, Endings, Unsettled
 from service.labelling.journal import Journal
 from service.labelling.redis_queue import RedisQueue
 from service.labelling.sample import Sample
+from tests.service.labelling.forgetful import ForgetfulServer
 
 MakeSample = Callable[..., Sample]
 LABEL = {"values": [1.0]}
-
-
-class ForgetfulServer:
-    """A real server without an append-only file: killed, it knows what it knew at the last `snapshot`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.socket = folder / "valkey.sock"
-        self._folder = folder
-
-    async def start(self) -> None:
-        program = server_program()
-        assert program is not None
-        options = (
-            "--port",
-            "0",
-            "--unixsocket",
-            self.socket,
-            "--dir",
-            self._folder,
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-        )
-        quiet = asyncio.subprocess.DEVNULL
-        self._process = await asyncio.create_subprocess_exec(program, *options, stdout=quiet, stderr=quiet)
-        self.client = Redis(unix_socket_path=str(self.socket))
-        async with asyncio.timeout(30):
-            while True:
-                with suppress(Exception):
-                    await self.client.ping()
-                    return
-                await asyncio.sleep(0.02)
-
-    async def snapshot(self) -> None:
-        await self.client.save()
-
-    async def crash(self) -> None:
-        await self.kill()
-        await self.start()
-
-    async def kill(self) -> None:
-        await self.client.aclose()
-        os.kill(self._process.pid, signal.SIGKILL)
-        await self._process.wait()
-        self.socket.unlink(missing_ok=True)
 
 
 class Room:
@@ -94,13 +45,9 @@ async def opened(folder: Path, server: ForgetfulServer) -> AsyncIterator[Room]:
 
 
 @pytest.fixture
-async def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Room]:
-    monkeypatch.setattr("service.labelling.scripts.GRACE_S", 0.01)  # this server has no disk to wait for
-    server = ForgetfulServer(tmp_path)
-    await server.start()
-    async with opened(tmp_path, server) as made:
+async def room(tmp_path: Path, forgetful_server: ForgetfulServer) -> AsyncIterator[Room]:
+    async with opened(tmp_path, forgetful_server) as made:
         yield made
-    await server.kill()
 
 
 def label_of(sample: Sample, annotator: str = "ann") -> Ending:
@@ -142,17 +89,17 @@ async def test_what_was_restored_stays_in_the_journal_until_the_server_is_seen_t
     await room.endings.settle()
     await room.server.snapshot()
     await room.endings.end(label_of(sample))
-    settle = RedisQueue.settle
+    until_durable = RedisQueue.until_durable
     crashes = 0
 
-    async def crash_while_settling(queue: RedisQueue, samples: list[Sample]) -> frozenset[str]:
+    async def crash_while_settling(queue: RedisQueue, models: set[str]) -> None:
         nonlocal crashes
         if crashes < 3:
             crashes += 1
             await room.server.crash()
-        return await settle(queue, samples)
+        await until_durable(queue, models)
 
-    monkeypatch.setattr(RedisQueue, "settle", crash_while_settling)
+    monkeypatch.setattr(RedisQueue, "until_durable", crash_while_settling)
     for _ in range(3):
         with pytest.raises(Unsettled):
             await room.endings.settle()
@@ -240,16 +187,16 @@ async def test_without_a_journal_a_label_is_confirmed_once_the_server_has_it_for
     await room.server.snapshot()
     await room.journal.close()
     settled = 0
-    settle = RedisQueue.settle
+    until_durable = RedisQueue.until_durable
 
-    async def crash_once(queue: RedisQueue, samples: list[Sample]) -> frozenset[str]:
+    async def crash_once(queue: RedisQueue, models: set[str]) -> None:
         nonlocal settled
         settled += 1
         if settled == 1:
             await room.server.crash()
-        return await settle(queue, samples)
+        await until_durable(queue, models)
 
-    monkeypatch.setattr(RedisQueue, "settle", crash_once)
+    monkeypatch.setattr(RedisQueue, "until_durable", crash_once)
     assert await room.endings.end(label_of(sample)) == "accepted"
     assert settled == 2  # after the crash it was given to the server again, which took it as new
     assert await room.labels(sample.model) == [(sample.id, "ann")]

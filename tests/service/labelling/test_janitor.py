@@ -16,6 +16,9 @@ from service.labelling.janitor import Janitor
 from service.labelling.policy import QueuePolicy
 from service.labelling.redis_queue import RedisQueue
 from service.labelling.sample import Sample
+from tests.service.labelling.forgetful import ForgetfulServer
+
+pytestmark = pytest.mark.usefixtures("no_grace")
 
 MakeSample = Callable[..., Sample]
 AT_ONCE = QueuePolicy(retention_s=1e-6)  # every label may be archived, every sample forgotten
@@ -37,7 +40,7 @@ async def arrive(queue: RedisQueue, sample: Sample) -> Sample:
 
 
 async def garbage(queue: RedisQueue, model: str) -> list[bytes]:
-    return cast("list[bytes]", await queue.scripts.run("garbage", model, [100]))
+    return cast("list[bytes]", await queue.scripts.run("garbage", model, [100, "+inf"]))
 
 
 async def test_at_its_maxmemory_the_server_is_still_relieved_of_labels_and_old_samples(
@@ -109,3 +112,32 @@ async def test_a_blob_that_cannot_be_deleted_is_put_off_and_the_others_are_delet
     with pytest.raises(NotFound):
         await queue.blobs.get(free.image)
     assert await garbage(queue, model) == []
+
+
+@pytest.mark.parametrize("is_forgotten", [True, False])
+async def test_an_image_stays_until_the_server_would_remember_that_it_is_garbage(
+    forgetful_server: ForgetfulServer,
+    model: str,
+    make_sample: MakeSample,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_forgotten: bool,
+) -> None:
+    sample = make_sample("image")
+    queue = RedisQueue.open(str(forgetful_server.socket), BlobStore.open("memory:///"))
+    named = await arrive(queue, sample)
+    await forgetful_server.snapshot()
+    await queue.erase(model, sample.id)
+    until_durable = RedisQueue.until_durable
+
+    async def crash_meanwhile(queue: RedisQueue, models: list[str]) -> None:
+        if is_forgotten:
+            await forgetful_server.crash()
+        await until_durable(queue, models)
+
+    monkeypatch.setattr(RedisQueue, "until_durable", crash_meanwhile)
+    await Janitor(queue, [model]).tidy(model)
+    names = [name async for chunk in queue.blobs.names("images/") for name in chunk]
+    assert names == ([named.image] if is_forgotten else [])
+    assert (await queue.stats(model))["pending"] == int(is_forgotten)
+    await queue.close()

@@ -292,6 +292,7 @@ def ids(leased: list[Leased]) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_grace")
 def test_the_queue_and_its_model_agree_after_every_operation(server: Path) -> None:
     run_state_machine_as_test(
         partial(QueueMachine, server),  # type: ignore[arg-type]  # any callable that makes a machine will do
