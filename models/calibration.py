@@ -13,9 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import isotonic_regression
 from sklearn.covariance import LedoitWolf
 
-from models.contract.manifest import OperatingPoint, OrderStatistics
+from models.contract.manifest import OrderStatistics
 
-OOD_SHARE = 0.1
 MAX_BINS = 30
 MIN_SLOPE = 1e-3  # in mean losses per score spread: far above what float32 can resolve, too small to matter
 MIN_GAP = 1e-2  # between knots, in score spreads: keeps slopes finite in float32
@@ -41,32 +40,6 @@ def budget_threshold(scores: ArrayLike, level: float) -> float:
             f"at least {math.ceil(1 / Fraction(str(level))) - 1} are needed"
         )
     return float(np.sort(values)[values.size - exceeding])
-
-
-def operating_point(
-    scores: ArrayLike, ood_scores: ArrayLike, level: float, ood_share: float = OOD_SHARE
-) -> OperatingPoint:
-    """Thresholds for which a new input is flagged, by either score, with probability at most `level`.
-
-    scores, ood_scores: float [n], of the same n calibration inputs, one for each independent source.
-    The OOD flag gets `ood_share` of the budget and the score flag the rest; the union bound makes the
-    sum a promise on the verdict that is shipped. A tenth is enough for the OOD flag, as inputs far
-    from the reference exceed any of its quantiles, and all that in-distribution inputs spend there is
-    lost to the loss head. Raises ValueError as `budget_threshold`.
-    """
-    size = _checked(scores).size
-    if _checked(ood_scores).size != size:
-        raise ValueError("scores and ood_scores must come from the same inputs")
-    return OperatingPoint(
-        guarantee=(
-            f"A new input is flagged, by score or by OOD score, with probability at most {100 * level:g} %, "
-            "on average over calibration sets, while inputs are exchangeable with the calibration images."
-        ),
-        level=level,
-        calibration_size=size,
-        score_threshold=budget_threshold(scores, level * (1 - ood_share)),
-        ood_threshold=budget_threshold(ood_scores, level * ood_share),
-    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

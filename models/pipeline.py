@@ -15,13 +15,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from models.calibration import Gaussian, LossMap, fit_gaussian, fit_loss_map, operating_point, order_statistics
+from models.calibration import Gaussian, LossMap, fit_gaussian, fit_loss_map, order_statistics
+from models.calibration_data import CalibrationData
 from models.contract import bundle, manifest
 from models.contract.runtime import load_runtime
 from models.engine import Engine, reproducible
 from models.evaluation import evaluate_bundle
 from models.export import export_onnx, run_onnx, state_dict_bytes
 from models.graph import ForecastGraph
+from models.guarantees import OperatingPoints, operating_points, score_grid
 from models.loss_head import LossHead, LossHeadConfig, build_loss_head
 from models.model_card import model_card
 from models.recipes import recipe
@@ -38,7 +40,6 @@ from models.training import (
 )
 
 CALIBRATION_SEED = 0  # the calibration canvases are the same for every model
-FLAG_BUDGET = 0.1  # share of images like the calibration images that may be flagged
 DRIFT_BINS = 100
 
 
@@ -119,11 +120,11 @@ def describe(
 ) -> manifest.Manifest:
     """The manifest, but for its evaluation. Thresholds and references come from the ONNX that ships.
 
-    They take one view of every calibration source: a guarantee counts independent draws, and several
-    views of one source are not.
+    References take the first view of every calibration source, as their counts are of independent draws.
     """
-    outputs = run_onnx(onnx, task.examples("calibration", 1, CALIBRATION_SEED).images)
-    point = operating_point(outputs["score"], outputs["ood_score"], FLAG_BUDGET)
+    data = _calibration_data(task, onnx)
+    found = _promises(task, config, onnx, data)
+    first = data.first_views
     name = task.task.name
     return manifest.Manifest(
         model=name,
@@ -133,11 +134,12 @@ def describe(
         loss=task.loss,
         embedding_size=embedding_size,
         keypoint_loss=False,
-        operating_points={"budget": point},
+        operating_points=found.points,
+        refused_operating_points=found.refused,
         default_operating_point="budget",
         drift_reference={
-            "score": order_statistics(outputs["score"], DRIFT_BINS),
-            "ood_score": order_statistics(outputs["ood_score"], DRIFT_BINS),
+            "score": order_statistics(data.scores[first], DRIFT_BINS),
+            "ood_score": order_statistics(data.ood_scores[first], DRIFT_BINS),
         },
         evaluation={},
         provenance=manifest.Provenance(
@@ -150,6 +152,20 @@ def describe(
         ),
         onnx_sha256=hashlib.sha256(onnx).hexdigest(),
     )
+
+
+def _calibration_data(task: RegressionTask, onnx: bytes) -> CalibrationData:
+    """The calibration split as the ONNX answers it, every view of it."""
+    seen = task.examples("calibration", task.calibration_views, CALIBRATION_SEED)
+    outputs = run_onnx(onnx, seen.images)
+    losses = task.true_loss(outputs["prediction"], seen.targets)
+    return CalibrationData.of(outputs["score"], outputs["ood_score"], losses, task.loss, seen.source)
+
+
+def _promises(task: RegressionTask, config: TrainingConfig, onnx: bytes, data: CalibrationData) -> OperatingPoints:
+    """The thresholds that selective risk tries come from the head split: not from the data that test them."""
+    tried = run_onnx(onnx, task.examples("head", 1, config.seed).images)["score"]
+    return operating_points(data, score_grid(tried))
 
 
 def publish(

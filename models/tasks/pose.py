@@ -47,7 +47,9 @@ class Pose:
 
     task = manifest.Task(name="pose", kind="keypoints", names=JOINTS, units=("px",), skeleton=SKELETON)
     preprocessing = manifest.Preprocessing(height=128, width=128, channels=3)
-    loss = manifest.Loss(name="mean joint error, at most 1", unit="torso lengths", failure_level=FAILURE_LEVEL)
+    loss = manifest.Loss(
+        name="mean joint error, at most 1", unit="torso lengths", failure_level=FAILURE_LEVEL, bound=1.0
+    )
     calibration_views = test_views = 1
 
     def __init__(self, data: Path, fold: int = 0) -> None:

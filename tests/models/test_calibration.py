@@ -14,7 +14,6 @@ from models.calibration import (
     budget_threshold,
     fit_gaussian,
     fit_loss_map,
-    operating_point,
     order_statistics,
 )
 
@@ -65,33 +64,6 @@ def test_threshold_refuses_what_carries_no_promise(scores: list[float], level: f
 
 def test_nine_scores_are_enough_for_a_tenth() -> None:
     assert budget_threshold(np.arange(9), 0.1) == 8
-
-
-@pytest.mark.parametrize("dependence", [-1.0, 0.0, 0.9])
-def test_flags_of_both_kinds_together_keep_the_budget(dependence: float) -> None:
-    rng, level = np.random.default_rng(2), 0.2
-    flagged = []
-    for _ in range(REDRAWS):
-        scores = rng.normal(size=100)
-        ood = np.exp(dependence * scores + np.sqrt(1 - dependence**2) * rng.normal(size=100))
-        point = operating_point(scores[1:], ood[1:], level)
-        flagged.append(scores[0] > point.score_threshold or ood[0] > point.ood_threshold)
-    rate, error = np.mean(flagged), np.std(flagged) / np.sqrt(REDRAWS)
-    assert rate <= level + 2 * error
-    assert rate >= 0.8 * level  # and most of it is spent
-
-
-def test_operating_point_says_what_it_promises() -> None:
-    point = operating_point(np.arange(400), np.arange(400), 0.1)
-    assert point.calibration_size == 400
-    assert "10 %" in point.guarantee
-    assert "exchangeable" in point.guarantee
-    assert (point.score_threshold, point.ood_threshold) == (364, 396)  # 36 and 4 of 401 ranks above
-
-
-def test_operating_point_refuses_scores_of_different_inputs() -> None:
-    with pytest.raises(ValueError, match="same inputs"):
-        operating_point(np.arange(400), np.arange(399), 0.1)
 
 
 def _assert_sound(loss_map: LossMap, scores: NDArray[np.float32]) -> None:
