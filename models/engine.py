@@ -121,7 +121,8 @@ class _Run:
             raise TrainingError(f"batches of {plan.rows} cannot be shared among {self.fabric.world_size} devices")
         self.module = module
         optimizer = torch.optim.AdamW(module.parameters(), plan.learning_rate, weight_decay=plan.weight_decay)
-        self.rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.learning_rate, plan.steps, pct_start=WARM_UP)
+        warm_up = max(WARM_UP, min(0.75, 2 / plan.steps))  # at least a step: OneCycleLR divides by what is left
+        self.rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.learning_rate, plan.steps, pct_start=warm_up)
         self.model, self.optimizer = self.fabric.setup(module, optimizer)
         average = get_ema_multi_avg_fn(plan.average)  # type: ignore[no-untyped-call]  # PyTorch ships it without types
         self.average = AveragedModel(module, multi_avg_fn=average, use_buffers=True) if plan.average else None

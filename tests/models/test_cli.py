@@ -123,3 +123,41 @@ def test_help_shows_an_example_and_needs_no_torch(command: str) -> None:
     run = losscast(command, "--help", code=WITHOUT_TORCH)
     assert run.returncode == 0
     assert f"losscast {command} " in run.stdout
+
+
+def test_train_pose_says_in_one_line_what_is_wrong_with_the_data(tmp_path: Path) -> None:
+    without = losscast("train", "pose")
+    assert (without.returncode, without.stderr) == (
+        1,
+        "losscast: pose needs --data, the folder with labels.json and crops-*.tar\n",
+    )
+    empty = losscast("train", "pose", "--data", str(tmp_path))
+    assert empty.returncode == 1
+    assert empty.stderr.startswith(f"losscast: {tmp_path} has no labels.json")
+    assert empty.stderr.count("\n") == 1
+
+
+def test_digits_take_no_folder(tmp_path: Path) -> None:
+    run = losscast("train", "digits", "--data", str(tmp_path))
+    assert (run.returncode, run.stderr) == (1, "losscast: digits makes its own data and takes no --data\n")
+
+
+def test_devices_that_are_not_there_are_told_in_one_line(tmp_path: Path) -> None:
+    run = losscast("train", "digits", "--out", str(tmp_path), "--accelerator", "gpu")
+    assert run.returncode == 1
+    assert run.stderr.startswith("losscast: cannot train on 1 'gpu' in 32-true: ")
+    assert run.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_two_devices_train_one_bundle(tmp_path: Path) -> None:
+    script = tmp_path / "losscast.py"  # each process runs the command line again, so there must be one
+    script.write_text(RUN)
+    run = subprocess.run(
+        [sys.executable, str(script), "train", "digits", "--out", str(tmp_path / "store"), "--effort", "0.01",
+         "--head", "pooled", "--accelerator", "cpu", "--devices", "2"],
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(BUNDLE.parents[2])},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert [path.name for path in (tmp_path / "store" / "digits").iterdir() if path.is_dir()] == ["1"]
+    assert run.stdout.count("within each group") == 1

@@ -133,6 +133,14 @@ def test_figures_go_to_tensorboard_at_every_epoch(tmp_path: Path) -> None:
     assert all(data.count(name) == PLAN.epochs for name in (b"toy/loss", b"toy/learning_rate", b"toy/evaluating"))
 
 
+@pytest.mark.parametrize("steps", range(1, 12))
+def test_a_training_may_be_of_any_number_of_steps(steps: int) -> None:
+    seen: list[tuple[int, int]] = []
+    plan = Plan("toy", size=8, epochs=steps, batch_size=8, learning_rate=1e-2, weight_decay=0)
+    run_toy(plan=plan, progress=lambda *step: seen.append(step))
+    assert seen == [(step, steps) for step in range(1, steps + 1)]
+
+
 def test_a_loss_that_is_not_finite_ends_the_training() -> None:
     with pytest.raises(TrainingError, match="the loss of the toy is nan: lower the learning rate"):
         run_toy(loss=lambda model, batch: model(batch).mean() * float("nan"))

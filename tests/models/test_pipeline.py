@@ -8,11 +8,14 @@ import pytest
 from models.calibration import budget_threshold
 from models.calibration_data import OOD_BUDGET
 from models.contract.bundle import ModelIndex, read_index, read_manifest, read_onnx
+from models.engine import Engine
 from models.evaluation import evaluate_bundle
 from models.export import run_onnx
 from models.guarantees import FLAG_BUDGET
 from models.pipeline import train, train_bundle
+from models.recipes import recipe
 from models.tasks.digits import Digits
+from models.tasks.pose import Pose
 from models.training import TrainingConfig
 
 pytestmark = pytest.mark.slow
@@ -94,3 +97,15 @@ def test_a_task_that_is_not_of_keypoints_is_refused_before_training() -> None:
     vector = SimpleNamespace(task=SimpleNamespace(name="ages", kind="vector"))
     with pytest.raises(ValueError, match="'ages' predicts a vector"):
         train(vector, dataclasses.replace(TINY))
+
+
+def test_photographs_become_a_bundle_whose_training_can_be_taken_up_again(pose_folder: Path, tmp_path: Path) -> None:
+    task = Pose(pose_folder)
+    config = dataclasses.replace(recipe(task).config.scaled(0.02), batch_size=10)
+    folder = train_bundle(task, tmp_path / "store", config, engine=Engine.start(folder=tmp_path / "run"))
+    manifest = read_manifest(folder)
+    assert manifest.evaluation == evaluate_bundle(folder, task)
+    assert manifest.provenance.split_sizes == {"trunk": 50, "head": 10, "calibration": 120, "test": 24}
+    assert "Leeds Sports Pose" in (folder / "model_card.md").read_text()
+    again = train_bundle(task, tmp_path / "store", config, engine=Engine.start(folder=tmp_path / "run"))
+    assert (again / "model.onnx").read_bytes() == (folder / "model.onnx").read_bytes()
