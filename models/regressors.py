@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+MIDDLE, SPREAD = 96.0, 64.0  # grey levels that `normalise` makes zero, and one
 CELL_PX = 8  # canvas pixels between neighbouring cells of `KeypointNet`'s coarsest map
 
 
@@ -49,7 +50,7 @@ class KeypointNetConfig:
 
 def normalise(images: Tensor) -> Tensor:
     """uint8 [b, h, w, c] -> float32 [b, c, h, w] of roughly zero mean and unit spread."""
-    return (images.to(torch.float32) - 96.0).permute(0, 3, 1, 2) / 64.0
+    return (images.to(torch.float32) - MIDDLE).permute(0, 3, 1, 2) / SPREAD
 
 
 def block(inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1) -> nn.Sequential:
