@@ -103,6 +103,39 @@ def calibration_error(predicted_loss: ArrayLike, losses: ArrayLike) -> float:
     return float(sum(abs(error.sum()) for error in errors) / p.size)
 
 
+def false_positive_rate(scores: ArrayLike, failures: ArrayLike, recall: float = 0.95) -> float:
+    """Share of successes above the threshold that catches `recall` of the failures; NaN for one class."""
+    failed = np.asarray(failures, bool)
+    s, _ = _pair(scores, failed)
+    if failed.all() or not failed.any():
+        return float("nan")
+    caught = np.sort(s[failed])[::-1][int(np.ceil(recall * failed.sum())) - 1]
+    return float((s[~failed] >= caught).mean())
+
+
+def recall_and_precision(scores: ArrayLike, failures: ArrayLike, budget: float) -> tuple[float, float]:
+    """Of the failures the share, and among them the share of failures, when `budget` of the inputs are looked at."""
+    s, failed = _pair(scores, np.asarray(failures, bool))
+    looked = max(1, round(budget * s.size))
+    found = float(_expected_losses(-s, failed)[:looked].sum())
+    return found / failed.sum() if failed.any() else float("nan"), found / looked
+
+
+def share_of_oracle_cut(scores: ArrayLike, losses: ArrayLike, coverage: float = 0.8) -> float:
+    """How much setting aside the highest scores lowers the mean loss, over how much the oracle lowers it."""
+    _, y = _pair(scores, losses)
+    cut = y.mean() - np.array([risk_at_coverage(one, y, coverage) for one in (scores, y)])
+    return float(cut[0] / cut[1]) if cut[1] > 0 else float("nan")
+
+
+def decile_errors(predicted_loss: ArrayLike, losses: ArrayLike) -> Array:
+    """By tenths of the predicted loss: the mean prediction over the mean loss, less one; at most ten numbers."""
+    p, y = _pair(predicted_loss, losses)
+    order = np.argsort(p, kind="stable")
+    pairs = ((p[rows].mean(), y[rows].mean()) for rows in np.array_split(order, min(CALIBRATION_BINS, y.size)))
+    return np.array([said / true - 1 if true > 0 else np.nan for said, true in pairs])
+
+
 def bootstrap_interval(
     statistic: Statistic, scores: ArrayLike, losses: ArrayLike, sources: ArrayLike, redraws: int = REDRAWS
 ) -> tuple[float, float]:

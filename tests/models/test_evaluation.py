@@ -24,15 +24,19 @@ from models.evaluation import (
     auroc,
     bootstrap_interval,
     calibration_error,
+    decile_errors,
     evaluate_bundle,
+    false_positive_rate,
     normalised_aurc,
     oracle_aurc,
     print_report,
     rank_correlation,
     rank_correlation_within,
+    recall_and_precision,
     report,
     risk_at_coverage,
     risk_coverage,
+    share_of_oracle_cut,
 )
 from models.tasks.digits import Digits
 from models.tasks.protocol import Examples, Split
@@ -261,3 +265,27 @@ def test_damaged_bundle_is_refused(tiny_store: Path, tmp_path: Path) -> None:
         file.write(b"!")
     with pytest.raises(BundleError, match="SHA-256"):
         evaluate_bundle(folder, Brightness(read_manifest(folder)))
+
+
+def test_the_false_positive_rate_counts_successes_above_the_threshold_that_catches_enough() -> None:
+    scores, failed = np.arange(10.0), np.arange(10) >= 8
+    assert false_positive_rate(scores, failed) == 0
+    assert false_positive_rate(-scores, failed) == 1
+    assert np.isnan(false_positive_rate(scores, np.zeros(10, bool)))
+
+
+def test_a_budget_finds_failures_in_the_order_of_the_scores() -> None:
+    scores, failed = np.arange(10.0), np.arange(10) >= 6
+    assert recall_and_precision(scores, failed, 0.2) == (0.5, 1.0)
+    assert recall_and_precision(np.zeros(10), failed, 0.5) == pytest.approx((0.5, 0.4))
+
+
+def test_the_share_of_the_oracles_cut_is_one_for_the_oracle_and_zero_at_random() -> None:
+    losses = np.random.default_rng(0).gamma(2, 1, 100)
+    assert share_of_oracle_cut(losses, losses) == pytest.approx(1)
+    assert share_of_oracle_cut(np.zeros(100), losses) == pytest.approx(0)
+
+
+def test_decile_errors_are_relative_and_signed() -> None:
+    losses = np.linspace(0.1, 1, 100)
+    assert decile_errors(1.2 * losses, losses).tolist() == pytest.approx([0.2] * 10)

@@ -1,0 +1,144 @@
+"""What each trunk sees of each split, kept in a folder so that heads train in seconds.
+
+trunk weights x split -> `Seen`: the readings of `models.readings` as halves, predictions, losses, the coarser maps
+pooled heads need, and the references that cost more than one pass. A split is `trunk`, `head`, `calibration`,
+`test`, any of these with `-mirrored`, or `test-<corruption>-<strength>`.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks.detection.corruptions import spoil
+from models.baselines import dropout_predictions
+from models.heatmap import HeatmapNet, HeatmapNetConfig
+from models.keypoint_training import KeypointObservations, halved, joined, mirrored
+from models.readings import Readings, read
+from models.regressors import normalise
+from models.tasks.pose import Pose
+from models.tasks.protocol import Split
+
+BATCH = 50
+CORRUPTED = 200  # test images under each corruption and strength, the same ones
+CORRUPTED_SEED = 0
+
+Progress = Callable[[str], None]
+
+
+class Seen(NamedTuple):
+    """One split as one trunk sees it."""
+
+    readings: Readings
+    predictions: Tensor  # [n, k, 2]
+    keypoint_losses: Tensor  # [n, k], NaN where not annotated
+    maps: tuple[Tensor, ...]  # [n, c, h, w] at 1/16 and 1/32, halves
+    dropout: Tensor  # [passes, n, k, 2] predictions; no passes but for the test split
+
+    @property
+    def observations(self) -> KeypointObservations:
+        return KeypointObservations(self.readings, self.predictions.numpy(), self.keypoint_losses.double().numpy())
+
+    @property
+    def losses(self) -> NDArray[np.float64]:
+        return self.observations.losses
+
+
+@dataclass(frozen=True, slots=True)
+class Trunk:
+    """A finished trunk: `number` is its seed and its held-out fold, `mark` names its weights."""
+
+    number: int
+    network: HeatmapNet
+    task: Pose
+    mark: str
+
+    @classmethod
+    def load(cls, path: Path, number: int, task: Pose) -> "Trunk":
+        """path: a state dict of `HeatmapNet` as `torch.save` writes it."""
+        network = HeatmapNet(HeatmapNetConfig(len(task.task.names), task.preprocessing.channels))
+        network.load_state_dict(torch.load(path, weights_only=True))
+        mark = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+        return cls(number, network.eval().to(memory_format=torch.channels_last), task, f"{number}-{mark}")  # type: ignore[call-overload] # torch's stub wants a device
+
+
+def seen(trunk: Trunk, split: str, cache: Path, progress: Progress, limit: int | None = None) -> Seen:
+    """From the cache, or computed and put there. limit: of images, for a tiny run."""
+    path = cache / trunk.mark / f"{split.replace(' ', '_')}.pt"
+    if not path.exists():
+        progress(f"trunk {trunk.number}: {split}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        found = _look(trunk, *_examples(trunk.task, split, limit), passes=split == "test")
+        scratch = path.with_suffix(".part")
+        torch.save([tuple(found.readings), *found[1:]], scratch)
+        scratch.replace(path)
+    readings, *rest = torch.load(path, weights_only=True, mmap=True)
+    return Seen(Readings(*readings), *rest)
+
+
+def together(parts: Sequence[Seen]) -> Seen:
+    """Several splits as one; without the dropout predictions."""
+    return Seen(
+        joined([part.readings for part in parts]),
+        torch.cat([part.predictions for part in parts]),
+        torch.cat([part.keypoint_losses for part in parts]),
+        tuple(torch.cat(maps) for maps in zip(*(part.maps for part in parts), strict=True)),
+        parts[0].dropout[:0],
+    )
+
+
+def rows(part: Seen, chosen: NDArray[np.integer]) -> Seen:
+    """Some of the images."""
+    index = torch.from_numpy(np.asarray(chosen, np.int64))
+    return Seen(
+        Readings(*(one[index] for one in part.readings)),
+        part.predictions[index],
+        part.keypoint_losses[index],
+        tuple(one[index] for one in part.maps),
+        part.dropout[:, index] if len(part.dropout) else part.dropout,
+    )
+
+
+def _examples(task: Pose, split: str, limit: int | None) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    name, *rest = split.split("-")
+    plain: Split = name  # type: ignore[assignment] # `task.examples` refuses what is none
+    examples = task.examples(plain)
+    if rest == ["mirrored"]:
+        examples = mirrored(examples, task.task.names)
+    images, targets = examples.images[:limit], examples.targets[:limit]
+    if len(rest) < 2:  # noqa: PLR2004 - kind and strength
+        return images, targets
+    kind, strength = rest
+    some = np.random.default_rng(CORRUPTED_SEED).permutation(len(images))[:CORRUPTED]
+    return spoil(images[some], targets[some], kind, int(strength))
+
+
+def _look(trunk: Trunk, images: NDArray[np.uint8], targets: NDArray[np.float32], *, passes: bool) -> Seen:
+    found: list[tuple[Readings, Tensor, tuple[Tensor, ...], Tensor]] = []
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for batch in torch.split(torch.from_numpy(images), BATCH):
+            features = trunk.network(normalise(batch))
+            readings = halved(read(features, trunk.task.task.skeleton))
+            coarse = tuple(one.half().contiguous() for one in features.maps[-2:])
+            dropped = (
+                dropout_predictions(trunk.network, features.maps[0], generator)
+                if passes
+                else features.prediction.new_zeros((0, *features.prediction.shape))
+            )
+            found.append((readings, features.prediction, coarse, dropped))
+    predictions = torch.cat([one[1] for one in found])
+    losses = trunk.task.true_keypoint_loss(predictions.numpy(), targets)
+    return Seen(
+        joined([one[0] for one in found]),
+        predictions,
+        torch.from_numpy(losses).float(),
+        tuple(torch.cat(maps) for maps in zip(*(one[2] for one in found), strict=True)),
+        torch.cat([one[3] for one in found], dim=1),
+    )

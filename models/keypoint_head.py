@@ -1,0 +1,123 @@
+"""The loss head for keypoints: one score for every keypoint, and one for the image made from them.
+
+`models.readings` of a frozen heatmap network -> one hidden layer for every keypoint, which sees the others through
+its readings -> scores. A keypoint's score estimates the log of its loss, up to a constant; the image's is the log
+of the mean of their exponentials, as the loss of an image is the mean over its keypoints.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.readings import Readings, read
+from models.regressors import Features
+
+Part = Literal["local", "shape", "rivals", "geometry", "context", "pose", "identity"]
+PARTS: tuple[Part, ...] = ("local", "shape", "rivals", "geometry", "context", "pose", "identity")
+# Columns of the whole image were learned by heart: without them cross-validation is better (docs/detection.md).
+USUAL_PARTS: tuple[Part, ...] = ("local", "shape", "rivals", "geometry", "identity")
+FARTHEST = 5.0  # standard deviations: beyond them a reading says no more than that it is far
+SMALLEST_SPREAD = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class KeypointHeadConfig:
+    """`sizes`: columns of each part of the readings, in their order; `limbs`: pairs of keypoints."""
+
+    sizes: tuple[int, ...]
+    keypoints: int
+    limbs: tuple[tuple[int, int], ...]
+    parts: tuple[Part, ...] = USUAL_PARTS
+    bounded: bool = False  # scores are logs of a share of one, at most 0
+    width: int = 64
+    dropout: float = 0.2
+
+
+class KeypointLossHead(nn.Module):
+    """See the module; give it `standardise` before training."""
+
+    def __init__(self, config: KeypointHeadConfig) -> None:
+        super().__init__()
+        _check(config)
+        self.config = config
+        width = config.width
+        self.standards = nn.ModuleDict({part: Standard(size) for part, size in self._sizes()})
+        self.enter = nn.ModuleDict({part: nn.Linear(size, width) for part, size in self._sizes()})
+        self.identity = nn.Parameter(0.1 * torch.randn(config.keypoints, width))
+        self.dropout = nn.Dropout(config.dropout)
+        self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
+
+    def forward(self, features: Features) -> tuple[Tensor, Tensor]:
+        """Scores of keypoints [b, k] and of images [b]."""
+        return self.scores(read(features, self.config.limbs))
+
+    def scores(self, readings: Readings) -> tuple[Tensor, Tensor]:
+        """The same from the readings."""
+        tokens = self._tokens(readings)
+        scores = self.out(tokens).squeeze(2)
+        if self.config.bounded:
+            scores = functional.logsigmoid(scores)
+        return scores, scores.logsumexp(dim=1) - math.log(self.config.keypoints)
+
+    def standardise(self, readings: Readings) -> None:
+        """Takes the mean and the spread of every column of the training data."""
+        for part, _ in self._sizes():
+            self.standards[part].fit(getattr(readings, part))  # type: ignore[operator] # a Standard
+
+    def _tokens(self, readings: Readings) -> Tensor:
+        """[b, k, width]; parts of the image are the same for all of its keypoints."""
+        entered = [self.enter[part](self.standards[part](getattr(readings, part))) for part, _ in self._sizes()]
+        whole = [one if one.ndim == 3 else one.unsqueeze(1) for one in entered]  # noqa: PLR2004 - [b, k, width]
+        tokens: Tensor = functools.reduce(torch.add, whole)
+        if "identity" in self.config.parts:
+            tokens = tokens + self.identity
+        entered_tokens: Tensor = self.dropout(functional.gelu(tokens.expand(-1, self.config.keypoints, -1)))
+        return entered_tokens
+
+    def _sizes(self) -> list[tuple[Part, int]]:
+        pairs = zip(PARTS, self.config.sizes, strict=False)
+        return [(part, size) for part, size in pairs if part in self.config.parts]
+
+
+class Standard(nn.Module):
+    """Columns in standard deviations from their mean, at most `FARTHEST`."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("scale", torch.ones(size))
+
+    def forward(self, columns: Tensor) -> Tensor:
+        """columns: [..., size]."""
+        standard = (columns - self.get_buffer("mean")) * self.get_buffer("scale")
+        return standard.clamp(-FARTHEST, FARTHEST)
+
+    def fit(self, columns: Tensor) -> None:
+        rows = columns.float().flatten(0, -2)
+        self.get_buffer("mean").copy_(rows.mean(dim=0))
+        self.get_buffer("scale").copy_(1 / rows.std(dim=0).clamp(min=SMALLEST_SPREAD))
+
+
+def _check(config: KeypointHeadConfig) -> None:
+    unknown = set(config.parts) - set(PARTS)
+    if unknown or not set(config.parts) & set(Readings._fields):
+        raise ValueError(
+            f"a keypoint head reads some of {', '.join(PARTS)}, not {', '.join(config.parts) or 'nothing'}"
+        )
+    if len(config.sizes) != len(Readings._fields):
+        raise ValueError(f"sizes are needed for {', '.join(Readings._fields)}: got {len(config.sizes)}")
+
+
+def reading_sizes(map_channels: Sequence[int], embedding_size: int, keypoints: int, limbs: int) -> tuple[int, ...]:
+    """`KeypointHeadConfig.sizes` for a regressor: see `models.readings`."""
+    maps = sum(map_channels)
+    return maps, SHAPES, 2 * keypoints, 2 * keypoints + 4, maps + embedding_size, limbs + 1 + keypoints + SHAPES
+
+
+SHAPES = 14  # columns of `Readings.shape`

@@ -1,0 +1,144 @@
+"""What can be read off a frozen heatmap network about each of its keypoints, before any learning.
+
+`Features` -> `read` -> `Readings`: the maps at each predicted place, the shape of each heatmap (peak, second
+peak, spread), how the joints lie to one another, and the whole image. Everything is a plain tensor operation
+with a free batch axis, so that it ends up in the ONNX file.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from models.heatmap import PEAK_CELLS, STRIDE_PX, cell_indices
+from models.regressors import Features
+
+SMALLEST_MASS = 1e-6  # of a peak: below it a logarithm says nothing
+SMALLEST_PX = 0.5  # of a length
+
+
+class Readings(NamedTuple):
+    """Columns of one batch; any part may be left out of a head."""
+
+    local: Tensor  # [b, k, l] the maps at each predicted place
+    shape: Tensor  # [b, k, s] each heatmap's own peak, second peak and spread
+    rivals: Tensor  # [b, k, r] where the heatmaps of other joints claim the same place, or this one theirs
+    geometry: Tensor  # [b, k, g] offsets to the other joints, in sizes of the pose
+    context: Tensor  # [b, c] pooled maps and embedding
+    pose: Tensor  # [b, p] limb ratios, size, and the peaks of all joints together
+
+
+def read(features: Features, limbs: Sequence[tuple[int, int]]) -> Readings:
+    """limbs: pairs of joints. Raises ValueError for features without heatmaps or when there are no limbs."""
+    if features.heatmaps is None:
+        raise ValueError("the regressor has no heatmaps to read")
+    if not limbs:
+        raise ValueError("limb ratios need at least one limb")
+    places, logits = features.prediction, features.heatmaps
+    mass = logits.float().flatten(2).softmax(dim=2).view(logits.shape)
+    shape = _shape(mass, logits, places)
+    size = _size(places)
+    return Readings(
+        local=torch.cat([_sample(one, places, logits) for one in features.maps], dim=1).transpose(1, 2),
+        shape=shape,
+        rivals=_claims(mass, places),
+        geometry=_offsets(places, size, logits),
+        context=torch.cat([*(one.mean(dim=(2, 3)) for one in features.maps), features.embedding], dim=1),
+        pose=torch.cat([_limbs(places, limbs), size.log(), shape[:, :, 0], shape.mean(dim=1)], dim=1),
+    )
+
+
+def heatmap_peaks(logits: Tensor) -> Tensor:
+    """Largest probability of each heatmap's window, the usual confidence: [b, k, h, w] -> [b, k] in 0..1."""
+    mass = logits.float().flatten(2).softmax(dim=2).view(logits.shape)
+    return _windows(mass).flatten(2).amax(dim=2)
+
+
+def heatmap_entropies(logits: Tensor) -> Tensor:
+    """Of each heatmap, in nats: [b, k, h, w] -> [b, k]."""
+    logs = logits.float().flatten(2).log_softmax(dim=2)
+    return -(logs.exp() * logs).sum(dim=2)
+
+
+def _shape(mass: Tensor, logits: Tensor, places: Tensor) -> Tensor:
+    """[b, k, 14]: log peak first."""
+    windows = _windows(mass)
+    columns, rows = (one.to(mass).flatten() for one in cell_indices(mass))
+    cells = places / STRIDE_PX - 0.5  # [b, k, 2]
+    dx, dy = columns - cells[..., :1], rows - cells[..., 1:]  # [b, k, h w]
+    outside = (torch.maximum(dx.abs(), dy.abs()) > 2 * PEAK_CELLS).to(mass)
+    others = windows.flatten(2) * outside
+    second, where = others.max(dim=2, keepdim=True)
+    second_x, second_y = (torch.gather(one, 2, where) for one in (dx, dy))
+    flat = mass.flatten(2)
+    mean_x, mean_y = ((flat * one).sum(dim=2, keepdim=True) for one in (dx, dy))
+    squared = (flat * (dx.square() + dy.square())).sum(dim=2, keepdim=True)
+    local = flat * (1 - outside)
+    sharpness = (local * (dx.square() + dy.square())).sum(dim=2, keepdim=True)
+    peak = windows.flatten(2).amax(dim=2, keepdim=True)
+    top = flat.amax(dim=2, keepdim=True)
+    width = float(mass.shape[3])
+    return torch.cat(
+        [
+            peak.clamp(min=SMALLEST_MASS).log(),
+            top.clamp(min=SMALLEST_MASS).log(),
+            second.clamp(min=SMALLEST_MASS).log(),
+            (second / peak.clamp(min=SMALLEST_MASS)),
+            (second_x.square() + second_y.square()).sqrt() / width,
+            second_x / width,
+            second_y / width,
+            heatmap_entropies(logits).unsqueeze(2),
+            squared.clamp(min=SMALLEST_MASS).log(),
+            sharpness.clamp(min=SMALLEST_MASS).log(),
+            (mean_x.square() + mean_y.square() + SMALLEST_MASS).sqrt() / width,
+            logits.float().flatten(2).amax(dim=2, keepdim=True),
+            logits.float().flatten(2).logsumexp(dim=2, keepdim=True),
+            logits.float().flatten(2).mean(dim=2, keepdim=True),
+        ],
+        dim=2,
+    )
+
+
+def _windows(mass: Tensor) -> Tensor:
+    """Mass of the window around every cell, [b, k, h, w]."""
+    side = 2 * PEAK_CELLS + 1
+    return functional.avg_pool2d(mass, side, 1, PEAK_CELLS) * side**2
+
+
+def _claims(mass: Tensor, places: Tensor) -> Tensor:
+    """[b, k, 2 k]: for each place the log mass that every heatmap has there, then the transpose."""
+    claimed = _sample(_windows(mass), places, mass).clamp(min=SMALLEST_MASS).log()  # [b, heatmap, place]
+    return torch.cat([claimed.transpose(1, 2), claimed], dim=2)
+
+
+def _sample(maps: Tensor, places: Tensor, grid: Tensor) -> Tensor:
+    """Bilinear values of maps [b, c, h, w] at places [b, k, 2] in pixels: [b, c, k]. grid: at stride `STRIDE_PX`."""
+    where = _on_canvas(places, grid).unsqueeze(2)  # [b, k, 1, 2]
+    return functional.grid_sample(maps, where, align_corners=False, padding_mode="border").squeeze(3)
+
+
+def _on_canvas(places: Tensor, grid: Tensor) -> Tensor:
+    """Places in pixels -> from -1 to 1 across the canvas."""
+    return places / (places.new_tensor([grid.shape[3], grid.shape[2]]) * STRIDE_PX / 2) - 1
+
+
+def _size(places: Tensor) -> Tensor:
+    """Root mean squared distance of the joints from their centre, in pixels: [b, 1]."""
+    centred = places - places.mean(dim=1, keepdim=True)
+    return centred.square().sum(dim=2).mean(dim=1, keepdim=True).clamp(min=SMALLEST_PX**2).sqrt()
+
+
+def _offsets(places: Tensor, size: Tensor, grid: Tensor) -> Tensor:
+    """[b, k, 2 k + 4]: to every joint, from the centre, and on the canvas."""
+    between = (places.unsqueeze(1) - places.unsqueeze(2)).flatten(2) / size.unsqueeze(2)
+    centred = (places - places.mean(dim=1, keepdim=True)) / size.unsqueeze(2)
+    return torch.cat([between, centred, _on_canvas(places, grid)], dim=2)
+
+
+def _limbs(places: Tensor, limbs: Sequence[tuple[int, int]]) -> Tensor:
+    """Log of each limb's length over their mean, [b, limbs]: free of scale."""
+    first, second = ([pair[end] for pair in limbs] for end in (0, 1))
+    logs = (places[:, first] - places[:, second]).square().sum(dim=2).clamp(min=SMALLEST_PX**2).log() / 2
+    return logs - logs.mean(dim=1, keepdim=True)

@@ -1,0 +1,93 @@
+"""The comparison of failure scores runs from a folder of photographs to its page, and the page shows what it wrote."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.detection import corruptions
+from benchmarks.detection.compare import ahead
+from benchmarks.detection.rivals import Scores
+from benchmarks.detection.shift import both
+from models.heatmap import HeatmapNet, HeatmapNetConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+RNG = np.random.default_rng(0)
+
+
+def write_photographs(folder: Path) -> None:
+    spec = importlib.util.spec_from_file_location("pose_photographs", ROOT / "tests/models/pose_photographs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.write_pose_folder(folder)
+
+
+@pytest.mark.slow
+def test_a_tiny_run_writes_figures_of_every_score(tmp_path: Path) -> None:
+    data, trunks = tmp_path / "data", tmp_path / "trunks"
+    data.mkdir()
+    write_photographs(data)
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        (trunks / f"trunk-{seed}").mkdir(parents=True)
+        torch.save(HeatmapNet(HeatmapNetConfig(14)).state_dict(), trunks / f"trunk-{seed}" / "weights.pt")
+    places = {"data": data, "trunks": trunks, "cache": tmp_path / "cache", "out": tmp_path, "pictures": tmp_path}
+    options = [text for name, place in places.items() for text in (f"--{name}", str(place))]
+    command = [sys.executable, "-m", "benchmarks.detection", *options, "--seeds", "1", "--threads", "1", "--tiny"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    record = json.loads((tmp_path / "detection.json").read_text())
+    assert {"keypoint head", "ensemble of the trunks", "dropout, 20 passes", "oracle"} <= set(record["figures"])
+    assert record["figures"]["oracle"]["one_minus_naurc"]["mean"] == pytest.approx(1)
+    assert record["figures"]["random"]["one_minus_naurc"]["mean"] == pytest.approx(0)
+    assert record["shift"]["kinds"].keys() == set(corruptions.KINDS)
+    assert (tmp_path / "detection-coverage.png").stat().st_size < 200_000
+    assert (tmp_path / "detection-shift.png").stat().st_size < 200_000
+
+
+@pytest.mark.parametrize("kind", corruptions.KINDS)
+def test_a_corruption_grows_with_its_strength_and_is_the_same_each_time(kind: str) -> None:
+    images = RNG.integers(0, 256, (4, 64, 64, 3)).astype(np.uint8)
+    targets = RNG.uniform(10, 50, (4, 5, 2)).astype(np.float32)
+    weak, strong, again = (corruptions.spoil(images, targets, kind, strength)[0] for strength in (1, 5, 5))
+    assert np.array_equal(strong, again)
+    if kind != "rotation":
+        assert np.abs(strong.astype(int) - images).mean() > np.abs(weak.astype(int) - images).mean()
+
+
+def test_rotation_takes_the_keypoints_with_it() -> None:
+    images = np.zeros((1, 64, 64, 3), np.uint8)
+    images[0, 20, 40] = 255
+    spoilt, targets = corruptions.spoil(images, np.array([[[40.5, 20.5]]], np.float32), "rotation", 2)
+    row, column = np.unravel_index(spoilt[0, ..., 0].argmax(), (64, 64))
+    assert targets[0, 0].tolist() == pytest.approx([column + 0.5, row + 0.5], abs=0.1)
+
+
+def test_an_unknown_corruption_or_strength_is_refused() -> None:
+    images, targets = np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 1, 2), np.float32)
+    with pytest.raises(ValueError, match="unknown corruption"):
+        corruptions.spoil(images, targets, "sunshine", 1)
+    with pytest.raises(ValueError, match="strength"):
+        corruptions.spoil(images, targets, "blur", 9)
+
+
+def test_simultaneous_intervals_hold_the_difference_and_tell_a_better_score_from_a_worse_one() -> None:
+    losses = RNG.gamma(2, 1, 400)
+    noisy = {
+        name: [[Scores(losses + RNG.normal(0, s, 400))]] for name, s in (("good", 0.5), ("bad", 5.0), ("same", 0.5))
+    }
+    found = ahead("good", noisy, [losses], 200)
+    assert found["bad"]["low"] > 0
+    assert found["same"]["low"] < 0 < found["same"]["high"]
+    assert all(row["low"] <= row["mean"] <= row["high"] for row in found.values())
+
+
+def test_the_verdict_ranks_what_is_far_above_all_else_and_the_rest_by_score() -> None:
+    ranks = both(np.array([3.0, 1.0, 2.0, 0.0]), np.array([0.1, 0.2, 9.0, 8.0]), RNG.uniform(0, 1, 500))
+    assert ranks.argsort().tolist() == [1, 0, 3, 2]
