@@ -13,7 +13,7 @@ from torch.nn import functional
 from models.regressors import Features, Regressor
 
 STRIDE_PX = 4  # canvas pixels between neighbouring cells of the heatmaps
-PEAK_CELLS = 2  # half-width of the window around the peak whose mean is the prediction
+PEAK_CELLS = 4  # half-width of the window around the peak whose mean is the prediction; about a torso length in all
 SPREAD_CELLS = 1.0  # standard deviation of what the heatmaps are trained towards
 
 
