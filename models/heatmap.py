@@ -13,7 +13,8 @@ from torch.nn import functional
 from models.regressors import Features, Regressor
 
 STRIDE_PX = 4  # canvas pixels between neighbouring cells of the heatmaps
-PEAK_CELLS = 4  # half-width of the window around the peak whose mean is the prediction; about a torso length in all
+WINDOW_CELLS = 4  # half-width of the window whose mean is the prediction; about a torso length in all
+PEAK_CELLS = 2  # half-width of a single peak: two standard deviations of what the heatmaps are trained towards
 SPREAD_CELLS = 1.0  # standard deviation of what the heatmaps are trained towards
 
 
@@ -94,11 +95,11 @@ def peak_mean(logits: Tensor) -> Tensor:
     """
     width = logits.shape[3]
     mass = logits.float().flatten(2).softmax(dim=2)
-    size = 2 * PEAK_CELLS + 1
-    windows = functional.avg_pool2d(mass.view(logits.shape), size, 1, PEAK_CELLS)
+    size = 2 * WINDOW_CELLS + 1
+    windows = functional.avg_pool2d(mass.view(logits.shape), size, 1, WINDOW_CELLS)
     peak = windows.flatten(2).argmax(dim=2, keepdim=True)  # [b, k, 1]
     columns, rows = (one.flatten() for one in cell_indices(logits))
-    near = ((columns - peak % width).abs() <= PEAK_CELLS) & ((rows - peak // width).abs() <= PEAK_CELLS)
+    near = ((columns - peak % width).abs() <= WINDOW_CELLS) & ((rows - peak // width).abs() <= WINDOW_CELLS)
     weights = mass * near.to(mass)
     total = weights.sum(dim=2)
     places = torch.stack([(weights * one.to(mass)).sum(dim=2) / total for one in (columns, rows)], dim=2)
