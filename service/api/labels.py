@@ -52,17 +52,20 @@ async def erase(sample_id: str, shared: Shared, model: str | None = None) -> Era
     """Removes a sample everywhere: its image, its place in the queue, its label. Harmless when repeated.
 
     Nothing of it is given out from here on; files leave the blob store within seconds, by the janitor.
-    A sample that is on its way from the journal into the queue cannot be caught: 503, try again in seconds.
+    A sample that is in the journal and did not reach the queue yet cannot be caught: 503, try again in seconds.
     The answer speaks for the queue, the images and the journal of the replica that gives it. A sample that another
     replica has accepted and not drained yet can still arrive: with several replicas, ask each of them, or ask once
     more when every journal has drained what was accepted before (`losscast_journal_rows` 0).
     """
     model = shared.predictor(model).manifest.model
-    await _check_arrived(sample_id, shared.journal)
+    is_journalled = await _is_journalled(sample_id, shared.journal)  # asked first: meanwhile it may arrive
     try:
         await shared.endings.end(Ending("erasure", model, sample_id))
     except NotFound:
+        if is_journalled:
+            raise Unavailable(f"sample {sample_id} is on its way from the journal into the queue: try again") from None
         return EraseReply(sample_id=sample_id, erased=False)
+    await _forget(sample_id, shared.journal)
     return EraseReply(sample_id=sample_id, erased=True)
 
 
@@ -80,13 +83,19 @@ async def labels(request: Request, shared: Shared, query: Annotated[LabelsQuery,
     return NdjsonResponse(_lines(page.labels), 200, headers)
 
 
-async def _check_arrived(sample_id: str, journal: Journal) -> None:
+async def _is_journalled(sample_id: str, journal: Journal) -> bool:
     try:
-        is_there = await journal.holds(sample_id)
+        return await journal.holds(sample_id)
     except JournalUnavailable as error:
         raise Unavailable(f"whether {sample_id} is erased is not known: {error}") from error
-    if is_there:
-        raise Unavailable(f"sample {sample_id} is still on its way from the journal into the queue: try again")
+
+
+async def _forget(sample_id: str, journal: Journal) -> None:
+    """The queue knows that it was erased, so a drain that has it in hand brings nothing back."""
+    try:
+        await journal.forget(sample_id)
+    except JournalUnavailable as error:
+        raise Unavailable(f"{sample_id} is erased but for its image in the journal: try again: {error}") from error
 
 
 def _lines(records: Sequence[LabelRecord]) -> bytes:

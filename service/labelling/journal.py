@@ -87,6 +87,10 @@ class Journal:
         for start in range(0, len(rows), DELETE_ROWS):
             await self._writer.write(_deletion(Table.delete, rows[start : start + DELETE_ROWS]))
 
+    async def forget(self, sample_id: str) -> None:
+        """Deletes a sample by its id, if it is there. Raises JournalUnavailable; it may then still be there."""
+        await self._writer.write(partial(_forget, sample_id))
+
     async def keep(self, ending: bytes) -> None:
         """Returns once the ending is on disk, where it is at most once. Raises JournalUnavailable as `append` does."""
         await self._writer.write(partial(self._keep, ending), takes_bytes=len(ending), wakes=self.kept)
@@ -146,6 +150,11 @@ class Journal:
 
 def _deletion(delete: Callable[[Table, Sequence[int]], None], rows: Sequence[int]) -> Callable[[Table], None]:
     return lambda table: delete(table, rows)
+
+
+def _forget(sample_id: str, table: Table) -> None:
+    if (row := table.row_of(sample_id)) is not None:
+        table.delete([row])
 
 
 def _opened(path: Path, reserve: Reserve) -> Table:

@@ -9,6 +9,10 @@ import httpx
 import pytest
 import stamina
 
+from service.labelling.queue import QueueOutOfMemory
+from service.labelling.redis_queue import RedisQueue
+from service.labelling.sample import Sample
+
 OpenService = Callable[..., Awaitable[httpx.AsyncClient]]
 Queued = Callable[[int], Awaitable[list[str]]]
 
@@ -117,14 +121,29 @@ async def test_an_unknown_sample_has_nothing_to_erase(http: httpx.AsyncClient) -
 
 
 async def test_a_sample_in_the_journal_is_not_said_to_be_erased(
-    open_service: OpenService, grey: Callable[..., bytes]
+    http: httpx.AsyncClient, grey: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    http = await open_service(redis_url="redis://127.0.0.1:1/0")
+    async def out_of_memory(queue: RedisQueue, samples: list[Sample]) -> None:  # noqa: ARG001 - as the queue's own
+        raise QueueOutOfMemory("the queue's server is out of memory")
+
+    monkeypatch.setattr(RedisQueue, "announce", out_of_memory)
     sample_id = (await http.post("/v1/predict", content=grey(0.9))).json()["sample_id"]
     reply = await http.delete(f"/v1/samples/{sample_id}")
     assert reply.status_code == 503
-    assert "still on its way from the journal" in reply.json()["error"]["message"]
+    assert "on its way from the journal" in reply.json()["error"]["message"]
     assert reply.headers["retry-after"]
+
+
+async def test_a_sample_that_reached_the_queue_is_erased_though_its_row_waits_in_the_journal(
+    http: httpx.AsyncClient, queued: Queued, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.labelling.scripts.GRACE_S", 3600.0)  # nothing settles
+    (sample_id,) = await queued(1)
+    assert "losscast_journal_rows 1.0" in (await http.get("/metrics")).text
+    assert (await http.delete(f"/v1/samples/{sample_id}")).json() == {"sample_id": sample_id, "erased": True}
+    assert "losscast_journal_rows 0.0" in (await http.get("/metrics")).text
+    counts = (await http.get("/v1/queue/stats")).json()
+    assert (counts["erased"], counts["pending"]) == (1, 0)
 
 
 async def test_the_documentation_says_for_whom_an_erasure_answers(http: httpx.AsyncClient) -> None:
