@@ -91,3 +91,18 @@ def test_simultaneous_intervals_hold_the_difference_and_tell_a_better_score_from
 def test_the_verdict_ranks_what_is_far_above_all_else_and_the_rest_by_score() -> None:
     ranks = both(np.array([3.0, 1.0, 2.0, 0.0]), np.array([0.1, 0.2, 9.0, 8.0]), RNG.uniform(0, 1, 500))
     assert ranks.argsort().tolist() == [1, 0, 3, 2]
+
+
+@pytest.mark.slow
+def test_a_tiny_selection_writes_a_row_for_every_choice(tmp_path: Path) -> None:
+    data, weights = tmp_path / "data", tmp_path / "weights.pt"
+    data.mkdir()
+    write_photographs(data)
+    torch.save(HeatmapNet(HeatmapNetConfig(14)).state_dict(), weights)
+    places = {"data": data, "trunk": weights, "cache": tmp_path / "cache", "out": tmp_path}
+    options = [text for name, place in places.items() for text in (f"--{name}", str(place))]
+    command = [sys.executable, "-m", "benchmarks.detection.selection", *options, "--threads", "1", "--tiny"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    table = (tmp_path / "selection.md").read_text()
+    assert "| as shipped |" in table
+    assert "| held-out images alone |" in table
