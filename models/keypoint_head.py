@@ -1,7 +1,7 @@
 """The loss head for keypoints: one score for every keypoint, and one for the image made from them.
 
-`models.readings` of a frozen heatmap network -> one hidden layer for every keypoint, which sees the others through
-its readings -> scores. A keypoint's score estimates the log of its loss, up to a constant; the image's is the log
+`models.readings` of a frozen heatmap network -> one token for every keypoint -> the tokens look at each other
+-> scores. A keypoint's score estimates the log of its loss, up to a constant; the image's is the log
 of the mean of their exponentials, as the loss of an image is the mean over its keypoints.
 """
 
@@ -36,6 +36,7 @@ class KeypointHeadConfig:
     parts: tuple[Part, ...] = USUAL_PARTS
     bounded: bool = False  # scores are logs of a share of one, at most 0
     width: int = 64
+    blocks: int = 1  # of attention among the keypoints
     dropout: float = 0.2
 
 
@@ -51,6 +52,7 @@ class KeypointLossHead(nn.Module):
         self.enter = nn.ModuleDict({part: nn.Linear(size, width) for part, size in self._sizes()})
         self.identity = nn.Parameter(0.1 * torch.randn(config.keypoints, width))
         self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.Sequential(*(Attention(width, config.dropout) for _ in range(config.blocks)))
         self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
 
     def forward(self, features: Features) -> tuple[Tensor, Tensor]:
@@ -59,8 +61,7 @@ class KeypointLossHead(nn.Module):
 
     def scores(self, readings: Readings) -> tuple[Tensor, Tensor]:
         """The same from the readings."""
-        tokens = self._tokens(readings)
-        scores = self.out(tokens).squeeze(2)
+        scores = self.out(self.blocks(self._tokens(readings))).squeeze(2)
         if self.config.bounded:
             scores = functional.logsigmoid(scores)
         return scores, scores.logsumexp(dim=1) - math.log(self.config.keypoints)
@@ -102,6 +103,34 @@ class Standard(nn.Module):
         rows = columns.float().flatten(0, -2)
         self.get_buffer("mean").copy_(rows.mean(dim=0))
         self.get_buffer("scale").copy_(1 / rows.std(dim=0).clamp(min=SMALLEST_SPREAD))
+
+
+class Attention(nn.Module):
+    """Attention among the keypoints of an image, then each by itself (Vaswani et al. 2017, normalised first)."""
+
+    def __init__(self, width: int, dropout: float, heads: int = 4) -> None:
+        super().__init__()
+        self.heads = heads
+        self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.mix, self.join = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.alone = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """tokens: [b, k, width]."""
+        tokens = tokens + self.dropout(self._attend(self.first(tokens)))
+        alone: Tensor = self.dropout(self.alone(self.second(tokens)))
+        return tokens + alone
+
+    def _attend(self, tokens: Tensor) -> Tensor:
+        query, key, value = (
+            one.unflatten(2, (self.heads, -1)).transpose(1, 2) for one in self.mix(tokens).chunk(3, dim=2)
+        )  # [b, heads, k, width / heads]
+        weights = (query @ key.transpose(2, 3) / math.sqrt(query.shape[3])).softmax(dim=3)
+        joined: Tensor = self.join((weights @ value).transpose(1, 2).flatten(2))
+        return joined
 
 
 def _check(config: KeypointHeadConfig) -> None:

@@ -39,6 +39,11 @@ def without(part: Part) -> tuple[Part, ...]:
     return tuple(one for one in USUAL_PARTS if one != part)
 
 
+SHAPES: Mapping[str, dict[str, Any]] = {
+    "without attention": {"blocks": 0},
+    "two blocks of attention": {"blocks": 2},
+    "twice the width": {"width": 128},
+}
 # row -> what differs from the shipped head: images, parts, training
 IMAGES: Mapping[str, tuple[str, ...]] = {
     "held-out images alone": ("head",),
@@ -85,6 +90,7 @@ def main(  # noqa: PLR0913, PLR0917 - the options of a command
         SHIPPED: (ALL, {}, {}),
         **{name: (splits, {}, {}) for name, splits in IMAGES.items()},
         **{name: (ALL, {"parts": reads}, {}) for name, reads in READS.items()},
+        **{name: (ALL, shape, {}) for name, shape in SHAPES.items()},
         **{name: (ALL, {}, learns) for name, learns in LEARNS.items()},
     }
     out.mkdir(parents=True, exist_ok=True)
