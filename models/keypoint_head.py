@@ -149,4 +149,4 @@ def reading_sizes(map_channels: Sequence[int], embedding_size: int, keypoints: i
     return maps, SHAPES, 2 * keypoints, 2 * keypoints + 4, maps + embedding_size, limbs + 1 + keypoints + SHAPES
 
 
-SHAPES = 14  # columns of `Readings.shape`
+SHAPES = 17  # columns of `Readings.shape`

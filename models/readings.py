@@ -17,6 +17,8 @@ from models.regressors import Features
 
 SMALLEST_MASS = 1e-6  # of a peak: below it a logarithm says nothing
 SMALLEST_PX = 0.5  # of a length
+SHARES = (1.0, 0.5, 2.0)  # of the pose's size, at which an error counts in full; a torso is about one
+ENTROPY, EXPECTED = 7, 14  # columns of `Readings.shape`; the latter for the first share
 
 
 class Readings(NamedTuple):
@@ -38,8 +40,8 @@ def read(features: Features, limbs: Sequence[tuple[int, int]]) -> Readings:
         raise ValueError("limb ratios need at least one limb")
     places, logits = features.prediction, features.heatmaps
     mass = logits.float().flatten(2).softmax(dim=2).view(logits.shape)
-    shape = _shape(mass, logits, places)
     size = _size(places)
+    shape = _shape(mass, logits, places, size)
     return Readings(
         local=torch.cat([_sample(one, places, logits) for one in features.maps], dim=1).transpose(1, 2),
         shape=shape,
@@ -62,8 +64,8 @@ def heatmap_entropies(logits: Tensor) -> Tensor:
     return -(logs.exp() * logs).sum(dim=2)
 
 
-def _shape(mass: Tensor, logits: Tensor, places: Tensor) -> Tensor:
-    """[b, k, 14]: log peak first."""
+def _shape(mass: Tensor, logits: Tensor, places: Tensor, size: Tensor) -> Tensor:
+    """[b, k, 17]: log peak first, `ENTROPY` and `EXPECTED` where these say."""
     windows = _windows(mass)
     columns, rows = (one.to(mass).flatten() for one in cell_indices(mass))
     cells = places / STRIDE_PX - 0.5  # [b, k, 2]
@@ -96,9 +98,17 @@ def _shape(mass: Tensor, logits: Tensor, places: Tensor) -> Tensor:
             logits.float().flatten(2).amax(dim=2, keepdim=True),
             logits.float().flatten(2).logsumexp(dim=2, keepdim=True),
             logits.float().flatten(2).mean(dim=2, keepdim=True),
+            *_expected(flat, (dx.square() + dy.square()).sqrt(), size / STRIDE_PX),
         ],
         dim=2,
     )
+
+
+def _expected(mass: Tensor, distance: Tensor, size: Tensor) -> list[Tensor]:
+    """Log of the expected loss, were the heatmap right: distance over a share of the pose's size, at most one."""
+    limits = [share * size.unsqueeze(2) for share in SHARES]
+    means = [(mass * (distance / limit).clamp(max=1)).sum(dim=2, keepdim=True) for limit in limits]
+    return [mean.clamp(min=SMALLEST_MASS).log() for mean in means]
 
 
 def _windows(mass: Tensor) -> Tensor:

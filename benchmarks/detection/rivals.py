@@ -21,6 +21,7 @@ from models.keypoint_head import KeypointHeadConfig, KeypointLossHead
 from models.keypoint_training import KeypointTraining, score_readings, train_keypoint_head
 from models.loss_head import Architecture, LossHeadConfig, build_loss_head
 from models.objectives import Objective
+from models.readings import ENTROPY, EXPECTED
 from models.training import Observations, TrainingConfig, train_loss_head
 
 Array = NDArray[np.float64]
@@ -69,6 +70,7 @@ UNLEARNED = (
     "heatmap peak, mean",
     "heatmap peak, least",
     "heatmap entropy",
+    "expected loss of the heatmap",
     "Mahalanobis distance",
     "nearest neighbours",
 )
@@ -95,6 +97,7 @@ def unlearned(name: str, setting: Setting) -> Scorer:
         "heatmap peak, mean": lambda seen: Scores(1 - _peaks(seen).mean(axis=1), 1 - _peaks(seen)),
         "heatmap peak, least": lambda seen: Scores(1 - _peaks(seen).min(axis=1), 1 - _peaks(seen)),
         "heatmap entropy": lambda seen: Scores(_entropies(seen).mean(axis=1), _entropies(seen)),
+        "expected loss of the heatmap": lambda seen: Scores(_expected(seen).mean(axis=1), _expected(seen)),
         "Mahalanobis distance": lambda seen: Scores(gaussian.distance(embeddings(seen, setting)).astype(np.float64)),
         "nearest neighbours": lambda seen: Scores(nearest_distance(embeddings(seen, setting), reference)),
     }
@@ -212,8 +215,9 @@ def _peaks(seen: Seen) -> Array:
     return seen.readings.shape[:, :, 0].double().exp().numpy()
 
 
+def _expected(seen: Seen) -> Array:
+    return np.asarray(np.exp(seen.readings.shape[:, :, EXPECTED].double().numpy()))
+
+
 def _entropies(seen: Seen) -> Array:
     return seen.readings.shape[:, :, ENTROPY].double().numpy()
-
-
-ENTROPY = 7  # column of `Readings.shape`

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models.heatmap import HeatmapNet, HeatmapNetConfig
 from models.keypoint_head import KeypointHeadConfig, KeypointLossHead, reading_sizes
-from models.readings import Readings, heatmap_entropies, heatmap_peaks, read
+from models.readings import EXPECTED, Readings, heatmap_entropies, heatmap_peaks, read
 from models.regressors import Features
 
 LIMBS = ((0, 1), (1, 2))
@@ -68,6 +68,16 @@ def test_a_certain_heatmap_has_a_high_peak_and_little_entropy() -> None:
     maps = torch.stack((bump(8, 8), torch.zeros(16, 16)))[None]
     assert float(heatmap_peaks(maps)[0, 0]) > 0.95
     assert heatmap_entropies(maps)[0].tolist() == pytest.approx([2.84, np.log(256)], abs=0.02)
+
+
+def test_the_expected_loss_of_a_heatmap_is_its_mean_clipped_distance_in_sizes_of_the_pose() -> None:
+    maps = torch.full((1, 2, 16, 16), -50.0)
+    maps[0, :, 4, 4] = maps[0, :, 4, 6] = 0.0  # two cells with half of the mass each, 8 px apart
+    places = torch.tensor([[[18.0, 18.0], [58.0, 18.0]]])  # the size of this pose is 20 px
+    seen = Features(places, (torch.zeros(1, 1, 4, 4),), torch.zeros(1, 1), maps)
+    found = read(seen, ((0, 1),)).shape[0, :, EXPECTED:].exp()
+    assert found[0].tolist() == pytest.approx([0.2, 0.4, 0.1], abs=1e-3)
+    assert found[1].tolist() == pytest.approx([1.0, 1.0, 0.9], abs=1e-3)
 
 
 def test_limb_ratios_and_offsets_do_not_depend_on_scale() -> None:
