@@ -172,6 +172,7 @@ def _watch_labelling(metrics: Metrics, journal: Journal, drain: Drain, endings: 
             "losscast_drained": ("Samples that went from the journal to the queue.", lambda: drain.drained),
             "losscast_drain_errors": ("Times the drain failed and backed off.", lambda: drain.errors),
             "losscast_endings_restored": ("Endings given again to a server that lost them.", lambda: endings.restored),
+            "losscast_endings_given_up": ("Endings lost by the server for good; logged.", lambda: endings.given_up),
             "losscast_endings_errors": ("Times that settling endings failed and backed off.", lambda: endings.errors),
             "losscast_janitor_deleted": ("Images deleted because no sample has them.", lambda: janitor.deleted),
             "losscast_janitor_errors": ("Steps of the janitor that failed.", lambda: janitor.errors),

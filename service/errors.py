@@ -10,6 +10,7 @@ ServiceError
 ├── MethodNotAllowed      405  the path is there, for another method
 ├── UploadTimeout         408  the body did not come in time
 ├── Conflict              409  not in a state in which this can be done
+│   └── Held              409  another annotator or token holds the sample now: told apart in the code
 ├── TooLarge              413  too many bytes or pixels
 ├── UnsupportedImage      415  not an image type we read
 ├── UndecodableImage      422  starts like an image, cannot be decoded
@@ -66,6 +67,10 @@ class UploadTimeout(ServiceError):  # noqa: N818 - as above
 
 class Conflict(ServiceError):  # noqa: N818 - as above
     status, code = 409, "conflict"
+
+
+class Held(Conflict):
+    pass
 
 
 class TooLarge(ServiceError):  # noqa: N818 - as above

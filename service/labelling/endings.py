@@ -10,14 +10,14 @@ the server's disk instead, which takes seconds.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import orjson
 import stamina
 
-from service.errors import Conflict, Erased, NotFound
+from service.errors import Conflict, Erased, Held, NotFound, Unavailable
 from service.labelling.journal import Journal
 from service.labelling.journal_errors import JournalUnavailable
 from service.labelling.journal_table import KeptEnding
@@ -29,7 +29,7 @@ AT_ONCE = 16
 BACKOFF_MAX_S = 1.0  # a server that is back may hand out what it forgot was labelled
 PATIENCE_S = 86_400.0  # for a sample that the server lost and that some replica's journal may bring back
 
-Answer = TypeVar("Answer")
+Answer = EndState | Exception
 
 
 class Unsettled(Exception):  # noqa: N818 - named after the condition, as in service.errors
@@ -66,10 +66,11 @@ class Ending:
 
 
 class Endings:
-    """Counters for whoever watches: `restored` endings that were lost, `errors` met, `last_error` in words."""
+    """Counters for whoever watches: endings lost and `restored` or `given_up`; `errors` met, `last_error` in words."""
 
     def __init__(self, journal: Journal, queue: LabelQueue) -> None:
         self.restored = 0
+        self.given_up = 0  # confirmed, lost by the server, and overtaken or without its sample
         self.errors = 0
         self.last_error: str | None = None
         self._journal, self._queue = journal, queue
@@ -102,27 +103,55 @@ class Endings:
     async def settle(self) -> None:
         """Drops from the journal what the server would keep through a crash. Raises Unsettled when it is not all."""
         last, unsettled = 0, 0
+        trouble: Exception | None = None
         while kept := await self._journal.oldest_endings(CHUNK, after=last):
             last = kept[-1].row
             if self._may_be_lost:
-                await _in_turn(self._sent, kept)
+                await self._all_sent(kept)
             await self._queue.until_durable({Ending.from_json(one.ending).model for one in kept})
-            states = await _in_turn(self._sent, kept)
-            done = [one.row for one, state in zip(kept, states, strict=True) if _is_over(one, state)]
+            answers = await self._all_sent(kept)
+            done = [one.row for one, answer in zip(kept, answers, strict=True) if self._is_over(one, answer)]
             await self._journal.drop(done)
             unsettled += len(kept) - len(done)
+            trouble = next((one for one in answers if isinstance(one, Exception)), trouble)
         self._may_be_lost = False
         if unsettled:
-            raise Unsettled(f"{unsettled} labels, rejections or erasures are not safe yet in the queue's server")
+            words = f"{unsettled} labels, rejections or erasures are not safe yet in the queue's server"
+            raise Unsettled(words) from trouble
 
-    async def _sent(self, kept: KeptEnding) -> EndState | NotFound | Conflict:
+    async def _all_sent(self, kept: Sequence[KeptEnding]) -> list[Answer]:
+        """AT_ONCE at a time. One that fails holds up no other, unless all fail: then nothing gets through."""
+        answers: list[Answer] = []
+        for start in range(0, len(kept), AT_ONCE):
+            some = await asyncio.gather(*map(self._sent, kept[start : start + AT_ONCE]))
+            answers += some
+            failures = [one for one in some if isinstance(one, Unavailable)]
+            if len(failures) == AT_ONCE:
+                raise failures[0]
+        return answers
+
+    async def _sent(self, kept: KeptEnding) -> Answer:
         """What the server says to it now. One that it had lost, it takes again, and must settle anew."""
         try:
             state = await Ending.from_json(kept.ending).apply(self._queue)
-        except (NotFound, Conflict) as refusal:
-            return refusal
+        except Exception as error:  # noqa: BLE001 - what it means is for its row alone
+            return error
         self.restored += state == "accepted"
         return state
+
+    def _is_over(self, kept: KeptEnding, answer: Answer) -> bool:
+        """Whether there is nothing more to do for it."""
+        match answer:
+            case "repeated" | Erased():
+                return True
+            case NotFound() | Held() if time.time() < kept.kept_at + PATIENCE_S:
+                return False
+            case NotFound() | Conflict():
+                self.given_up += 1
+                log.error("the queue's server lost %s, and it is given up: %s", kept.ending.decode(), answer)
+                return True
+            case _:
+                return False
 
     async def _on_the_servers_disk(self, ending: Ending) -> None:
         state: EndState = "accepted"
@@ -141,24 +170,3 @@ class Endings:
             self.last_error = words
             self._may_be_lost = True
             raise
-
-
-def _is_over(kept: KeptEnding, state: EndState | NotFound | Conflict) -> bool:
-    """Whether there is nothing more to do for it."""
-    if isinstance(state, Conflict | Erased):
-        log.warning("after a loss of the queue's server, %s does not stand: %s", kept.ending.decode(), state)
-        return True
-    if isinstance(state, NotFound):
-        is_hopeless = time.time() > kept.kept_at + PATIENCE_S
-        if is_hopeless:
-            log.error("%s is given up: %s", kept.ending.decode(), state)
-        return is_hopeless
-    return state == "repeated"
-
-
-async def _in_turn(ask: Callable[[KeptEnding], Awaitable[Answer]], kept: Sequence[KeptEnding]) -> list[Answer]:
-    """The answers, AT_ONCE asked at a time."""
-    answers: list[Answer] = []
-    for start in range(0, len(kept), AT_ONCE):
-        answers += await asyncio.gather(*map(ask, kept[start : start + AT_ONCE]))
-    return answers

@@ -3,7 +3,6 @@
 Knows nothing of threads or event loops; raises sqlite3.Error. `service.labelling.journal` gives it both.
 """
 
-import math
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -62,6 +61,7 @@ class Table:
         self.rows: int  # as committed, like the next three
         self.size_bytes: int  # of samples and images; the file is somewhat larger
         self.rows, self.size_bytes = writer.execute(query).fetchone()
+        self._page_bytes: int = writer.execute("PRAGMA page_size").fetchone()[0]
         self.oldest_at = self._first()  # unix seconds; None when there are no rows
         self.endings: int = writer.execute("SELECT count(*) FROM endings").fetchone()[0]
         # The same with what the transaction has done so far.
@@ -124,23 +124,26 @@ class Table:
                 self._size_bytes -= size
 
     def keep(self, ending: bytes) -> None:
-        query = "INSERT OR IGNORE INTO endings (kept_at, ending) VALUES (?, ?)"
-        self._endings += self._writer.execute(query, (time.time(), ending)).rowcount
+        """In a new row each time: whoever settles the one before has not seen this one."""
+        self._endings -= self._writer.execute("DELETE FROM endings WHERE ending = ?", (ending,)).rowcount
+        self._writer.execute("INSERT INTO endings (kept_at, ending) VALUES (?, ?)", (time.time(), ending))
+        self._endings += 1
 
     def drop(self, rows: Sequence[int]) -> None:
         query = "DELETE FROM endings WHERE row = ?"
         self._endings -= self._writer.executemany(query, [(row,) for row in rows]).rowcount
 
+    @property
+    def free_bytes(self) -> int:
+        """Of pages in the file that hold nothing."""
+        pages: int = self._writer.execute("PRAGMA freelist_count").fetchone()[0]
+        return pages * self._page_bytes
+
     def shrink(self) -> None:
-        """Gives the WAL and free pages back to the disk, a few at a time so that this itself needs little room."""
-        free = math.inf
-        while True:
-            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            left = self._writer.execute("PRAGMA freelist_count").fetchone()[0]
-            if not 0 < left < free:
-                return
-            free = left
-            self._writer.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+        """Gives the WAL and some free pages back to the disk: a step, as all that is written waits for it."""
+        self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._writer.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+        self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def holds(self, sample_id: str) -> bool:
         """As committed; of the reading side, like `read`."""

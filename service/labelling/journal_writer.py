@@ -22,7 +22,10 @@ from service.labelling.reserve import Reserve
 _DISK_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 
 
-@dataclass(frozen=True, slots=True)
+MAX_WAITING_BYTES = 128 * 2**20  # of images in memory, when the disk is slower than they come
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Job:
     future: asyncio.Future[None]
     apply: Callable[[Table], str | None]  # within the transaction; why it is refused
@@ -39,6 +42,7 @@ class Writer:
     def __init__(self, path: Path, table: Table, reserve: Reserve) -> None:
         self._path, self._table, self._reserve = path, table, reserve
         self._closed = False
+        self._waiting_bytes = 0
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_until_closed, name="journal", daemon=True)
         self._thread.start()
@@ -49,7 +53,10 @@ class Writer:
         """Returns once what `apply` did is on disk. Raises JournalUnavailable, which may be for its reason."""
         if self._closed:
             raise JournalUnavailable("the journal is closed")
+        if takes_bytes and self._waiting_bytes + takes_bytes > MAX_WAITING_BYTES:
+            raise JournalUnavailable(f"{self._path} cannot be written: {self._waiting_bytes} bytes wait for its disk")
         future = asyncio.get_running_loop().create_future()
+        self._waiting_bytes += takes_bytes
         self._jobs.put(_Job(future, apply, takes_bytes, wakes))
         await future
 
@@ -64,7 +71,7 @@ class Writer:
             waiting = self._waiting()
             jobs = [job for job in waiting if job is not None]
             if jobs:
-                done = list(zip(jobs, self._write(jobs), strict=True))
+                done = list(zip(jobs, self._outcomes(jobs), strict=True))
                 jobs[0].future.get_loop().call_soon_threadsafe(self._resolve, done)
             if len(jobs) < len(waiting):
                 return
@@ -75,36 +82,48 @@ class Writer:
             waiting.append(self._jobs.get())
         return waiting
 
+    def _outcomes(self, jobs: Sequence[_Job]) -> list[_Outcome]:
+        try:
+            return self._write(jobs)
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must be told, and the thread lives on
+            return [self._refusal(error) for _ in jobs]
+
     def _write(self, jobs: Sequence[_Job]) -> list[_Outcome]:
-        if self._has_room(sum(job.takes_bytes for job in jobs)):
-            outcomes = self._committed(jobs)
-            if not any(map(_is_disk_full, outcomes)):
-                return outcomes
-        self._reserve.give_up()
-        return self._freed(jobs)
+        """Does what there is room for, and the rest is refused; what takes none is done in any case."""
+        chosen = _fitting(jobs, self._room_bytes())
+        outcomes = self._committed(chosen)
+        if any(map(_is_disk_full, outcomes)):
+            self._reserve.give_up()
+            self._shrink()
+            chosen = [job for job in chosen if not job.takes_bytes]
+            outcomes = self._committed(chosen)
+        if len(chosen) < len(jobs):
+            self._shrink()
+        done = dict(zip(map(id, chosen), outcomes, strict=True))
+        full = JournalUnavailable(f"{self._path} cannot be written: its disk is full")
+        return [done.get(id(job), full) for job in jobs]
 
-    def _has_room(self, size_bytes: int) -> bool:
-        """Room for what is written goes twice: SQLite writes into the WAL first and from there into the file."""
-        return self._reserve.take() and shutil.disk_usage(self._path.parent).free >= 2 * size_bytes
-
-    def _freed(self, jobs: Sequence[_Job]) -> list[_Outcome]:
-        """Refuses what takes room, does the rest, and gives free pages back to the disk, before and after."""
-        self._shrink()
-        done = iter(self._committed([job for job in jobs if not job.takes_bytes]))
-        self._shrink()
-        refusal = JournalUnavailable(f"{self._path} cannot be written: its disk is full")
-        return [refusal if job.takes_bytes else next(done) for job in jobs]
+    def _room_bytes(self) -> int:
+        """For what is written twice: into the WAL, and from there into the file where that has no free pages."""
+        try:
+            free = shutil.disk_usage(self._path.parent).free if self._reserve.take() else 0
+        except OSError:
+            return 0
+        return min(free, (free + self._table.free_bytes) // 2)
 
     def _committed(self, jobs: Sequence[_Job]) -> list[_Outcome]:
         """One transaction for all jobs; the outcome of each."""
         try:
             with self._table.transaction():
                 reasons = [job.apply(self._table) for job in jobs]
-        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must be told, and the thread lives on
-            refusal = JournalUnavailable(f"{self._path} cannot be written: {error}")
-            refusal.__cause__ = error
-            return [refusal for _ in jobs]
+        except Exception as error:  # noqa: BLE001 - one bad job undoes the transaction, and all in it must be told
+            return [self._refusal(error) for _ in jobs]
         return [JournalUnavailable(f"{self._path} {reason}") if reason else None for reason in reasons]
+
+    def _refusal(self, error: Exception) -> JournalUnavailable:
+        refusal = JournalUnavailable(f"{self._path} cannot be written: {error}")
+        refusal.__cause__ = error
+        return refusal
 
     def _shrink(self) -> None:
         with suppress(sqlite3.Error):  # the next deletion tries again
@@ -112,6 +131,7 @@ class Writer:
 
     def _resolve(self, done: Iterable[tuple[_Job, _Outcome]]) -> None:
         for job, outcome in done:
+            self._waiting_bytes -= job.takes_bytes
             if job.wakes and outcome is None:
                 job.wakes.set()
             if job.future.done():  # whoever waited has gone; the job is done all the same
@@ -120,6 +140,16 @@ class Writer:
                 job.future.set_exception(outcome)
             else:
                 job.future.set_result(None)
+
+
+def _fitting(jobs: Sequence[_Job], room_bytes: int) -> list[_Job]:
+    """In the order in which they came: a large one that does not fit keeps none that does from its place."""
+    chosen = []
+    for job in jobs:
+        if job.takes_bytes <= room_bytes or not job.takes_bytes:
+            room_bytes -= job.takes_bytes
+            chosen.append(job)
+    return chosen
 
 
 def _is_disk_full(outcome: _Outcome) -> bool:

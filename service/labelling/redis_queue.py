@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import orjson
 
-from service.errors import BadRequest, Conflict, Erased, NotFound
+from service.errors import BadRequest, Conflict, Erased, Held, NotFound
 from service.labelling.archive import Archive
 from service.labelling.blobs import BlobStore
 from service.labelling.policy import QueuePolicy
@@ -208,7 +208,8 @@ def _digest(*parts: str) -> str:
 
 def _refused(model: str, sample_id: str, state: str) -> NotFound | Conflict:
     if state in _REFUSALS:
-        return Conflict(f"sample {sample_id} {_REFUSALS[state]}")
+        refusal = Held if state in {"held", "leased"} else Conflict
+        return refusal(f"sample {sample_id} {_REFUSALS[state]}")
     if state == "erased":
         return Erased(f"sample {sample_id} of model {model} was erased")
     return NotFound(f"no sample {sample_id} in the queue of model {model}")

@@ -28,8 +28,8 @@ class Reserve:
         try:
             self._write()
         except OSError:
+            self.give_up()
             self._refused_at_s = time.monotonic()
-            self._path.unlink(missing_ok=True)
             return False
         self.is_held, self._refused_at_s = True, None
         return True

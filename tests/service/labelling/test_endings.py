@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import Conflict, NotFound
+from service.errors import Conflict, NotFound, Unavailable
 from service.labelling.blobs import BlobStore
 from service.labelling.endings import Ending, Endings, Unsettled
 from service.labelling.journal import Journal
@@ -163,7 +163,69 @@ async def test_the_first_label_in_the_stream_stays_when_another_came_in_between(
     await room.endings.end(label_of(sample, "bob"))
     await room.settle_until_done()
     assert await room.labels(sample.model) == [(sample.id, "bob")]
-    assert "does not stand" in caplog.text
+    assert "given up" in caplog.text
+    assert room.endings.given_up == 1
+
+
+async def test_a_rejection_waits_while_another_holds_the_sample(room: Room, make_sample: MakeSample) -> None:
+    sample = make_sample("image")
+    await room.queue.put([sample])
+    await room.server.snapshot()
+    await room.endings.end(ENDINGS["rejected"](sample))
+    await room.server.crash()
+    await room.queue.lease(sample.model, 1, "bob", "t", 60)
+    with pytest.raises(Unsettled):
+        await room.endings.settle()
+    await room.queue.skip(sample.model, sample.id, "bob", "t")
+    await room.settle_until_done()
+    assert await state_of(room, sample) == {"rejected": 1}
+
+
+async def test_what_was_erased_since_is_dropped_and_not_logged(
+    room: Room, make_sample: MakeSample, caplog: pytest.LogCaptureFixture
+) -> None:
+    sample = make_sample("image")
+    await room.queue.put([sample])
+    await room.endings.end(label_of(sample))
+    await room.endings.end(ENDINGS["erased"](sample))
+    await room.settle_until_done()
+    assert (await state_of(room, sample), room.endings.given_up) == ({"erased": 1}, 0)
+    assert sample.id not in caplog.text
+
+
+async def test_one_that_cannot_be_applied_keeps_no_other_from_being_restored(
+    room: Room, make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = [make_sample(f"{n}") for n in range(40)]
+    await room.queue.put(samples)
+    await room.server.snapshot()
+    await room.endings.end(ENDINGS["erased"](samples[0]))
+    for sample in samples[1:]:
+        await room.endings.end(label_of(sample))
+    await room.server.crash()
+
+    async def no_archives(queue: RedisQueue, model: str, sample_id: str) -> None:  # noqa: ARG001 - as the queue's own
+        raise Unavailable("the blob store does not answer")
+
+    monkeypatch.setattr(RedisQueue, "erase", no_archives)
+    with pytest.raises(Unsettled):
+        await room.endings.settle()
+    assert room.journal.endings == 1
+    assert len(await room.labels(samples[0].model)) == 39
+
+
+async def test_a_repetition_is_kept_in_a_row_of_its_own_so_that_it_settles_by_itself(
+    room: Room, make_sample: MakeSample
+) -> None:
+    sample = make_sample("image")
+    await room.queue.put([sample])
+    await room.endings.end(label_of(sample))
+    (first,) = await room.journal.oldest_endings(10)
+    assert await room.endings.end(label_of(sample)) == "repeated"
+    (second,) = await room.journal.oldest_endings(10)
+    assert second.row > first.row
+    await room.journal.drop([first.row])  # by whoever settles the first
+    assert room.journal.endings == 1
 
 
 async def test_what_the_queue_does_not_take_is_not_kept(room: Room, make_sample: MakeSample) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -76,7 +78,6 @@ async def test_a_journal_that_filled_its_disk_can_be_drained_and_takes_samples_a
         taken = await fill(journal, make_sample, 10_000 * turn)
         assert taken > 100
         assert journal.rows == taken
-        await journal.keep(f"an ending {turn}".encode())  # there is room for small things
         await delete_all(journal)
         assert journal.rows == 0
         await until_it_takes(journal, make_sample(f"turn {turn}"))
@@ -118,6 +119,52 @@ async def test_a_disk_that_something_else_filled_is_no_obstacle_to_opening_and_d
     assert journal.rows == 0
     intruder.unlink()
     await until_it_takes(journal, samples[0])
+    await journal.close()
+
+
+async def test_a_long_list_of_free_pages_is_given_back_in_steps_and_counts_as_room(
+    disk: Path, make_sample: MakeSample
+) -> None:
+    journal = opened(disk)
+    taken = await fill(journal, make_sample)
+    await delete_all(journal)
+    free_bytes = journal._table.free_bytes
+    assert free_bytes > taken * len(IMAGE) // 2  # a file that shrank at once would hold up whoever waits
+    for n in range(taken // 2):
+        await until_it_takes(journal, make_sample(f"again {n}"))
+    assert journal.rows == taken // 2
+    await journal.close()
+
+
+async def test_a_folder_that_is_gone_is_reported_to_all_who_wait(tmp_path: Path, make_sample: MakeSample) -> None:
+    folder = tmp_path / "journal"
+    journal = opened(folder)
+    await journal.append(make_sample("before"), IMAGE)
+    shutil.rmtree(folder)
+    async with asyncio.timeout(30):
+        for n in range(3):
+            with pytest.raises(JournalUnavailable, match="cannot be written"):
+                await journal.append(make_sample(f"{n}"), IMAGE)
+    await journal.close()
+
+
+async def test_what_waits_for_a_slow_disk_is_bounded(
+    tmp_path: Path, make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.labelling.journal_writer.MAX_WAITING_BYTES", 5 * len(IMAGE))
+    journal = opened(tmp_path)
+    blocker = sqlite3.connect(tmp_path / "journal.sqlite3", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    appending = [asyncio.create_task(journal.append(make_sample(f"{n}"), IMAGE)) for n in range(10)]
+    await asyncio.sleep(0)
+    assert sum(one.done() for one in appending) >= 5
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    results = await asyncio.gather(*appending, return_exceptions=True)
+    refused = [one for one in results if one is not None]
+    assert all("wait for its disk" in str(one) for one in refused)
+    assert journal.rows == 10 - len(refused) == 4
+    await journal.append(make_sample("after"), IMAGE)
     await journal.close()
 
 
