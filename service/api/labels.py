@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from service.api.queue import sample_reply
 from service.api.resources import Shared
+from service.decode import sniff
 from service.errors import NotFound, Unavailable
 from service.labelling.coco import document
 from service.labelling.endings import Ending
@@ -42,9 +43,9 @@ async def sample(sample_id: str, shared: Shared, model: str | None = None) -> Kn
 
 @router.get("/v1/samples/{sample_id}/image", response_class=Response)
 async def image(sample_id: str, shared: Shared, model: str | None = None) -> Response:
-    """The original bytes of a sample, as they were posted."""
-    known = await shared.queue.get(shared.predictor(model).manifest.model, sample_id)
-    return Response(await shared.blobs.get(known.image), media_type=known.content_type)
+    """The original bytes of a sample, as they were posted; of a labelled one until it is erased."""
+    data = await shared.blobs.get(await shared.queue.image(shared.predictor(model).manifest.model, sample_id))
+    return Response(data, media_type=sniff(data))
 
 
 @router.delete("/v1/samples/{sample_id}")

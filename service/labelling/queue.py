@@ -128,5 +128,8 @@ class LabelQueue(Protocol):
     async def get(self, model: str, sample_id: str) -> Sample:
         """The sample, until it is evicted, erased or forgotten. Raises NotFound."""
 
+    async def image(self, model: str, sample_id: str) -> str:
+        """Name of the sample's image in the blob store; of a labelled one until it is erased. Raises NotFound."""
+
     async def look(self, model: str, sample_id: str) -> Looked:
         """The sample and where it is, in one round trip. Raises NotFound as `get` does."""

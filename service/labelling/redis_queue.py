@@ -153,6 +153,12 @@ class RedisQueue:
             raise _refused(model, sample_id, "unknown")
         return Sample.from_json(data)
 
+    async def image(self, model: str, sample_id: str) -> str:
+        name = await self.scripts.run("image", model, [sample_id])
+        if not name:
+            raise _refused(model, sample_id, "unknown")
+        return str(name.decode())
+
     async def look(self, model: str, sample_id: str) -> Looked:
         found = await self.scripts.run("look", model, [sample_id])
         if not found:

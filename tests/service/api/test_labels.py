@@ -2,19 +2,31 @@
 
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 import stamina
 
+from service.labelling.blobs import BlobStore
+from service.labelling.embedded import embedded_valkey
+from service.labelling.janitor import Janitor
+from service.labelling.policy import QueuePolicy
 from service.labelling.queue import QueueOutOfMemory
 from service.labelling.redis_queue import RedisQueue
 from service.labelling.sample import Sample
 
 OpenService = Callable[..., Awaitable[httpx.AsyncClient]]
 Queued = Callable[[int], Awaitable[list[str]]]
+
+
+@pytest_asyncio.fixture
+async def socket(tmp_path: Path) -> AsyncIterator[Path]:
+    async with embedded_valkey(tmp_path / "valkey") as path:
+        yield path
 
 
 async def label(http: httpx.AsyncClient, sample_id: str, values: list[Any]) -> None:
@@ -114,6 +126,33 @@ async def test_an_erased_sample_is_gone_everywhere(http: httpx.AsyncClient, queu
     assert (await http.get("/v1/labels")).text == ""
     counts = (await http.get("/v1/queue/stats")).json()
     assert (counts["erased"], counts["pending"], counts["labelled"]) == (2, 0, 0)
+
+
+async def test_the_image_of_a_label_is_there_past_retention_until_it_is_erased(
+    socket: Path, open_service: OpenService, grey: Callable[..., bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.labelling.scripts.GRACE_S", 0.0)
+    http, posted = await open_service(redis_url=f"unix://{socket}"), grey(0.9)
+    sample_id = (await http.post("/v1/predict", content=posted)).json()["sample_id"]
+    async for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=20, wait_max=0.05):
+        with attempt:
+            assert (await http.get("/v1/queue/stats")).json()["pending"] == 1
+    await label(http, sample_id, [[1, 2], None])
+    await pass_retention(socket, tmp_path / "state" / "blobs")
+    assert (await http.get(f"/v1/samples/{sample_id}")).status_code == 404
+    path = json.loads((await http.get("/v1/labels")).text)["image"]
+    image = await http.get(path)
+    assert (image.status_code, image.headers["content-type"], image.content) == (200, "image/png", posted)
+    await erased(http, sample_id)
+    assert (await http.get(path)).status_code == 404
+
+
+async def pass_retention(socket: Path, blobs: Path) -> None:
+    """Twice, since the label is archived after the first look for what may be forgotten."""
+    queue = RedisQueue.open(str(socket), BlobStore.open(blobs), QueuePolicy(retention_s=1e-6))
+    for _ in range(2):
+        await Janitor(queue, ["tiny"]).tidy("tiny")
+    await queue.close()
 
 
 async def test_an_unknown_sample_has_nothing_to_erase(http: httpx.AsyncClient) -> None:

@@ -1,7 +1,11 @@
 """What is shown of one sample: itself, and where it is."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
+import pytest
+
+from service.errors import NotFound
 from service.labelling.queue import Looked
 from service.labelling.redis_queue import RedisQueue
 from service.labelling.sample import Sample
@@ -30,3 +34,17 @@ async def test_a_rejected_or_dead_sample_says_so(queue: RedisQueue, model: str, 
         await queue.sweep(model)
     assert await queue.look(model, rejected.id) == Looked(rejected, "rejected", "too dark")
     assert await queue.look(model, dead.id) == Looked(dead, "dead", None)
+
+
+async def test_an_image_has_no_name_while_it_arrives_or_once_it_is_gone(
+    queue: RedisQueue, model: str, make_sample: MakeSample
+) -> None:
+    sample = make_sample("a")
+    (announced,) = (await queue.announce([sample])).values()
+    with pytest.raises(NotFound):
+        await queue.image(model, sample.id)
+    await queue.put([replace(sample, blob=announced.image)])
+    assert await queue.image(model, sample.id) == announced.image
+    await queue.erase(model, sample.id)
+    with pytest.raises(NotFound):
+        await queue.image(model, sample.id)
