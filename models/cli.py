@@ -30,6 +30,7 @@ class Objective(StrEnum):
 class Head(StrEnum):
     CONVOLUTIONAL = "convolutional"
     POOLED = "pooled"
+    KEYPOINT = "keypoint"
 
 
 Data = Annotated[Path | None, typer.Option(help="Folder of the task's data, for a task that does not make its own.")]
@@ -40,8 +41,12 @@ def train(
     task: Annotated[str, typer.Argument(help=f"What to learn: {', '.join(TASKS)}.")],
     out: Annotated[Path, typer.Option(help="The bundle store that gets the new version.")] = Path("bundles"),
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same machine: same weights.")] = 0,
-    objective: Annotated[Objective, typer.Option(help="What the loss head learns from.")] = Objective.LEARNING_LOSS_PP,
-    head: Annotated[Head, typer.Option(help="How the loss head reads the feature maps.")] = Head.CONVOLUTIONAL,
+    objective: Annotated[
+        Objective | None, typer.Option(help="What the loss head learns from; unset: the task's usual.")
+    ] = None,
+    head: Annotated[
+        Head | None, typer.Option(help="How the loss head reads the feature maps; unset: the task's usual.")
+    ] = None,
     effort: Annotated[float, typer.Option(min=0.01, help="Training time as a multiple of the usual.")] = 1.0,
     data: Data = None,
     run: Annotated[
@@ -73,7 +78,9 @@ def train(
         from models.recipes import recipe  # noqa: PLC0415 - as above
 
         usual = recipe(to_learn)
-        config = replace(usual.config, seed=seed, objective=objective.value, head=head.value).scaled(effort)
+        chosen: dict[str, Any] = {"objective": objective, "head": head}
+        config = replace(usual.config, seed=seed, **{name: one.value for name, one in chosen.items() if one})
+        config = config.scaled(effort)
         engine = Engine.start(accelerator, devices, precision or usual.precision, run)
         with _progress_bars() as progress:
             folder = train_bundle(to_learn, out, config, progress, engine)

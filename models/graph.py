@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.keypoint_head import KeypointLossHead
 from models.loss_head import LossHead
 from models.regressors import Features, Regressor, normalise
 
@@ -39,6 +40,9 @@ class Reference(Protocol):
     def whitening(self) -> NDArray[np.float32]: ...
 
 
+KEYPOINT = "keypoint_"  # before the names of what maps the scores of keypoints
+
+
 class Forecast(NamedTuple):
     """The ONNX outputs, in order; all float32, batch axis first."""
 
@@ -47,24 +51,31 @@ class Forecast(NamedTuple):
     predicted_loss: Tensor  # [b]
     ood_score: Tensor  # [b]
     embedding: Tensor  # [b, e]
+    keypoint_loss: Tensor | None = None  # [b, k], of heads that score keypoints; else there is no such output
 
 
 class ForecastGraph(nn.Module):
-    """Regressor, loss head, loss map and OOD distance in eval mode."""
+    """Regressor, loss head, loss map and OOD distance in eval mode.
 
-    def __init__(self, regressor: Regressor, head: LossHead, score_map: ScoreMap, reference: Reference) -> None:
+    keypoint_map: of the scores of keypoints, for a head that has them; without it they are no output.
+    """
+
+    def __init__(
+        self,
+        regressor: Regressor,
+        head: LossHead | KeypointLossHead,
+        score_map: ScoreMap,
+        reference: Reference,
+        keypoint_map: ScoreMap | None = None,
+    ) -> None:
         super().__init__()
         self.regressor = regressor
         self.head = head
-        self.left_rate = score_map.left_rate
-        constants = {
-            "knots": score_map.knots,
-            "start": score_map.values[:1],
-            "slopes": score_map.slopes,
-            "widths": score_map.widths,
-            "mean": reference.mean,
-            "whitening": reference.whitening,
-        }
+        self.left_rates = {"": score_map.left_rate}
+        constants = _constants(score_map) | {"mean": reference.mean, "whitening": reference.whitening}
+        if keypoint_map is not None:
+            self.left_rates[KEYPOINT] = keypoint_map.left_rate
+            constants |= {KEYPOINT + name: values for name, values in _constants(keypoint_map).items()}
         for name, values in constants.items():
             self.register_buffer(name, torch.from_numpy(np.array(values, np.float32)))
         self.eval()
@@ -72,14 +83,38 @@ class ForecastGraph(nn.Module):
     def forward(self, image: Tensor) -> Forecast:
         """image: uint8 [b, height, width, channels]."""
         seen: Features = self.regressor(normalise(image))
-        score = self.head(seen.maps)
+        keypoint_scores, score = self._scores(seen)
         whitened = (seen.embedding - self.get_buffer("mean")) @ self.get_buffer("whitening").T
         distance = whitened.square().sum(dim=1).sqrt()
-        return Forecast(seen.prediction, score, self._predicted_loss(score), distance, seen.embedding)
+        keypoint_loss = None if keypoint_scores is None else self._predicted_loss(keypoint_scores, KEYPOINT)
+        return Forecast(seen.prediction, score, self._predicted_loss(score), distance, seen.embedding, keypoint_loss)
 
-    def _predicted_loss(self, score: Tensor) -> Tensor:
+    @property
+    def outputs(self) -> list[str]:
+        """Names of what `forward` gives, in order."""
+        return [name for name in Forecast._fields if name != "keypoint_loss" or KEYPOINT in self.left_rates]
+
+    def _scores(self, seen: Features) -> tuple[Tensor | None, Tensor]:
+        if not isinstance(self.head, KeypointLossHead):
+            return None, self.head(seen.maps)
+        keypoints, image = self.head(seen)
+        return (keypoints if KEYPOINT in self.left_rates else None), image
+
+    def _predicted_loss(self, score: Tensor, prefix: str = "") -> Tensor:
         """The loss map, term by term as `models.calibration.LossMap` defines it: every term is monotone."""
-        distance = score.unsqueeze(1) - self.get_buffer("knots")
-        left = self.get_buffer("start") * torch.exp(self.left_rate * distance[:, 0].clamp(max=0))
-        rise = torch.minimum(distance.clamp(min=0), self.get_buffer("widths")) * self.get_buffer("slopes")
-        return left + rise.sum(dim=1)
+        knots, start, slopes, widths = (
+            self.get_buffer(prefix + name) for name in ("knots", "start", "slopes", "widths")
+        )
+        distance = score.unsqueeze(score.ndim) - knots
+        left = start * torch.exp(self.left_rates[prefix] * distance[..., 0].clamp(max=0))
+        rise = torch.minimum(distance.clamp(min=0), widths) * slopes
+        return left + rise.sum(dim=score.ndim)
+
+
+def _constants(score_map: ScoreMap) -> dict[str, NDArray[np.float32]]:
+    return {
+        "knots": score_map.knots,
+        "start": score_map.values[:1],
+        "slopes": score_map.slopes,
+        "widths": score_map.widths,
+    }

@@ -23,7 +23,8 @@ PARTS: tuple[Part, ...] = ("local", "shape", "rivals", "geometry", "context", "p
 # Columns of the whole image were learned by heart: without them cross-validation is better (docs/detection.md).
 USUAL_PARTS: tuple[Part, ...] = ("local", "shape", "rivals", "geometry", "identity")
 FARTHEST = 5.0  # standard deviations: beyond them a reading says no more than that it is far
-SMALLEST_SPREAD = 1e-4
+# Of a column, absolute and as a share of its mean: dividing by less would make scores of rounding errors.
+SMALLEST_SPREAD, SMALLEST_SHARE = 5e-4, 1e-2
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +102,10 @@ class Standard(nn.Module):
 
     def fit(self, columns: Tensor) -> None:
         rows = columns.float().flatten(0, -2)
-        self.get_buffer("mean").copy_(rows.mean(dim=0))
-        self.get_buffer("scale").copy_(1 / rows.std(dim=0).clamp(min=SMALLEST_SPREAD))
+        mean = rows.mean(dim=0)
+        least = (SMALLEST_SHARE * mean.abs()).clamp(min=SMALLEST_SPREAD)
+        self.get_buffer("mean").copy_(mean)
+        self.get_buffer("scale").copy_(1 / torch.maximum(rows.std(dim=0), least))
 
 
 class Attention(nn.Module):

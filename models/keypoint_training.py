@@ -7,7 +7,7 @@ gets numbers without a gradient. Same seed, machine and thread count: same weigh
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -22,8 +22,8 @@ from models.objectives_bounded import bounded_cross_entropy
 from models.objectives_joints import JOINT_OBJECTIVES, JointObjective
 from models.readings import Readings, read
 from models.regressors import Regressor, normalise
-from models.tasks.protocol import Examples, KeypointTask
-from models.training import Progress, check_losses, silent
+from models.tasks.protocol import Examples, KeypointTask, RegressionTask
+from models.training import Progress, TrainingConfig, check_losses, silent
 
 Over = Literal["keypoints", "images", "both"]
 KeypointObjective = Objective | Literal["cross_entropy"]
@@ -48,6 +48,7 @@ class KeypointObservations:
     """What a frozen network says of n examples, and how wrong it is on each of their k keypoints."""
 
     readings: Readings  # of n rows
+    embeddings: Tensor  # [n, e]
     predictions: NDArray[np.float32]  # [n, k, 2] in canvas pixels
     keypoint_losses: NDArray[np.float64]  # [n, k] in the task's unit, NaN where not annotated
 
@@ -63,15 +64,26 @@ def read_examples(
     """Runs the frozen network in eval mode and keeps what a head reads, not the maps themselves."""
     regressor.eval()
     device = next(regressor.parameters()).device
-    seen, preds = [], []
+    seen, embeddings, preds = [], [], []
     with torch.no_grad():
         for images in torch.split(torch.from_numpy(examples.images), batch_size):
             features = regressor(normalise(images.to(device)))
             seen.append(halved(read(features, task.task.skeleton)))
+            embeddings.append(features.embedding.cpu())
             preds.append(features.prediction.cpu())
     predictions = torch.cat(preds).numpy()
     losses = task.true_keypoint_loss(predictions, examples.targets)
-    return KeypointObservations(joined(seen), predictions, losses)
+    return KeypointObservations(joined(seen), torch.cat(embeddings), predictions, losses)
+
+
+def merged(parts: Sequence[KeypointObservations]) -> KeypointObservations:
+    """Several splits as one."""
+    return KeypointObservations(
+        joined([part.readings for part in parts]),
+        torch.cat([part.embeddings for part in parts]),
+        np.concatenate([part.predictions for part in parts]),
+        np.concatenate([part.keypoint_losses for part in parts]),
+    )
 
 
 def mirrored(examples: Examples, names: Sequence[str]) -> Examples:
@@ -131,6 +143,36 @@ def train_keypoint_head(
             partial(progress, "loss head"),
         )
     head.eval()
+
+
+def learn_keypoint_losses(  # noqa: PLR0913, PLR0917 - as `train_regressor`
+    head: KeypointLossHead,
+    regressor: Regressor,
+    task: RegressionTask,
+    config: TrainingConfig,
+    progress: Progress = silent,
+    engine: Engine | None = None,
+) -> Tensor:
+    """Fits `head` in place on all of `train` and its mirror images; embeddings [n, e] of the head split alone.
+
+    The images that the trunk has learned from are in, as its errors on them are hardly smaller (docs/detection.md).
+    """
+    whole = keypoint_task(task)
+    plain = [task.examples(split) for split in ("head", "trunk")]
+    views = (*plain, *(mirrored(examples, task.task.names) for examples in plain))
+    seen = [read_examples(regressor, examples, whole) for examples in views]
+    training = KeypointTraining(
+        config.seed, config.objective, epochs=config.head_epochs, learning_rate=config.head_learning_rate
+    )
+    train_keypoint_head(head, merged(seen), training, progress, engine)
+    return seen[0].embeddings
+
+
+def keypoint_task(task: RegressionTask) -> KeypointTask:
+    """The same task. Raises ValueError when it does not say how wrong each keypoint is."""
+    if not hasattr(task, "true_keypoint_loss"):
+        raise ValueError(f"task {task.task.name!r} has no loss of each keypoint")
+    return cast(KeypointTask, task)
 
 
 def score_readings(head: KeypointLossHead, readings: Readings, batch_size: int = 256) -> tuple[Tensor, Tensor]:

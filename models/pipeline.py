@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from models.calibration import Gaussian, LossMap, fit_gaussian, fit_loss_map, order_statistics
 from models.calibration_data import CalibrationData
@@ -24,13 +25,15 @@ from models.evaluation import evaluate_bundle
 from models.export import export_onnx, run_onnx, state_dict_bytes
 from models.graph import ForecastGraph
 from models.guarantees import OperatingPoints, operating_points, score_grid
+from models.heatmap import HeatmapNet
+from models.keypoint_head import KeypointHeadConfig, KeypointLossHead, reading_sizes
+from models.keypoint_training import keypoint_task, learn_keypoint_losses, read_examples, score_readings
 from models.loss_head import LossHead, LossHeadConfig, build_loss_head
 from models.model_card import model_card
 from models.recipes import recipe
 from models.regressors import Regressor
 from models.tasks.protocol import SPLITS, RegressionTask, check_examples
 from models.training import (
-    Observations,
     Progress,
     TrainingConfig,
     observe,
@@ -45,11 +48,11 @@ DRIFT_BINS = 100
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A finished regressor and loss head, both in eval mode, and what the head was trained on."""
+    """A finished regressor and loss head, both in eval mode, and the reference of the OOD score."""
 
     regressor: Regressor
-    head: LossHead
-    head_data: Observations
+    head: LossHead | KeypointLossHead
+    embeddings: Tensor  # [n, e] of the head split, which nothing but a head has learned from
 
 
 def train_bundle(
@@ -76,12 +79,11 @@ def train_bundle(
 def _finish(task: RegressionTask, store: Path, config: TrainingConfig, trained: Trained, progress: Progress) -> Path:
     """Calibrates, exports and publishes what was trained."""
     progress("calibrate and export", 0, 2)
-    score_map, reference = calibrate(trained, task)
-    graph = ForecastGraph(trained.regressor, trained.head, score_map, reference)
+    graph = ForecastGraph(trained.regressor, trained.head, *calibrate(trained, task))
     onnx = export_onnx(graph, task.preprocessing.canvas_shape)
     files = {"model.onnx": onnx, "weights.safetensors": state_dict_bytes(trained.regressor, trained.head)}
     progress("calibrate and export", 1, 2)
-    draft = describe(task, config, store, onnx, trained.regressor.embedding_size)
+    draft = describe(task, config, store, onnx, graph)
     folder = publish(task, store, draft, files, _network(trained, config))
     progress("calibrate and export", 2, 2)
     return folder
@@ -90,7 +92,8 @@ def _finish(task: RegressionTask, store: Path, config: TrainingConfig, trained: 
 def train(
     task: RegressionTask, config: TrainingConfig, progress: Progress = silent, engine: Engine | None = None
 ) -> Trained:
-    """The regressor on the trunk split, then the loss head on the head split; both end on the CPU.
+    """The regressor on the trunk split, then the loss head on the head split (see `learn_keypoint_losses` for those
+    that score keypoints); both end on the CPU.
 
     Raises ValueError as above, before the first epoch.
     """
@@ -99,24 +102,51 @@ def train(
         check_examples(task.examples(split), task.task, task.preprocessing, f"the {split} split of {task.task.name}")
     with reproducible(config.seed):
         regressor = usual.build(task)
-        head = build_loss_head(LossHeadConfig(regressor.map_channels, config.head))
+        head = _fresh_head(regressor, task, config)
     engine = engine or Engine.start()
     train_regressor(regressor, task, config, progress, engine)
-    head_data = observe(regressor, task.examples("head", config.head_views, config.seed), task)
-    train_loss_head(head, head_data, config, progress, engine)
-    return Trained(regressor.cpu(), head.cpu(), head_data)
+    if isinstance(head, KeypointLossHead):
+        embeddings = learn_keypoint_losses(head, regressor, task, config, progress, engine)
+    else:
+        head_data = observe(regressor, task.examples("head", config.head_views, config.seed), task)
+        train_loss_head(head, head_data, config, progress, engine)
+        embeddings = head_data.embeddings
+    return Trained(regressor.cpu(), head.cpu(), embeddings)
 
 
-def calibrate(trained: Trained, task: RegressionTask) -> tuple[LossMap, Gaussian]:
-    """The loss map from the calibration split, and the embeddings' reference from the head split."""
-    seen = observe(trained.regressor, task.examples("calibration", task.calibration_views, CALIBRATION_SEED), task)
+def _fresh_head(regressor: Regressor, task: RegressionTask, config: TrainingConfig) -> LossHead | KeypointLossHead:
+    if config.head != "keypoint":
+        return build_loss_head(LossHeadConfig(regressor.map_channels, config.head))
+    keypoints, limbs = len(task.task.names), task.task.skeleton
+    if not isinstance(regressor, HeatmapNet) or not limbs or not hasattr(task, "true_keypoint_loss"):
+        raise ValueError(
+            f"a keypoint head needs heatmaps, a skeleton and a loss of every keypoint; task {task.task.name!r} lacks "
+            "some of these: choose the convolutional or the pooled head"
+        )
+    sizes = reading_sizes(regressor.map_channels, regressor.embedding_size, keypoints, len(limbs))
+    return KeypointLossHead(KeypointHeadConfig(sizes, keypoints, limbs))
+
+
+def calibrate(trained: Trained, task: RegressionTask) -> tuple[LossMap, Gaussian, LossMap | None]:
+    """Loss maps of images, and of keypoints where they have scores, from the calibration split; the embeddings'
+    reference, between the two, from the head split.
+    """
+    examples = task.examples("calibration", task.calibration_views, CALIBRATION_SEED)
+    reference = fit_gaussian(trained.embeddings.numpy())
+    if isinstance(trained.head, KeypointLossHead):
+        seen = read_examples(trained.regressor, examples, keypoint_task(task))
+        keypoints, images = (scores.numpy() for scores in score_readings(trained.head, seen.readings))
+        there = ~np.isnan(seen.keypoint_losses)
+        keypoint_map = fit_loss_map(keypoints[there], seen.keypoint_losses[there])
+        return fit_loss_map(images, seen.losses), reference, keypoint_map
+    plain = observe(trained.regressor, examples, task)
     with torch.no_grad():
-        scores = trained.head(seen.maps).numpy()
-    return fit_loss_map(scores, seen.losses), fit_gaussian(trained.head_data.embeddings.numpy())
+        scores = trained.head(plain.maps).numpy()
+    return fit_loss_map(scores, plain.losses), reference, None
 
 
 def describe(
-    task: RegressionTask, config: TrainingConfig, store: Path, onnx: bytes, embedding_size: int
+    task: RegressionTask, config: TrainingConfig, store: Path, onnx: bytes, graph: ForecastGraph
 ) -> manifest.Manifest:
     """The manifest, but for its evaluation. Thresholds and references come from the ONNX that ships.
 
@@ -132,8 +162,8 @@ def describe(
         task=task.task,
         preprocessing=task.preprocessing,
         loss=task.loss,
-        embedding_size=embedding_size,
-        keypoint_loss=False,
+        embedding_size=graph.regressor.embedding_size,
+        keypoint_loss="keypoint_loss" in graph.outputs,
         operating_points=found.points,
         refused_operating_points=found.refused,
         default_operating_point="budget",

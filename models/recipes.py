@@ -49,7 +49,9 @@ RECIPES: Mapping[str, Recipe] = {
             trunk_weight_decay=1e-2,
             augmentation=Augmentation(),
             head_views=1,
-            head_epochs=20,
+            objective="learning_loss_pp_weighted",
+            head="keypoint",
+            head_epochs=5,
         ),
         precision="bf16-mixed",  # half the time on a CPU
     ),

@@ -8,6 +8,7 @@ bit-identical with and without it. Same seed, machine and thread count: same wei
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ def silent(_what: str, _done: int, _total: int) -> None:
 class TrainingConfig:
     seed: int = 0
     objective: Objective = "learning_loss_pp"
-    head: Architecture = "convolutional"
+    head: Architecture | Literal["keypoint"] = "convolutional"
     batch_size: int = 32
     trunk_epochs: int = 60  # each on views that no epoch before has seen
     trunk_views: int = 4  # of every source image in an epoch

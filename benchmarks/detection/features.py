@@ -26,7 +26,7 @@ from models.tasks.pose import Pose
 from models.tasks.protocol import Split
 
 BATCH = 50
-CORRUPTED = 200  # test images under each corruption and strength, the same ones
+CORRUPTED = 120  # test images under each corruption and strength, the same ones
 CORRUPTED_SEED = 0
 
 Progress = Callable[[str], None]
@@ -43,7 +43,8 @@ class Seen(NamedTuple):
 
     @property
     def observations(self) -> KeypointObservations:
-        return KeypointObservations(self.readings, self.predictions.numpy(), self.keypoint_losses.double().numpy())
+        losses = self.keypoint_losses.double().numpy()
+        return KeypointObservations(self.readings, self.readings.context[:, :0], self.predictions.numpy(), losses)
 
     @property
     def losses(self) -> NDArray[np.float64]:

@@ -39,8 +39,8 @@ def test_onnx_runtime_gives_the_numbers_of_pytorch(graph: ForecastGraph, exporte
     with torch.no_grad():
         expected = graph(torch.from_numpy(images))
     outputs = run_onnx(exported, images)
-    assert list(outputs) == list(Forecast._fields)
-    for ours, theirs in zip(expected, outputs.values(), strict=True):
+    assert list(outputs) == graph.outputs == list(Forecast._fields[:5])
+    for ours, theirs in zip(expected[:5], outputs.values(), strict=True):
         assert theirs.dtype == np.float32
         np.testing.assert_allclose(theirs, ours.numpy(), rtol=1e-4, atol=1e-4)
 
@@ -72,7 +72,7 @@ def test_equal_weights_give_equal_bytes_that_name_no_file(graph: ForecastGraph, 
 def test_an_onnx_file_of_other_weights_is_refused(exported: bytes) -> None:
     other = make_graph()
     with torch.no_grad():
-        other.head.out.bias.add_(0.5)
+        other.head.get_parameter("out.bias").add_(0.5)
     with pytest.raises(ExportError, match="score at batch 1"):
         check_parity(other, exported, CANVAS)
 

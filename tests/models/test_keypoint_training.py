@@ -32,7 +32,7 @@ def observations(count: int = 512, seed: int = 0) -> KeypointObservations:
     parts = Readings(
         other.half(), torch.from_numpy(shape), other, other, torch.zeros(count, 1).half(), torch.zeros(count, 1)
     )
-    return KeypointObservations(parts, np.zeros((count, KEYPOINTS, 2), np.float32), losses)
+    return KeypointObservations(parts, torch.zeros(count, 2), np.zeros((count, KEYPOINTS, 2), np.float32), losses)
 
 
 def trained(config: KeypointTraining, seen: KeypointObservations) -> KeypointLossHead:

@@ -99,6 +99,11 @@ def test_a_task_that_is_not_of_keypoints_is_refused_before_training() -> None:
         train(vector, dataclasses.replace(TINY))
 
 
+def test_a_keypoint_head_is_refused_before_training_where_there_are_no_heatmaps(digits: Digits) -> None:
+    with pytest.raises(ValueError, match="a keypoint head needs heatmaps"):
+        train(digits, dataclasses.replace(TINY, head="keypoint"))
+
+
 def test_photographs_become_a_bundle_whose_training_can_be_taken_up_again(pose_folder: Path, tmp_path: Path) -> None:
     task = Pose(pose_folder)
     config = dataclasses.replace(recipe(task).config.scaled(0.02), batch_size=10)
@@ -106,6 +111,11 @@ def test_photographs_become_a_bundle_whose_training_can_be_taken_up_again(pose_f
     manifest = read_manifest(folder)
     assert manifest.evaluation == evaluate_bundle(folder, task)
     assert manifest.provenance.split_sizes == {"trunk": 50, "head": 10, "calibration": 120, "test": 24}
+    outputs = run_onnx(read_onnx(folder, manifest), task.examples("test").images)
+    assert manifest.keypoint_loss
+    assert outputs["keypoint_loss"].shape == (24, 14)
+    assert outputs["keypoint_loss"].min() > 0
+    assert "keypoint\nloss head" in (folder / "model_card.md").read_text()
     assert "Leeds Sports Pose" in (folder / "model_card.md").read_text()
     again = train_bundle(task, tmp_path / "store", config, engine=Engine.start(folder=tmp_path / "run"))
     assert (again / "model.onnx").read_bytes() == (folder / "model.onnx").read_bytes()

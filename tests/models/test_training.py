@@ -41,6 +41,7 @@ def trained_regressor(digits: Digits, config: TrainingConfig) -> KeypointNet:
 
 
 def trained_head(head_data: Observations, config: TrainingConfig) -> nn.Module:
+    assert config.head != "keypoint"
     with reproducible(config.seed):
         head = build_loss_head(LossHeadConfig(tuple(one.shape[1] for one in head_data.maps), config.head))
     train_loss_head(head, head_data, config)
