@@ -106,3 +106,9 @@ def test_a_tiny_selection_writes_a_row_for_every_choice(tmp_path: Path) -> None:
     table = (tmp_path / "selection.md").read_text()
     assert "| as shipped |" in table
     assert "| held-out images alone |" in table
+
+
+def test_the_page_shows_the_tables_that_the_benchmark_wrote() -> None:
+    written = (ROOT / "benchmarks/detection/results/detection.md").read_text().strip()
+    assert written
+    assert written in (ROOT / "docs/detection.md").read_text()
