@@ -28,7 +28,7 @@ class ScoreMap(Protocol):
     @property
     def widths(self) -> NDArray[np.float32]: ...
     @property
-    def left_rate(self) -> float: ...
+    def left_rate(self) -> float | NDArray[np.float32]: ...
 
 
 class Reference(Protocol):
@@ -57,7 +57,8 @@ class Forecast(NamedTuple):
 class ForecastGraph(nn.Module):
     """Regressor, loss head, loss map and OOD distance in eval mode.
 
-    keypoint_map: of the scores of keypoints, for a head that has them; without it they are no output.
+    keypoint_map: of the scores of keypoints, each with a row of its own, for a head that has them; without it they
+    are no output.
     """
 
     def __init__(
@@ -71,10 +72,9 @@ class ForecastGraph(nn.Module):
         super().__init__()
         self.regressor = regressor
         self.head = head
-        self.left_rates = {"": score_map.left_rate}
+        self.keypoints = keypoint_map is not None
         constants = _constants(score_map) | {"mean": reference.mean, "whitening": reference.whitening}
         if keypoint_map is not None:
-            self.left_rates[KEYPOINT] = keypoint_map.left_rate
             constants |= {KEYPOINT + name: values for name, values in _constants(keypoint_map).items()}
         for name, values in constants.items():
             self.register_buffer(name, torch.from_numpy(np.array(values, np.float32)))
@@ -92,21 +92,21 @@ class ForecastGraph(nn.Module):
     @property
     def outputs(self) -> list[str]:
         """Names of what `forward` gives, in order."""
-        return [name for name in Forecast._fields if name != "keypoint_loss" or KEYPOINT in self.left_rates]
+        return [name for name in Forecast._fields if name != "keypoint_loss" or self.keypoints]
 
     def _scores(self, seen: Features) -> tuple[Tensor | None, Tensor]:
         if not isinstance(self.head, KeypointLossHead):
             return None, self.head(seen.maps)
         keypoints, image = self.head(seen)
-        return (keypoints if KEYPOINT in self.left_rates else None), image
+        return (keypoints if self.keypoints else None), image
 
     def _predicted_loss(self, score: Tensor, prefix: str = "") -> Tensor:
         """The loss map, term by term as `models.calibration.LossMap` defines it: every term is monotone."""
-        knots, start, slopes, widths = (
-            self.get_buffer(prefix + name) for name in ("knots", "start", "slopes", "widths")
+        knots, start, rate, slopes, widths = (
+            self.get_buffer(prefix + name) for name in ("knots", "start", "left_rate", "slopes", "widths")
         )
         distance = score.unsqueeze(score.ndim) - knots
-        left = start * torch.exp(self.left_rates[prefix] * distance[..., 0].clamp(max=0))
+        left = start * torch.exp(rate * distance[..., 0].clamp(max=0))
         rise = torch.minimum(distance.clamp(min=0), widths) * slopes
         return left + rise.sum(dim=score.ndim)
 
@@ -114,7 +114,8 @@ class ForecastGraph(nn.Module):
 def _constants(score_map: ScoreMap) -> dict[str, NDArray[np.float32]]:
     return {
         "knots": score_map.knots,
-        "start": score_map.values[:1],
+        "start": score_map.values[..., 0],
+        "left_rate": np.asarray(score_map.left_rate, np.float32),
         "slopes": score_map.slopes,
         "widths": score_map.widths,
     }

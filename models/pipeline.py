@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +26,7 @@ from models.graph import ForecastGraph
 from models.guarantees import OperatingPoints, operating_points, score_grid
 from models.heatmap import HeatmapNet
 from models.keypoint_head import KeypointHeadConfig, KeypointLossHead, reading_sizes
+from models.keypoint_maps import KeypointMaps, fit_keypoint_maps
 from models.keypoint_training import keypoint_task, learn_keypoint_losses, read_examples, score_readings
 from models.loss_head import LossHead, LossHeadConfig, build_loss_head
 from models.model_card import model_card
@@ -127,7 +127,7 @@ def _fresh_head(regressor: Regressor, task: RegressionTask, config: TrainingConf
     return KeypointLossHead(KeypointHeadConfig(sizes, keypoints, limbs))
 
 
-def calibrate(trained: Trained, task: RegressionTask) -> tuple[LossMap, Gaussian, LossMap | None]:
+def calibrate(trained: Trained, task: RegressionTask) -> tuple[LossMap, Gaussian, KeypointMaps | None]:
     """Loss maps of images, and of keypoints where they have scores, from the calibration split; the embeddings'
     reference, between the two, from the head split.
     """
@@ -136,9 +136,7 @@ def calibrate(trained: Trained, task: RegressionTask) -> tuple[LossMap, Gaussian
     if isinstance(trained.head, KeypointLossHead):
         seen = read_examples(trained.regressor, examples, keypoint_task(task))
         keypoints, images = (scores.numpy() for scores in score_readings(trained.head, seen.readings))
-        there = ~np.isnan(seen.keypoint_losses)
-        keypoint_map = fit_loss_map(keypoints[there], seen.keypoint_losses[there])
-        return fit_loss_map(images, seen.losses), reference, keypoint_map
+        return fit_loss_map(images, seen.losses), reference, fit_keypoint_maps(keypoints, seen.keypoint_losses)
     plain = observe(trained.regressor, examples, task)
     with torch.no_grad():
         scores = trained.head(plain.maps).numpy()
