@@ -65,8 +65,8 @@ class LabelQueue(Protocol):
     async def put(self, samples: Sequence[Sample]) -> frozenset[str]:
         """Adds what is not known yet; what is over a bound is evicted, the least valuable first.
 
-        An evicted sample whose image comes again, with another flagged_at, is new. One that is known, in any state
-        but evicted or erased, and is drawn for audit now, belongs to that lane from then on.
+        An evicted sample whose image comes again, flagged later than ever before, is new. One that is known, in any
+        state but evicted or erased, and is drawn for audit now, belongs to that lane from then on.
         Returns the ids of those that must be announced again, because the arrival that their `blob` names
         is over and its image may be deleted. A sample without `blob` needs no announcement; its image is
         the caller's affair. Raises ValueError or QueueOutOfMemory.
@@ -120,9 +120,9 @@ class LabelQueue(Protocol):
         """Counts of one moment.
 
         Where samples are: accepted = pending + leased + labelled + rejected + dead + evicted + erased; one that arrives
-        again after it was evicted or forgotten counts once more. Events: expired, duplicates. Of the pending:
-        pending_audit, pending_ood, oldest_age_s. Else: bytes of the images that wait or are leased, budget_left this
-        hour (-1: no limit).
+        again after it was evicted or forgotten counts once more. Events: expired, duplicates (known, and flagged later
+        than ever before). Of the pending: pending_audit, pending_ood, oldest_age_s. Else: bytes of the images that wait
+        or are leased, budget_left this hour (-1: no limit).
         """
 
     async def get(self, model: str, sample_id: str) -> Sample:

@@ -7,8 +7,8 @@ for i = 2, #ARGV, 2 do
   local item = met_by(id, ARGV[i + 1])
   if not item then
     local arrived = tick()
-    item = { state = 'arriving', lane = '-', value = 0, bytes = 0, expiries = 0, arrived = arrived, flagged_at = '-' }
-    item.named, item.source, item.image = 1, '', named(id, arrived)
+    item = { state = 'arriving', lane = '-', value = 0, bytes = 0, expiries = 0, arrived = arrived }
+    item.flagged_at, item.named, item.source, item.image = ARGV[i + 1], 1, '', named(id, arrived)
     write(id, item)
   end
   if item.state == 'arriving' then

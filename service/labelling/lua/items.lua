@@ -46,12 +46,17 @@ local function bound_tombstones()
   end
 end
 
+-- Whether the image has come again. Only what is flagged later than all that the item has seen is known to
+-- be no repetition by a drain that crashed: with several replicas, any earlier one may be.
+local function is_later(flagged_at, item)
+  return tonumber(flagged_at) > (tonumber(item.flagged_at) or -math.huge)
+end
+
 -- The item as an arrival meets it: nothing when its sample was evicted and the image has come again since,
--- which is a new arrival. The one that was evicted is told by its flagged_at, so that it is not revived by
--- whoever repeats it after a crash.
+-- which is a new arrival.
 local function met_by(id, flagged_at)
   local item = read(id)
-  if item and item.state == 'evicted' and item.flagged_at ~= flagged_at then
+  if item and item.state == 'evicted' and is_later(flagged_at, item) then
     drop_tombstone(id)
     discard(item.image, 0)
     return nil

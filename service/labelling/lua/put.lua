@@ -3,8 +3,10 @@
 local again = {}
 
 local function accept(id, item, given)
-  item.lane, item.value, item.bytes = given.lane, given.value, given.bytes
-  item.flagged_at, item.source = given.flagged_at, given.source
+  item.lane, item.value, item.bytes, item.source = given.lane, given.value, given.bytes, given.source
+  if is_later(given.flagged_at, item) then
+    item.flagged_at = given.flagged_at
+  end
   enter(id, item)
   redis.call('HSET', SAMPLES, id, given.json)
   redis.call('ZREM', ARRIVING, id)
@@ -29,7 +31,7 @@ local function repeated(id, item, given)
   if is_gone(item) then
     discard(item.image, 0)
   end
-  if item.flagged_at ~= given.flagged_at then -- the image came again; else only this call did
+  if is_later(given.flagged_at, item) then
     item.flagged_at = given.flagged_at
     write(id, item)
     count('duplicates', 1)

@@ -20,6 +20,7 @@ class Item:
     arrival: int  # counts up, as the queue's clock does
     state: str = "pending"
     never_put: bool = False
+    may_be_written: bool = False  # erased while it arrived, so its image is deleted when the arrival goes on, or late
     expiries: int = 0
     skips: set[str] = field(default_factory=set)
     holder: Holder | None = None
@@ -37,7 +38,7 @@ class QueueModel:
     def __init__(self, policy: QueuePolicy) -> None:
         self.policy = policy
         self.items: dict[str, Item] = {}
-        self.arriving: dict[str, int] = {}  # id -> arrival
+        self.arriving: dict[str, tuple[int, Sample]] = {}  # id -> arrival, as first announced
         self.arrivals = 0
         self.calls = 0
         self.forgotten = 0  # evicted samples that are not known any more, and count as evicted for good
@@ -66,10 +67,11 @@ class QueueModel:
         """Whether the image is to be written."""
         self._revive(sample)
         if sample.id in self.items:
+            self.items[sample.id].may_be_written = False
             return False
         if sample.id not in self.arriving:
             self.arrivals += 1
-            self.arriving[sample.id] = self.arrivals
+            self.arriving[sample.id] = (self.arrivals, sample)
         return True
 
     def put(self, sample: Sample) -> bool:
@@ -80,7 +82,9 @@ class QueueModel:
         if item is None and sample.id not in self.arriving:
             return True
         if item is None:
-            self.items[sample.id] = item = Item(sample, self.arriving.pop(sample.id))
+            arrival, announced = self.arriving.pop(sample.id)
+            latest = _seen_again(sample, max(sample.flagged_at, announced.flagged_at))
+            self.items[sample.id] = item = Item(latest, arrival)
             self.counts["accepted"] += 1
             self._make_room(item)
         else:
@@ -88,10 +92,11 @@ class QueueModel:
         return False
 
     def _repeat(self, item: Item, sample: Sample) -> None:
-        self.counts["duplicates"] += item.sample.flagged_at != sample.flagged_at
+        item.may_be_written = False
+        self.counts["duplicates"] += sample.flagged_at > item.sample.flagged_at
         is_drawn = sample.lane == "audit" and item.sample.lane != "audit" and item.state not in {"evicted", "erased"}
-        if is_drawn or item.sample.flagged_at != sample.flagged_at:
-            item.sample = sample if is_drawn else _seen_again(item.sample, sample.flagged_at)
+        latest = max(sample.flagged_at, item.sample.flagged_at)
+        item.sample = _seen_again(sample if is_drawn else item.sample, latest)
 
     def sweep(self, now_s: float) -> int:
         self.calls += 1
@@ -211,9 +216,10 @@ class QueueModel:
             self._return(self.items[sample_id])
         return len(dead)
 
-    def erase(self, sample_id: str, sample: Sample) -> str | None:
+    def erase(self, sample_id: str) -> str | None:
         if sample_id in self.arriving:
-            self.items[sample_id] = Item(sample, self.arriving.pop(sample_id), "arriving", never_put=True)
+            arrival, announced = self.arriving.pop(sample_id)
+            self.items[sample_id] = Item(announced, arrival, "arriving", never_put=True, may_be_written=True)
             self.counts["accepted"] += 1
         item = self.items.get(sample_id)
         if item is None:
@@ -247,7 +253,7 @@ class QueueModel:
 
     def _revive(self, sample: Sample) -> None:
         item = self.items.get(sample.id)
-        if item is not None and item.state == "evicted" and item.sample.flagged_at != sample.flagged_at:
+        if item is not None and item.state == "evicted" and sample.flagged_at > item.sample.flagged_at:
             self._forget(sample.id)
 
     def _forget(self, evicted_id: str) -> None:

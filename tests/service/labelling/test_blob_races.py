@@ -24,6 +24,7 @@ pytestmark = pytest.mark.usefixtures("no_grace")
 
 MakeSample = Callable[..., Sample]
 HOUR_S = 3600
+LATER = 1e10  # a time after now
 POLICY = QueuePolicy(max_pending=1, retention_s=1e-6)  # one place; what is finished may be forgotten at once
 
 
@@ -142,7 +143,7 @@ async def test_an_evicted_image_that_arrives_again_while_a_janitor_deletes_it_is
     garbage: list[bytes] = []
     for now in ("before it looks", "before it deletes", "before it confirms", "after"):
         if now == step:
-            second = await room.arrive(make_sample("poor", 3.0, flagged_at=1.0))
+            second = await room.arrive(make_sample("poor", 3.0, flagged_at=LATER))
         if now == "before it looks":
             garbage = await room.garbage()
         elif now == "before it deletes":
@@ -158,11 +159,11 @@ async def test_an_image_announced_while_its_sample_waited_is_announced_again_whe
     room: Room, make_sample: MakeSample
 ) -> None:
     await room.arrive(make_sample("a", 1.0))
-    again = await room.announce(make_sample("a", 3.0, flagged_at=1.0))
+    again = await room.announce(make_sample("a", 3.0, flagged_at=LATER))
     await room.arrive(make_sample("b", 2.0))
     assert await room.queue.put([again]) == {again.id}
     await room.settle()
-    second = await room.arrive(make_sample("a", 3.0, flagged_at=1.0))
+    second = await room.arrive(make_sample("a", 3.0, flagged_at=LATER))
     assert await room.settle() == {second.image}
 
 

@@ -1,6 +1,7 @@
 """What the queue does when there is too much: caps, eviction, dead letters, and the end of a sample's life."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -185,6 +186,38 @@ async def test_an_evicted_sample_takes_no_label_and_is_not_revived_by_a_repeated
     await queue.put([poor])
     found = await queue.stats(model)
     assert (found["accepted"], found["evicted"], found["duplicates"]) == (2, 1, 0)
+
+
+@pytest.mark.parametrize("order", [(1.0, 2.0), (2.0, 1.0)])
+async def test_an_evicted_sample_is_not_revived_by_repetitions_of_several_replicas(
+    open_queue: Open, model: str, make_sample: MakeSample, order: tuple[float, float]
+) -> None:
+    queue = open_queue(max_pending=1)
+    replicas = [make_sample("poor", 1.0, flagged_at=flagged_at) for flagged_at in order]
+    for poor in replicas:
+        await queue.put([poor])
+    await queue.put([make_sample("rich", 2.0)])
+    before = await queue.stats(model)
+    for poor in [*replicas, *replicas]:
+        (announced,) = (await queue.announce([poor])).values()
+        assert not announced.is_new
+        await queue.put([poor])
+    assert {**await queue.stats(model), "oldest_age_s": 0} == {**before, "oldest_age_s": 0}
+    assert before["evicted"] == 1
+
+
+async def test_an_arrival_that_revives_stays_the_latest_though_an_earlier_one_is_put_first(
+    open_queue: Open, model: str, make_sample: MakeSample
+) -> None:
+    queue = open_queue(max_pending=1)
+    early, late = (make_sample("poor", 1.0, flagged_at=flagged_at) for flagged_at in (1.0, 2.0))
+    await queue.put([make_sample("rich", 2.0), early])
+    await queue.announce([late])
+    (announced,) = (await queue.announce([early])).values()
+    for poor in (early, late, early, late):
+        assert not await queue.put([replace(poor, blob=announced.image)])
+    found = await queue.stats(model)
+    assert (found["accepted"], found["evicted"], found["pending"]) == (3, 2, 1)
 
 
 @pytest.mark.parametrize("lane", ["predicted_loss", "audit"])
