@@ -80,10 +80,16 @@ class AsyncLosscastClient:
 
     @calls.method_of(calls.predict)
     async def predict(
-        self, image: bytes | Path, *, model: str | None = None, source: str | None = None
+        self,
+        image: bytes | Path,
+        *,
+        model: str | None = None,
+        source: str | None = None,
+        operating_point: str | None = None,
     ) -> PredictReply:
         content = await asyncio.to_thread(image.read_bytes) if isinstance(image, Path) else image
-        return await self.send(calls.build(calls.predict, content, model=model, source=source))
+        call = calls.build(calls.predict, content, model=model, source=source, operating_point=operating_point)
+        return await self.send(call)
 
     async def labels(self, *, model: str | None = None, cursor: str = "") -> AsyncIterator[LabelLine]:
         """All labels that are there now, oldest first, page by page; from a cursor on when one is given."""

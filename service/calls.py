@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, get_args
 from urllib.parse import quote
 
 import httpx
@@ -200,13 +200,15 @@ def build(call: Callable[P, Call[T]], *args: P.args, **kwargs: P.kwargs) -> Call
 
 
 def method_of(call: Callable[P, Call[T]]) -> Callable[[Method], Method]:
-    """Gives a client's method the name, the documentation and the parameters of the call that it sends."""
+    """Gives a client's method name, documentation and parameters of the call that it sends; it returns the reply."""
 
     def decorate(method: Method) -> Method:
         own = inspect.signature(call)
         parameters = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY), *own.parameters.values()]
+        (reply,) = get_args(own.return_annotation)
         wraps(call)(method)
-        vars(method)["__signature__"] = own.replace(parameters=parameters)
+        method.__annotations__ = {**call.__annotations__, "return": reply}
+        vars(method)["__signature__"] = own.replace(parameters=parameters, return_annotation=reply)
         return method
 
     return decorate

@@ -1,5 +1,5 @@
 import inspect
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin, get_type_hints
 
 import httpx
 import pytest
@@ -19,7 +19,9 @@ def test_a_client_has_a_method_for_every_call_with_its_parameters_and_documentat
     for name in made:
         own, method = getattr(calls, name), getattr(client, name)
         assert method.__doc__ == own.__doc__
-        assert list(inspect.signature(method).parameters) == ["self", *inspect.signature(own).parameters]
+        signature, (reply,) = inspect.signature(method), get_args(inspect.signature(own).return_annotation)
+        assert list(signature.parameters) == ["self", *inspect.signature(own).parameters]
+        assert signature.return_annotation == get_type_hints(method)["return"] == reply
 
 
 def _makes(function: Any) -> bool:

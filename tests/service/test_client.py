@@ -1,6 +1,7 @@
 """Both clients against real services over HTTP."""
 
 import asyncio
+import inspect
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import stamina
 
+from service import calls
 from service.async_client import AsyncLosscastClient
 from service.client import ClientError, LosscastClient
 
@@ -207,6 +209,20 @@ async def test_a_file_is_not_read_in_the_event_loop(
     assert (await async_client.predict(photo)).verdict.lossy is False
     assert len(readers) == 1
     assert get_ident() not in readers
+
+
+async def test_both_clients_take_every_parameter_of_a_prediction(
+    client: LosscastClient, async_client: AsyncLosscastClient, grey: Grey
+) -> None:
+    options = {"model": "tiny", "source": "cam", "operating_point": "budget"}
+    assert ["image", *options] == list(inspect.signature(calls.predict).parameters)
+    replies = [client.predict(grey(0.2), **options), await async_client.predict(grey(0.2), **options)]
+    assert [reply.verdict.operating_point for reply in replies] == ["budget", "budget"]
+    options["operating_point"] = "none"
+    with pytest.raises(ClientError, match="there is no operating point 'none'"):
+        client.predict(grey(0.2), **options)
+    with pytest.raises(ClientError, match="there is no operating point 'none'"):
+        await async_client.predict(grey(0.2), **options)
 
 
 @pytest.fixture
