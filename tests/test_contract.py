@@ -23,7 +23,7 @@ async def test_a_trained_exported_and_served_model_gives_pytorchs_numbers(tmp_pa
     trained = train(task, config)
     graph = ForecastGraph(trained.regressor, trained.head, *calibrate(trained, task))
     onnx = export_onnx(graph, task.preprocessing.canvas_shape)
-    draft = describe(task, config, tmp_path / "bundles", onnx, trained.regressor.embedding_size)
+    draft = describe(task, config, tmp_path / "bundles", onnx, graph)
     files = {"model.onnx": onnx, "weights.safetensors": state_dict_bytes(trained.regressor, trained.head)}
     publish(task, tmp_path / "bundles", draft, files, "tiny")
 
