@@ -6,7 +6,7 @@ the files themselves -> publish and make live. Each step uses a split that no st
 
 import hashlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
@@ -32,7 +32,7 @@ from models.loss_head import LossHead, LossHeadConfig, build_loss_head
 from models.model_card import model_card
 from models.recipes import recipe
 from models.regressors import Regressor
-from models.tasks.protocol import SPLITS, RegressionTask, check_examples
+from models.tasks.protocol import SPLITS, RegressionTask, Split, check_examples
 from models.training import (
     Progress,
     TrainingConfig,
@@ -72,12 +72,12 @@ def train_bundle(
     load_runtime()
     config, engine = config or recipe(task).config, engine or Engine.start()
     trained = train(task, config, progress, engine)
-    folder = _finish(task, store, config, trained, progress) if engine.fabric.is_global_zero else None
+    folder = finish(task, store, config, trained, progress) if engine.fabric.is_global_zero else None
     return Path(engine.fabric.broadcast(str(folder)))
 
 
-def _finish(task: RegressionTask, store: Path, config: TrainingConfig, trained: Trained, progress: Progress) -> Path:
-    """Calibrates, exports and publishes what was trained."""
+def finish(task: RegressionTask, store: Path, config: TrainingConfig, trained: Trained, progress: Progress) -> Path:
+    """Calibrates, exports and publishes what was trained; the folder. Raises BundleError."""
     progress("calibrate and export", 0, 2)
     graph = ForecastGraph(trained.regressor, trained.head, *calibrate(trained, task))
     onnx = export_onnx(graph, task.preprocessing.canvas_shape)
@@ -98,13 +98,42 @@ def train(
     Raises ValueError as above, before the first epoch.
     """
     usual = recipe(task)
-    for split in SPLITS:
-        check_examples(task.examples(split), task.task, task.preprocessing, f"the {split} split of {task.task.name}")
+    _check(task, SPLITS)
     with reproducible(config.seed):
         regressor = usual.build(task)
         head = _fresh_head(regressor, task, config)
     engine = engine or Engine.start()
     train_regressor(regressor, task, config, progress, engine)
+    return _with_head(head, regressor, task, config, progress, engine)
+
+
+def train_head(
+    regressor: Regressor,
+    task: RegressionTask,
+    config: TrainingConfig,
+    progress: Progress = silent,
+    engine: Engine | None = None,
+) -> Trained:
+    """A loss head for a regressor that is finished, on the head split. Raises ValueError as above."""
+    _check(task, SPLITS[1:])
+    with reproducible(config.seed):
+        head = _fresh_head(regressor, task, config)
+    return _with_head(head, regressor, task, config, progress, engine or Engine.start())
+
+
+def _check(task: RegressionTask, splits: Sequence[Split]) -> None:
+    for split in splits:
+        check_examples(task.examples(split), task.task, task.preprocessing, f"the {split} split of {task.task.name}")
+
+
+def _with_head(  # noqa: PLR0913, PLR0917 - who learns, from whom, what, how, and where
+    head: LossHead | KeypointLossHead,
+    regressor: Regressor,
+    task: RegressionTask,
+    config: TrainingConfig,
+    progress: Progress,
+    engine: Engine,
+) -> Trained:
     if isinstance(head, KeypointLossHead):
         embeddings = learn_keypoint_losses(head, regressor, task, config, progress, engine)
     else:

@@ -11,18 +11,21 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.contract import manifest
 from models.regressors import MIDDLE, SPREAD, Features, Regressor
 
-MAP_AXES = 4  # batch, channels, height, width
+MAP_AXES, TOKEN_AXES, VECTOR_AXES = 4, 3, 2  # [b, c, h, w], [b, n, c], [b, c]
+MAX_CELLS = 16
 
 
 class TappedRegressor(Regressor):
     """See the module; the network is never trained and never leaves eval mode.
 
     base: takes float [b, channels, height, width] and gives [b, *prediction_shape] in canvas units.
-    layers: names of its parts, as `base.named_modules()` has them, whose outputs are [b, c, h, w] or [b, c].
+    layers: names of its parts, as `base.named_modules()` has them, whose outputs are maps [b, c, h, w], tokens
+    [b, n, c] or vectors [b, c]; maps of more than MAX_CELLS a side are averaged down to it.
     mean, std: in grey levels from 0 to 255, one or one per channel; the network gets (pixel - mean) / std.
     Raises ValueError for a layer that is not there, is not used or gives no map, and for another prediction shape.
     """
@@ -69,14 +72,24 @@ class TappedRegressor(Regressor):
         del mode
         return super().train(mode=False)
 
+    def alone(self, images: Tensor) -> Tensor:
+        """The network's own prediction, without a look at its layers; images: as `normalise` makes them."""
+        # In this order of memory: another one changes the last bits.
+        pixels = (images * SPREAD + MIDDLE).clone(memory_format=torch.contiguous_format)
+        prediction: Tensor = self.base((pixels - self.get_buffer("mean")) / self.get_buffer("std"))
+        if not isinstance(prediction, Tensor):
+            raise ValueError(  # noqa: TRY004 - what the user brought is wrong, not a call of ours
+                f"the network returns {type(prediction).__name__}: wrap it, to return one tensor"
+            )
+        return prediction
+
     def _run(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         found: dict[str, Tensor] = {}
-        pixels = images * SPREAD + MIDDLE
         with ExitStack() as hooks:
             for name in self._layers:
                 hook = self.base.get_submodule(name).register_forward_hook(_keep(found, name))
                 hooks.callback(hook.remove)
-            prediction: Tensor = self.base((pixels - self.get_buffer("mean")) / self.get_buffer("std"))
+            prediction = self.alone(images)
         unused = [name for name in self._layers if name not in found]
         if unused:
             raise ValueError(f"the network does not use its layer {unused[0]!r}")
@@ -87,12 +100,22 @@ def _keep(found: dict[str, Tensor], name: str) -> Callable[[nn.Module, object, o
     """A forward hook that puts a layer's output into `found`, as a map."""
 
     def keep(_module: nn.Module, _inputs: object, output: object) -> None:
-        if not isinstance(output, Tensor) or output.ndim not in {2, MAP_AXES}:
+        if not isinstance(output, Tensor) or not VECTOR_AXES <= output.ndim <= MAP_AXES:
             shape = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise ValueError(f"layer {name!r} gives {shape}: a map [b, c, h, w] or a vector [b, c] is needed")
-        found[name] = output if output.ndim == MAP_AXES else output[:, :, None, None]
+            raise ValueError(f"layer {name!r} gives {shape}: [b, c, h, w], [b, n, c] or [b, c] is needed")
+        found[name] = _as_map(output)
 
     return keep
+
+
+def _as_map(output: Tensor) -> Tensor:
+    """[b, c, h, w] of a layer's output."""
+    if output.ndim == VECTOR_AXES:
+        return output[:, :, None, None]
+    if output.ndim == TOKEN_AXES:
+        return output.transpose(1, 2).unsqueeze(3)
+    window = [max(1, -(-side // MAX_CELLS)) for side in output.shape[2:]]
+    return functional.avg_pool2d(output, window, ceil_mode=True) if max(window) > 1 else output
 
 
 def _checked(base: nn.Module, layers: Sequence[str]) -> list[str]:

@@ -44,7 +44,7 @@ def images() -> Tensor:
 def test_the_prediction_is_that_of_the_network_alone_to_the_bit(base: Foreign, images: Tensor) -> None:
     tapped = TappedRegressor(base, ["stem", "body"], AGES, CANVAS, mean=(96.0,), std=(64.0,))
     features = tapped.train()(normalise(images))
-    alone = base.eval()((normalise(images) * 64 + 96 - 96) / 64)
+    alone = base.eval()((images.permute(0, 3, 1, 2).float().contiguous() - 96) / 64)
     assert torch.equal(features.prediction, alone)
     assert not any(parameter.requires_grad for parameter in tapped.parameters())
 
@@ -106,3 +106,28 @@ def test_it_exports_like_any_regressor(base: Foreign) -> None:
     score_map = fit_loss_map(rng.normal(size=200), rng.exponential(size=200))
     reference = fit_gaussian(rng.normal(size=(200, tapped.embedding_size)))
     assert export_onnx(ForecastGraph(tapped, head, score_map, reference), CANVAS.canvas_shape)
+
+
+class Tokens(nn.Module):
+    """Gives [b, n, c], as a transformer's block does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = nn.Linear(24, 7)
+        self.out = nn.Linear(7, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens: Tensor = self.block(images.flatten(1, 2))
+        ages: Tensor = self.out(tokens.mean(dim=1))
+        return ages
+
+
+def test_tokens_are_read_as_a_map_of_one_column(images: Tensor) -> None:
+    features = TappedRegressor(Tokens(), ["block"], AGES, CANVAS)(normalise(images))
+    assert [tuple(one.shape) for one in features.maps] == [(5, 7, 96, 1)]
+
+
+def test_maps_of_many_cells_are_averaged_down(images: Tensor) -> None:
+    base = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten(), nn.Linear(2 * 32 * 24, 2))
+    features = TappedRegressor(base, ["0"], AGES, CANVAS)(normalise(images))
+    assert [tuple(one.shape) for one in features.maps] == [(5, 2, 16, 12)]
