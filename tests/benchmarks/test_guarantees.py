@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.guarantees import Pool, _markdown, digits_pool, marginal, promises, selective, synthetic_pool
+from benchmarks.guarantees import Pool, digits_pool, marginal, promises, selective, synthetic_pool
+from benchmarks.guarantees_report import markdown
 from models.contract.bundle import read_manifest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -54,7 +55,7 @@ def test_the_committed_results_are_those_of_the_shipped_bundle_and_its_data() ->
 
 
 def test_the_committed_table_shows_the_committed_figures() -> None:
-    assert (RESULTS / "guarantees.md").read_text() == _markdown(record())
+    assert (RESULTS / "guarantees.md").read_text() == markdown(record())
 
 
 def test_the_page_for_users_states_the_committed_figures() -> None:
