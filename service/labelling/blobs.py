@@ -83,13 +83,8 @@ class BlobStore:
         except (BaseError, OSError) as error:
             raise Unavailable(f"the blob store does not give {name}: {_line(error)}") from error
 
-    async def delete(self, names: Iterable[str]) -> None:
-        """Deletes what is there of them. Raises Unavailable."""
-        for error in filter(None, await self.delete_all(names)):
-            raise error
-
     async def delete_all(self, names: Iterable[str]) -> list[Unavailable | None]:
-        """The same; what went wrong, for each."""
+        """Deletes what is there of them; what went wrong, for each."""
         return await asyncio.gather(*map(self._delete, names))
 
     async def names(self, folder: str) -> AsyncIterator[list[str]]:

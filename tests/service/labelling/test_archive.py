@@ -209,7 +209,7 @@ async def test_an_archive_that_is_lost_is_named_and_not_waited_for(
     while await queue.archive.fill(model):
         pass
     lost, _ = await archived_files(queue, model)
-    await queue.blobs.delete([lost])
+    assert await queue.blobs.delete_all([lost]) == [None]
     async with asyncio.timeout(10):
         with pytest.raises(Unavailable, match=f"archive {lost} is missing"):
             await queue.labels(model, "", 10)
@@ -223,7 +223,7 @@ async def test_an_id_that_is_none_is_not_looked_for(queue: RedisQueue, model: st
     (sample, *_) = await labelled(queue, [make_sample(f"{i}") for i in range(3)])
     assert await queue.archive.fill(model)
     for name in await archived_files(queue, model):
-        await queue.blobs.delete([name])
+        assert await queue.blobs.delete_all([name]) == [None]
     assert not await queue.erase(model, sample.id[:31])
 
 

@@ -55,7 +55,7 @@ class Room:
         return cast("list[bytes]", await self.queue.scripts.run("garbage", self.model, [100]))
 
     async def delete(self, garbage: list[bytes]) -> None:
-        await self.blobs.delete([name.decode() for name in garbage[::2]])
+        assert not any(await self.blobs.delete_all([name.decode() for name in garbage[::2]]))
 
     async def confirm(self, garbage: list[bytes]) -> None:
         if garbage:

@@ -54,7 +54,7 @@ async def test_deleted_blobs_are_gone_and_those_that_were_never_there_are_no_fau
     name = f"images/m/1/ab/{ID}-1"
     await store.put(name, b"image", "image/png")
     assert [chunk async for chunk in store.names("images/m/")] == [[name]]
-    await store.delete([name, f"images/m/1/ab/{ID}-2"])
+    assert await store.delete_all([name, f"images/m/1/ab/{ID}-2"]) == [None, None]
     with pytest.raises(NotFound):
         await store.get(name)
 
