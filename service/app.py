@@ -18,6 +18,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from models.contract.bundle import BundleError
+from service.admission import Admission
 from service.api import health, labels, models, predict, queue
 from service.api.resources import Resources
 from service.batcher import Batcher
@@ -35,6 +36,7 @@ from service.labelling.tasks import end
 from service.metrics import Metrics
 from service.middleware import DOCS_FILES, Edge, translate
 from service.predictor import Predictor
+from service.registry import Registry
 from service.settings import Settings
 
 FLUSH_S = 5.0  # at the end the drain gets this long; what it leaves stays in the journal for the next start
@@ -94,8 +96,6 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> 
         Batcher(
             engine,
             max_batch=settings.max_batch,
-            max_in_flight=settings.max_in_flight,
-            max_in_flight_bytes=settings.max_in_flight_bytes,
             workers=settings.workers,
         )
     )
@@ -109,10 +109,13 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> 
         journal=journal,
         metrics=metrics.for_model(bundle.manifest),
     )
-    _watch_line(metrics, batcher)
+    registry = Registry(settings.model)
+    registry.add(predictor)
+    admission = Admission(settings.max_in_flight, settings.max_in_flight_bytes)
+    _watch_line(metrics, admission)
     _watch_labelling(metrics, journal, drain, endings, janitor)
     tasks = (draining, ending, tidying)
-    return Resources(settings, {settings.model: predictor}, label_queue, endings, blobs, metrics, journal, tasks)
+    return Resources(settings, registry, admission, label_queue, endings, blobs, metrics, journal, tasks)
 
 
 async def _open_queue(settings: Settings, blobs: BlobStore, stack: AsyncExitStack) -> RedisQueue:
@@ -150,11 +153,11 @@ async def _running(name: str, work: Coroutine[Any, Any, None]) -> AsyncIterator[
         await end(task)
 
 
-def _watch_line(metrics: Metrics, batcher: Batcher[Any, Any]) -> None:
+def _watch_line(metrics: Metrics, admission: Admission) -> None:
     metrics.watch(
         gauges={
-            "losscast_in_flight": ("Images being read, waiting or computed.", lambda: batcher.in_flight),
-            "losscast_in_flight_bytes": ("Bytes of their bodies.", lambda: batcher.in_flight_bytes),
+            "losscast_in_flight": ("Images being read, waiting or computed.", lambda: admission.in_flight),
+            "losscast_in_flight_bytes": ("Bytes of their bodies.", lambda: admission.in_flight_bytes),
         },
         counters={},
     )

@@ -1,19 +1,19 @@
-"""A bounded queue in front of an engine.
+"""The queue in front of an engine.
 
 Nothing waits for a timer: a free worker takes whatever queued up while it was busy, at most
-`max_batch` items, and runs it in a thread. What is admitted is bounded, what is not is refused at
-once, so that a slow model slows its callers down and not the machine.
+`max_batch` items, and runs it in a thread. `service.admission` bounds what may queue up. Whoever
+left, or whose deadline passed, is not computed.
 """
 
 import asyncio
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from service.errors import ModelFault, QueueFull, ServiceError
+from service.errors import DeadlineExceeded, ModelFault, ServiceError
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -31,6 +31,7 @@ class Answer(Generic[Out]):
 class _Item(Generic[In, Out]):
     input: In
     queued_at: float
+    deadline: float
     answer: asyncio.Future[Answer[Out]]
 
 
@@ -42,20 +43,14 @@ class Batcher(Generic[In, Out]):
         run: Callable[[Sequence[In]], Sequence[Out]],
         *,
         max_batch: int,
-        max_in_flight: int,
-        max_in_flight_bytes: int,
         workers: int,
     ) -> None:
         self._run = run
         self._max_batch = max_batch
-        self._max_in_flight = max_in_flight
-        self._max_in_flight_bytes = max_in_flight_bytes
         self._workers = workers
         self._queue: asyncio.Queue[_Item[In, Out]] = asyncio.Queue()  # bounded by admission
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="engine")
         self._tasks: list[asyncio.Task[None]] = []
-        self.in_flight = 0
-        self.in_flight_bytes = 0
 
     async def __aenter__(self) -> "Batcher[In, Out]":
         self._tasks = [asyncio.create_task(self._work(), name=f"batcher-{n}") for n in range(self._workers)]
@@ -74,27 +69,13 @@ class Batcher(Generic[In, Out]):
         """Whether every worker is running: readiness depends on it."""
         return bool(self._tasks) and not any(task.done() for task in self._tasks)
 
-    @contextmanager
-    def admit(self, size_bytes: int) -> Iterator[None]:
-        """Holds a place and that many bytes for an item, from before it is read until it is answered.
+    async def __call__(self, item: In, deadline: float = math.inf) -> Answer[Out]:
+        """The output for one item. deadline: of `time.monotonic`; after it nobody wants the answer.
 
-        Raises QueueFull when either runs out; a single item is always admitted, whatever its size.
+        Raises ModelFault when its batch failed, DeadlineExceeded when its turn came too late.
         """
-        full = self.in_flight_bytes + size_bytes > self._max_in_flight_bytes
-        if self.in_flight >= self._max_in_flight or (full and self.in_flight):
-            raise QueueFull(f"{self.in_flight} images are being answered, no more are admitted: retry after a second")
-        self.in_flight += 1
-        self.in_flight_bytes += size_bytes
-        try:
-            yield
-        finally:
-            self.in_flight -= 1
-            self.in_flight_bytes -= size_bytes
-
-    async def __call__(self, item: In) -> Answer[Out]:
-        """The output for one admitted item. Raises ModelFault when its batch failed."""
         answer: asyncio.Future[Answer[Out]] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait(_Item(item, time.perf_counter(), answer))
+        self._queue.put_nowait(_Item(item, time.perf_counter(), deadline, answer))
         return await answer
 
     async def _work(self) -> None:
@@ -102,7 +83,7 @@ class Batcher(Generic[In, Out]):
             batch = [await self._queue.get()]
             while len(batch) < self._max_batch and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
-            batch = [item for item in batch if not item.answer.done()]  # whoever left is not computed
+            batch = [item for item in batch if _wanted(item)]
             if batch:
                 await self._answer(batch)
 
@@ -127,3 +108,10 @@ class Batcher(Generic[In, Out]):
         for item, output in zip(batch, outputs, strict=True):
             if not item.answer.done():
                 item.answer.set_result(Answer(output, started - item.queued_at, run_s, len(batch)))
+
+
+def _wanted(item: _Item[In, Out]) -> bool:
+    """Whether somebody still waits for it; who waited for too long is told."""
+    if not item.answer.done() and time.monotonic() >= item.deadline:
+        item.answer.set_exception(DeadlineExceeded("the deadline passed before the image's turn: retry, or allow more"))
+    return not item.answer.done()

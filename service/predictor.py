@@ -7,6 +7,7 @@ it on from there.
 
 import asyncio
 import logging
+import math
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,16 @@ JOURNAL_S = 2.0  # a disk that takes longer costs the sample, not the prediction
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """What a request says of each of its images."""
+
+    request_id: str
+    source: str | None = None  # the camera or client the image is from
+    operating_point: str | None = None  # None: the service's own
+    deadline: float = math.inf  # of time.monotonic
+
+
+@dataclass(frozen=True, slots=True)
 class Predictor:
     """One model's line and what stands along it; made and closed by `service.app`."""
 
@@ -58,24 +69,22 @@ class Predictor:
             )
         return name
 
-    async def predict(
-        self, body: bytes, request_id: str, source: str | None = None, operating_point: str | None = None
-    ) -> Outcome:
-        """body: the bytes of a JPEG, PNG or WebP file, admitted by `batcher.admit`; source: the camera it is from.
+    async def predict(self, body: bytes, call: Call) -> Outcome:
+        """body: the bytes of a JPEG, PNG or WebP file.
 
         What the verdict at the operating point flags is what is journalled. Raises the errors of `choose`,
         decode and batcher, and ModelFault.
         """
-        point = self.choose(operating_point)
+        point = self.choose(call.operating_point)
         clock = _Clock()
         audited = random.random() < self.audit_rate  # noqa: S311 - a fair draw, not a secret
         picture, identity = await self._decode(body)
         clock.lap("decode")
-        answer = await self.batcher(picture.canvas)
+        answer = await self.batcher(picture.canvas, call.deadline)
         clock.note(wait=answer.wait_s, infer=answer.run_s)
         forecast = _finite(answer.output)
         outcome = Outcome(
-            request_id=request_id,
+            request_id=call.request_id,
             sample_id=identity,
             model=self.manifest.model,
             version=self.manifest.version,
@@ -86,7 +95,7 @@ class Predictor:
             audited=audited,
         )
         if outcome.verdict.lossy or audited:
-            sample = self._sample(outcome, picture, len(body), source)
+            sample = self._sample(outcome, picture, len(body), call.source)
             outcome = replace(outcome, queue=await self._journal(sample, body))
             clock.lap("journal")
         outcome = replace(outcome, station_s=clock.done())

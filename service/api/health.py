@@ -22,7 +22,7 @@ async def live() -> dict[str, bool]:
 @router.get("/v2/health/ready", responses={503: {"model": ErrorReply}})
 async def ready(shared: Shared) -> dict[str, bool]:
     """Every model is loaded and all that works in the background is alive."""
-    dead = [f"the engine of {name}" for name, predictor in shared.predictors.items() if not predictor.batcher.alive]
+    dead = [f"the engine of {name}" for name in shared.models.names if not shared.predictor(name).batcher.alive]
     dead += [f"the {task.get_name()}" for task in shared.tasks if task.done()]
     if dead:
         raise Unavailable(f"{', '.join(dead)} has stopped: restart the service")
@@ -32,7 +32,8 @@ async def ready(shared: Shared) -> dict[str, bool]:
 @router.get("/metrics", response_class=Response)
 async def metrics(shared: Shared) -> Response:
     """Everything there is to watch, in Prometheus' text format."""
-    for name, predictor in shared.predictors.items():
+    for name in shared.models.names:
+        predictor = shared.predictor(name)
         try:
             predictor.metrics.queue(await shared.queue.stats(name))
         except Exception as error:  # noqa: BLE001 - whatever ails the queue must not hide the other metrics

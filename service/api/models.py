@@ -13,7 +13,7 @@ router = APIRouter(tags=["models"], responses={404: {"model": ErrorReply}})
 @router.get("/v1/models")
 async def models(shared: Shared) -> dict[str, Any]:
     """The models served here and the default one."""
-    return {"default": shared.settings.model, "models": list(shared.predictors)}
+    return {"default": shared.settings.model, "models": shared.models.names}
 
 
 @router.get("/v1/models/{model}")

@@ -1,12 +1,14 @@
 """POST an image, get the prediction with the loss it is about to make."""
 
 import asyncio
+import time
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from service.api.resources import RequestId, Resources, Shared
 from service.errors import BadRequest, DeadlineExceeded, UnsupportedImage, UploadTimeout
+from service.predictor import Call
 from service.schemas import MAX_SOURCE, ErrorReply, PredictReply, is_source, predict_reply
 
 router = APIRouter(tags=["predict"])
@@ -55,21 +57,20 @@ async def predict_with(model: str, request: Request, shared: Shared, request_id:
 
 
 async def _answer(request: Request, shared: Resources, model: str | None, request_id: str) -> Response:
-    predictor = shared.predictor(model)
-    point = predictor.choose(request.query_params.get("operating_point"))
     _check_content_type(request.headers.get("content-type", ""))
     source = _source(request.headers.get("x-source"))
-    with predictor.batcher.admit(_announced_bytes(request, shared)):
+    with shared.models.using(model) as predictor, shared.admission.admit(_announced_bytes(request, shared)):
+        point = predictor.choose(request.query_params.get("operating_point"))
         body = await _read(request, shared.settings.upload_timeout_s)
         limit_s = shared.settings.request_timeout_s
         try:
             async with asyncio.timeout(limit_s):
-                outcome = await predictor.predict(body, request_id, source, point)
+                outcome = await predictor.predict(body, Call(request_id, source, point, time.monotonic() + limit_s))
         except TimeoutError as error:
             raise DeadlineExceeded(
                 f"no answer within {limit_s:g} s: retry, or raise LOSSCAST_REQUEST_TIMEOUT_S"
             ) from error
-    return Response(predict_reply(outcome, predictor.manifest), media_type="application/json")
+        return Response(predict_reply(outcome, predictor.manifest), media_type="application/json")
 
 
 def _source(header: str | None) -> str | None:

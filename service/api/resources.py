@@ -1,26 +1,28 @@
 """What the routes work with: made by `service.app` at start, handed to each route by FastAPI."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
 
-from service.errors import NotFound
+from service.admission import Admission
 from service.labelling.blobs import BlobStore
 from service.labelling.endings import Endings
 from service.labelling.journal import Journal
 from service.labelling.queue import LabelQueue
 from service.metrics import Metrics
 from service.predictor import Predictor
+from service.registry import Registry
 from service.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
     settings: Settings
-    predictors: Mapping[str, Predictor]
+    models: Registry
+    admission: Admission
     queue: LabelQueue
     endings: Endings
     blobs: BlobStore
@@ -29,11 +31,8 @@ class Resources:
     tasks: Sequence[asyncio.Task[None]]  # that must run as long as the service does
 
     def predictor(self, model: str | None = None) -> Predictor:
-        """The line of a model, of the default model when left out. Raises NotFound."""
-        name = model or self.settings.model
-        if name not in self.predictors:
-            raise NotFound(f"there is no model {name!r}: served here are {', '.join(self.predictors)}")
-        return self.predictors[name]
+        """The line of a model's live version, of the default model when left out. Raises NotFound."""
+        return self.models.live(model)
 
 
 def _resources(request: Request) -> Resources:

@@ -1,11 +1,12 @@
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 
 import pytest
 
 from service.batcher import Batcher
-from service.errors import ModelFault, QueueFull, TooLarge
+from service.errors import DeadlineExceeded, ModelFault, TooLarge
 
 
 class Doubler:
@@ -24,8 +25,8 @@ class Doubler:
         return [2 * item for item in items]
 
 
-def batcher(run: Doubler, max_batch: int = 4, max_in_flight: int = 100, workers: int = 1) -> Batcher[int, int]:
-    return Batcher(run, max_batch=max_batch, max_in_flight=max_in_flight, max_in_flight_bytes=1000, workers=workers)
+def batcher(run: Doubler, max_batch: int = 4, workers: int = 1) -> Batcher[int, int]:
+    return Batcher(run, max_batch=max_batch, workers=workers)
 
 
 async def held(run: Doubler, double: Batcher[int, int]) -> "asyncio.Task[object]":
@@ -50,6 +51,21 @@ async def test_what_queued_while_the_engine_was_busy_becomes_one_batch() -> None
     assert [answer.batch_size for answer in answers] == [4, 4, 4, 4, 2, 2]
 
 
+async def test_who_waited_beyond_the_deadline_is_told_and_not_computed() -> None:
+    run = Doubler()
+    async with batcher(run) as double:
+        first = await held(run, double)
+        late = asyncio.create_task(double(1, deadline=time.monotonic()))
+        fine = asyncio.create_task(double(2, deadline=time.monotonic() + 60))
+        await asyncio.sleep(0)
+        run.gate.set()
+        with pytest.raises(DeadlineExceeded):
+            await late
+        assert (await fine).output == 4
+        await first
+    assert run.batches == [[0], [2]]
+
+
 async def test_every_caller_gets_its_own_answer_under_many_interleavings() -> None:
     async with batcher(Doubler(), max_batch=7, workers=3) as double:
 
@@ -59,27 +75,6 @@ async def test_every_caller_gets_its_own_answer_under_many_interleavings() -> No
             assert (await double(number)).output == 2 * number
 
         await asyncio.gather(*(ask(number) for number in range(2000)))
-
-
-async def test_no_more_than_the_bound_is_admitted_and_places_come_back() -> None:
-    async with batcher(Doubler(), max_in_flight=2) as double:
-        with double.admit(1), double.admit(1):
-            with pytest.raises(QueueFull, match="retry"), double.admit(1):
-                pass
-            assert double.in_flight == 2
-        assert double.in_flight == 0
-
-
-async def test_no_more_bytes_than_the_bound_are_admitted_but_one_item_always_is() -> None:
-    async with batcher(Doubler()) as double:
-        with double.admit(600):
-            with pytest.raises(QueueFull), double.admit(500):
-                pass
-            with double.admit(400):
-                assert double.in_flight_bytes == 1000
-        with double.admit(5000):
-            assert double.in_flight_bytes == 5000
-        assert double.in_flight_bytes == 0
 
 
 async def test_closing_leaves_nobody_waiting() -> None:
@@ -114,7 +109,7 @@ async def test_a_failing_batch_is_told_to_its_callers_and_the_worker_lives_on() 
             raise ValueError("thirteen")
         return list(items)
 
-    async with Batcher(run, max_batch=1, max_in_flight=9, max_in_flight_bytes=9, workers=1) as double:
+    async with Batcher(run, max_batch=1, workers=1) as double:
         with pytest.raises(ModelFault, match="thirteen"):
             await double(13)
         assert (await double(1)).output == 1
@@ -125,7 +120,7 @@ async def test_a_model_that_returns_too_few_rows_is_a_fault() -> None:
     def run(_: Sequence[int]) -> list[int]:
         return []
 
-    async with Batcher(run, max_batch=1, max_in_flight=9, max_in_flight_bytes=9, workers=1) as double:
+    async with Batcher(run, max_batch=1, workers=1) as double:
         with pytest.raises(ModelFault, match="0 outputs for 1"):
             await double(1)
 
@@ -134,7 +129,7 @@ async def test_errors_of_the_service_pass_unchanged() -> None:
     def run(_: Sequence[int]) -> list[int]:
         raise TooLarge("too large")
 
-    async with Batcher(run, max_batch=1, max_in_flight=9, max_in_flight_bytes=9, workers=1) as double:
+    async with Batcher(run, max_batch=1, workers=1) as double:
         with pytest.raises(TooLarge):
             await double(1)
 
