@@ -59,6 +59,20 @@ def decode(data: bytes, spec: Preprocessing, max_pixels: int) -> Picture:
     return Picture(canvas, placement, media_type, width, height)
 
 
+def as_picture(canvas: NDArray[np.uint8], spec: Preprocessing) -> Picture:
+    """A canvas that came as it is. Raises BadRequest when it is not uint8 [height, width, channels] of the model."""
+    if canvas.shape != spec.canvas_shape or canvas.dtype != np.uint8:
+        raise BadRequest(f"the model takes uint8 {list(spec.canvas_shape)}, not {canvas.dtype} {list(canvas.shape)}")
+    return Picture(canvas, Placement((1.0, 1.0), (0.0, 0.0)), "image/png", spec.width, spec.height)
+
+
+def png(canvas: NDArray[np.uint8]) -> bytes:
+    """canvas: uint8 [height, width, 1 or 3] -> a PNG file with the same pixels."""
+    file = io.BytesIO()
+    Image.fromarray(canvas.squeeze(2) if canvas.shape[2] == 1 else canvas).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
 def sniff(data: bytes) -> str:
     """Media type by content. Raises BadRequest for no bytes and UnsupportedImage for other types."""
     if not data:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from models.contract.manifest import Manifest
 from service.batcher import Batcher
-from service.decode import Picture, decode
+from service.decode import Picture, as_picture, decode, png
 from service.errors import BadRequest, ModelFault
 from service.labelling.journal import Journal
 from service.labelling.journal_errors import JournalUnavailable
@@ -75,40 +75,51 @@ class Predictor:
         What the verdict at the operating point flags is what is journalled. Raises the errors of `choose`,
         decode and batcher, and ModelFault.
         """
-        point = self.choose(call.operating_point)
-        clock = _Clock()
-        audited = random.random() < self.audit_rate  # noqa: S311 - a fair draw, not a secret
-        picture, identity = await self._decode(body)
+        point, clock = self.choose(call.operating_point), _Clock()
+        loop = asyncio.get_running_loop()
+        return await self._answer(await loop.run_in_executor(self.decoders, self._read, body), point, call, clock)
+
+    async def predict_canvas(self, canvas: NDArray[np.uint8], call: Call) -> Outcome:
+        """canvas: uint8 [height, width, channels], as the model takes it; keypoints come in its pixels.
+
+        As `predict`, with a lossless PNG in the place of the file, made only for the journal. So the sample's id is
+        not that of the PNG but of the canvas itself, its shape and pixels: few canvases are ever encoded, and each
+        answer has an id. Raises BadRequest for another shape or type.
+        """
+        point, clock = self.choose(call.operating_point), _Clock()
+        picture = as_picture(canvas, self.manifest.preprocessing)
+        identity = sample_id(self.manifest.model, b"canvas %d %d %d\0" % canvas.shape + canvas.tobytes())
+        return await self._answer(_Read(picture, identity, None), point, call, clock)
+
+    async def _answer(self, read: "_Read", point: str, call: Call, clock: "_Clock") -> Outcome:
         clock.lap("decode")
-        answer = await self.batcher(picture.canvas, call.deadline)
+        audited = random.random() < self.audit_rate  # noqa: S311 - a fair draw, not a secret
+        answer = await self.batcher(read.picture.canvas, call.deadline)
         clock.note(wait=answer.wait_s, infer=answer.run_s)
         forecast = _finite(answer.output)
         outcome = Outcome(
             request_id=call.request_id,
-            sample_id=identity,
+            sample_id=read.identity,
             model=self.manifest.model,
             version=self.manifest.version,
-            prediction=self._to_image(forecast.prediction, picture),
+            prediction=self._to_image(forecast.prediction, read.picture),
             forecast=forecast,
             verdict=judge(forecast, self.manifest.operating_points, point),
             value=surprise(forecast.score, self.manifest.drift_reference["score"]),
             audited=audited,
         )
         if outcome.verdict.lossy or audited:
-            sample = self._sample(outcome, picture, len(body), call.source)
-            outcome = replace(outcome, queue=await self._journal(sample, body))
+            outcome = replace(outcome, queue=await self._journal(outcome, read, call.source))
             clock.lap("journal")
         outcome = replace(outcome, station_s=clock.done())
         self.metrics.observe(outcome, answer.batch_size)
         return outcome
 
-    async def _decode(self, body: bytes) -> tuple[Picture, str]:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.decoders, self._read, body)
-
-    def _read(self, body: bytes) -> tuple[Picture, str]:
+    def _read(self, body: bytes) -> "_Read":
         picture = decode(body, self.manifest.preprocessing, self.max_pixels)
-        return picture, sample_id(self.manifest.model, body)  # hashed here: 16 MB would stall the event loop
+        return _Read(
+            picture, sample_id(self.manifest.model, body), body
+        )  # hashed here: 16 MB would stall the event loop
 
     def _to_image(self, prediction: NDArray[np.float32], picture: Picture) -> NDArray[np.float64]:
         if self.manifest.task.kind == "keypoints":
@@ -136,14 +147,27 @@ class Predictor:
             bytes=size_bytes,
         )
 
-    async def _journal(self, sample: Sample, body: bytes) -> QueueState:
+    async def _journal(self, outcome: Outcome, read: "_Read", source: str | None) -> QueueState:
+        file = read.file
+        if file is None:
+            file = await asyncio.get_running_loop().run_in_executor(self.decoders, png, read.picture.canvas)
+        sample = self._sample(outcome, read.picture, len(file), source)
         try:
             async with asyncio.timeout(JOURNAL_S):
-                await self.journal.append(sample, body)
+                await self.journal.append(sample, file)
         except (JournalUnavailable, TimeoutError) as error:
             log.warning("sample %s was not journalled: %s", sample.id, error or f"no answer in {JOURNAL_S:g} s")
             return "unavailable"
         return "accepted"
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """An image that was read."""
+
+    picture: Picture
+    identity: str  # of its sample
+    file: bytes | None  # as posted; None: the canvas is all there is
 
 
 class _Clock:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from models.contract.manifest import Preprocessing
-from service.decode import Picture, decode, sniff
+from service.decode import Picture, as_picture, decode, png, sniff
 from service.errors import BadRequest, ServiceError, TooLarge, UndecodableImage, UnsupportedImage
 
 Encode = Callable[..., bytes]
@@ -142,6 +142,15 @@ def test_animations_are_refused(encode: Encode) -> None:
     for kind in ("WEBP", "PNG"):
         with pytest.raises(UnsupportedImage, match="one frame"):
             picture(encode(frames[0], kind, save_all=True, append_images=frames[1:]))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_canvas_goes_into_a_png_and_comes_out_as_it_was(channels: int) -> None:
+    spec = Preprocessing(height=12, width=16, channels=channels)  # type: ignore[arg-type]  # 1 or 3
+    canvas = np.random.default_rng(0).integers(0, 256, spec.canvas_shape, np.uint8)
+    decoded = decode(png(as_picture(canvas, spec).canvas), spec, MAX_PIXELS)
+    assert decoded.media_type == "image/png"
+    assert (decoded.canvas == canvas).all()
 
 
 def test_sniffing_reads_nothing_but_the_signature(encode: Encode) -> None:

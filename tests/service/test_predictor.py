@@ -1,0 +1,56 @@
+"""The line, asked without HTTP: what comes as a canvas instead of a file."""
+
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import stamina
+from numpy.typing import NDArray
+from PIL import Image
+
+from service.api.resources import Resources
+from service.app import create_app
+from service.errors import BadRequest
+from service.predictor import Call
+from service.settings import Settings
+
+LOSSY, PASSED = np.full((8, 8, 1), 200, np.uint8), np.full((8, 8, 1), 50, np.uint8)
+
+
+@pytest.fixture
+async def resources(tiny_store: Path, tmp_path: Path) -> AsyncIterator[Resources]:
+    app = create_app(Settings(bundles=tiny_store, model="tiny", state=tmp_path / "state", audit_rate=0))
+    async with app.router.lifespan_context(app):
+        yield app.state.resources
+
+
+async def test_a_canvas_is_answered_in_its_own_pixels_and_queued_as_a_png_of_them(resources: Resources) -> None:
+    canvas = LOSSY + np.arange(64, dtype=np.uint8).reshape(8, 8, 1) % 7
+    outcome = await resources.predictor().predict_canvas(canvas, Call("mine"))
+    assert outcome.queue == "accepted"
+    assert outcome.prediction.tolist() == [[2.0, 2.0], [6.0, 6.0]]
+    async for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=20, wait_max=0.05):
+        with attempt:
+            assert (await resources.queue.stats("tiny"))["pending"] == 1
+    name = await resources.queue.image("tiny", outcome.sample_id)
+    image = Image.open(io.BytesIO(await resources.blobs.get(name)))
+    assert image.format == "PNG"
+    assert (np.asarray(image)[..., None] == canvas).all()
+
+
+async def test_the_same_canvas_is_the_same_sample_and_another_is_another(resources: Resources) -> None:
+    line = resources.predictor()
+    one, again, other = [await line.predict_canvas(canvas, Call("id")) for canvas in (PASSED, PASSED.copy(), LOSSY)]
+    assert one.sample_id == again.sample_id != other.sample_id
+    assert one.queue == "none"
+
+
+@pytest.mark.parametrize(
+    "canvas", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8, 1), np.float32)]
+)
+async def test_what_is_no_canvas_of_the_model_is_refused(resources: Resources, canvas: NDArray[Any]) -> None:
+    with pytest.raises(BadRequest, match=r"uint8 \[8, 8, 1\]"):
+        await resources.predictor().predict_canvas(canvas, Call("mine"))
