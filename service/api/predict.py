@@ -6,10 +6,11 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from service.api.intake import announced_bytes, read_body, source_of
 from service.api.resources import RequestId, Resources, Shared
-from service.errors import BadRequest, DeadlineExceeded, UnsupportedImage, UploadTimeout
+from service.errors import DeadlineExceeded, UnsupportedImage
 from service.predictor import Call
-from service.schemas import MAX_SOURCE, ErrorReply, PredictReply, is_source, predict_reply
+from service.schemas import MAX_SOURCE, ErrorReply, PredictReply, predict_reply
 
 router = APIRouter(tags=["predict"])
 
@@ -58,10 +59,10 @@ async def predict_with(model: str, request: Request, shared: Shared, request_id:
 
 async def _answer(request: Request, shared: Resources, model: str | None, request_id: str) -> Response:
     _check_content_type(request.headers.get("content-type", ""))
-    source = _source(request.headers.get("x-source"))
-    with shared.models.using(model) as predictor, shared.admission.admit(_announced_bytes(request, shared)):
+    source = source_of(request)
+    with shared.models.using(model) as predictor, shared.admission.admit(announced_bytes(request, shared)):
         point = predictor.choose(request.query_params.get("operating_point"))
-        body = await _read(request, shared.settings.upload_timeout_s)
+        body = await read_body(request, shared.settings.upload_timeout_s)
         limit_s = shared.settings.request_timeout_s
         try:
             async with asyncio.timeout(limit_s):
@@ -71,27 +72,6 @@ async def _answer(request: Request, shared: Resources, model: str | None, reques
                 f"no answer within {limit_s:g} s: retry, or raise LOSSCAST_REQUEST_TIMEOUT_S"
             ) from error
         return Response(predict_reply(outcome, predictor.manifest), media_type="application/json")
-
-
-def _source(header: str | None) -> str | None:
-    if header is not None and not is_source(header):
-        raise BadRequest(
-            f"X-Source must be 1 to {MAX_SOURCE} printable ASCII characters: the name of a camera or client"
-        )
-    return header
-
-
-def _announced_bytes(request: Request, shared: Resources) -> int:
-    """What the body may cost in memory, before it is read; one that says nothing may be of any size."""
-    return int(request.headers.get("content-length", shared.settings.max_body_bytes))
-
-
-async def _read(request: Request, limit_s: float) -> bytes:
-    try:
-        async with asyncio.timeout(limit_s):
-            return await request.body()
-    except TimeoutError as error:
-        raise UploadTimeout(f"the body did not come within {limit_s:g} s: send a smaller image") from error
 
 
 def _check_content_type(content_type: str) -> None:
