@@ -38,6 +38,7 @@ from service.middleware import DOCS_FILES, Edge, translate
 from service.predictor import Predictor
 from service.registry import Registry
 from service.settings import Settings
+from service.tuning import tune
 
 FLUSH_S = 5.0  # at the end the drain gets this long; what it leaves stays in the journal for the next start
 
@@ -76,8 +77,8 @@ def create_app(settings: Settings) -> FastAPI:
 
 async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resources:
     bundle = BundleStore(settings.bundles).load(settings.model)
-    engine = Engine(bundle.onnx, bundle.manifest, settings.provider)
-    engine.warm_up(settings.max_batch)
+    engine = Engine(bundle.onnx, bundle.manifest, settings.provider, settings.hang_s)
+    tuning = tune(engine, settings.max_batch, settings.workers)
     journal = Journal.open(
         settings.state / "journal", max_bytes=settings.journal_max_bytes, max_rows=settings.journal_max_rows
     )
@@ -95,8 +96,9 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> 
     batcher = await stack.enter_async_context(
         Batcher(
             engine,
-            max_batch=settings.max_batch,
-            workers=settings.workers,
+            max_batch=tuning.max_batch,
+            workers=tuning.workers,
+            hang_s=settings.hang_s,
         )
     )
     predictor = Predictor(

@@ -2,21 +2,30 @@
 
 Nothing waits for a timer: a free worker takes whatever queued up while it was busy, at most
 `max_batch` items, and runs it in a thread. `service.admission` bounds what may queue up. Whoever
-left, or whose deadline passed, is not computed.
+left, or whose deadline passed, is not computed. A batch that fails is halved until its culprits are
+found. A worker that dies is started again; a run that hangs ends the process, for no thread can be stopped.
 """
 
 import asyncio
+import logging
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from service.errors import DeadlineExceeded, ModelFault, ServiceError
+from service.errors import DeadlineExceeded, ModelFault, ServiceError, Unavailable
+
+log = logging.getLogger(__name__)
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+
+EXIT_HUNG = 70  # EX_SOFTWARE
+LAST_WORDS_S = 1.0  # between the end of readiness and that of the process: replies that are ready go out
+RESTART_S, MAX_RESTART_S = 0.1, 5.0  # pause before a worker starts again: doubled each time that it dies at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,79 +44,156 @@ class _Item(Generic[In, Out]):
     answer: asyncio.Future[Answer[Out]]
 
 
+def end_process() -> None:
+    """Ends it at once, whatever its threads are at; the journal is on disk."""
+    logging.shutdown()
+    os._exit(EXIT_HUNG)
+
+
 class Batcher(Generic[In, Out]):
-    """Runs `run` on batches. `run` is a plain callable: n inputs in, n outputs out, called from threads."""
+    """Runs `run` on batches: n inputs in, n outputs out, called from threads. An output may be its item's own error."""
 
     def __init__(
         self,
-        run: Callable[[Sequence[In]], Sequence[Out]],
+        run: Callable[[Sequence[In]], Sequence[Out | ServiceError]],
         *,
         max_batch: int,
         workers: int,
+        hang_s: float = 30.0,
+        end: Callable[[], None] = end_process,
     ) -> None:
+        """hang_s: a run that takes longer hangs, and `end` is called, which does not return."""
         self._run = run
         self._max_batch = max_batch
         self._workers = workers
+        self._hang_s = hang_s
+        self._end = end
         self._queue: asyncio.Queue[_Item[In, Out]] = asyncio.Queue()  # bounded by admission
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="engine")
         self._tasks: list[asyncio.Task[None]] = []
+        self._dead = 0  # workers
+        self._hung = False
 
     async def __aenter__(self) -> "Batcher[In, Out]":
-        self._tasks = [asyncio.create_task(self._work(), name=f"batcher-{n}") for n in range(self._workers)]
+        self._tasks = [asyncio.create_task(self._keep_working(), name=f"batcher-{n}") for n in range(self._workers)]
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        while not self._queue.empty():
-            self._queue.get_nowait().answer.cancel()
-        await asyncio.to_thread(self._threads.shutdown)
+        for item in self._take(self._queue.qsize()):
+            item.answer.cancel()
+        try:
+            await asyncio.wait_for(asyncio.to_thread(self._threads.shutdown), self._hang_s)
+        except TimeoutError:
+            self._hang([])
 
     @property
     def alive(self) -> bool:
         """Whether every worker is running: readiness depends on it."""
-        return bool(self._tasks) and not any(task.done() for task in self._tasks)
+        return bool(self._tasks) and not (self._dead or self._hung or any(task.done() for task in self._tasks))
 
     async def __call__(self, item: In, deadline: float = math.inf) -> Answer[Out]:
         """The output for one item. deadline: of `time.monotonic`; after it nobody wants the answer.
 
-        Raises ModelFault when its batch failed, DeadlineExceeded when its turn came too late.
+        Raises ModelFault when the item makes the model fail, DeadlineExceeded when its turn came too late,
+        Unavailable when its worker died or the model hangs.
         """
+        if self._hung:
+            raise _hanging()
         answer: asyncio.Future[Answer[Out]] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait(_Item(item, time.perf_counter(), deadline, answer))
         return await answer
 
+    async def _keep_working(self) -> None:
+        """One worker, started again whenever it dies."""
+        pause_s = RESTART_S
+        while True:
+            began = time.monotonic()
+            try:
+                await self._work()
+            except asyncio.CancelledError:  # closing
+                raise
+            except BaseException:  # whatever it is, the worker must come back
+                log.exception("a worker of the engine died; it starts again in %g s", pause_s)
+            self._dead += 1
+            await asyncio.sleep(pause_s)
+            self._dead -= 1
+            pause_s = min(2 * pause_s, MAX_RESTART_S) if time.monotonic() - began < MAX_RESTART_S else RESTART_S
+
     async def _work(self) -> None:
         while True:
-            batch = [await self._queue.get()]
-            while len(batch) < self._max_batch and not self._queue.empty():
-                batch.append(self._queue.get_nowait())
-            batch = [item for item in batch if _wanted(item)]
-            if batch:
+            batch = [await self._queue.get(), *self._take(self._max_batch - 1)]
+            try:
                 await self._answer(batch)
+            except asyncio.CancelledError:  # closing: nobody must be left waiting
+                for item in batch:
+                    item.answer.cancel()
+                raise
+            except BaseException:
+                _refuse(batch, Unavailable("the engine's worker died over this batch: retry"))
+                raise
+
+    def _take(self, most: int) -> list[_Item[In, Out]]:
+        return [self._queue.get_nowait() for _ in range(min(most, self._queue.qsize()))]
 
     async def _answer(self, batch: list[_Item[In, Out]]) -> None:
-        started = time.perf_counter()
-        loop = asyncio.get_running_loop()
+        """Answers each item; a part that fails is halved, so that its culprits alone get the error.
+
+        A model that fails at everything is given up after some failures in a row, and at most 2 log2(n) runs.
+        """
+        parts, failures, patience = [batch], 0, math.log2(len(batch)) + 2
+        while parts:
+            part = [item for item in parts.pop() if _wanted(item)]
+            if not part:
+                continue
+            fault = await self._run_part(part)
+            failures = failures + 1 if fault else 0
+            if fault and (len(part) == 1 or failures > patience):
+                _refuse(part, fault)
+            elif fault:
+                half = len(part) // 2
+                parts += [part[half:], part[:half]]
+
+    async def _run_part(self, part: list[_Item[In, Out]]) -> ServiceError | None:
+        """Answers its items, or returns why the run failed."""
+        started, loop = time.perf_counter(), asyncio.get_running_loop()
+        running = loop.run_in_executor(self._threads, self._run, [item.input for item in part])
+        limit = loop.call_later(self._hang_s, self._hang, part)
         try:
-            outputs = await loop.run_in_executor(self._threads, self._run, [item.input for item in batch])
-            if len(outputs) != len(batch):
-                raise ModelFault(f"the model gave {len(outputs)} outputs for {len(batch)} images")  # noqa: TRY301 - told below like any other fault
+            outputs = await running
         except Exception as error:  # noqa: BLE001 - a model may raise anything; its callers are told, the worker lives on
-            fault = error if isinstance(error, ServiceError) else ModelFault(f"the model failed: {error}")
-            for item in batch:
-                if not item.answer.done():
-                    item.answer.set_exception(fault)
-            return
-        except asyncio.CancelledError:  # closing: nobody must be left waiting
-            for item in batch:
-                item.answer.cancel()
-            raise
+            return error if isinstance(error, ServiceError) else ModelFault(f"the model failed: {error}")
+        finally:
+            limit.cancel()
+        if len(outputs) != len(part):
+            return ModelFault(f"the model gave {len(outputs)} outputs for {len(part)} images")
         run_s = time.perf_counter() - started
-        for item, output in zip(batch, outputs, strict=True):
-            if not item.answer.done():
-                item.answer.set_result(Answer(output, started - item.queued_at, run_s, len(batch)))
+        for item, output in zip(part, outputs, strict=True):
+            if isinstance(output, ServiceError):
+                _refuse([item], output)
+            elif not item.answer.done():
+                item.answer.set_result(Answer(output, started - item.queued_at, run_s, len(part)))
+        return None
+
+    def _hang(self, part: list[_Item[In, Out]]) -> None:
+        """Tells whoever waits, and ends the process a moment later."""
+        if not self._hung:
+            self._hung = True
+            log.critical("the model hangs: no answer in %g s; this process ends with code %d", self._hang_s, EXIT_HUNG)
+            asyncio.get_running_loop().call_later(LAST_WORDS_S, self._end)
+        _refuse([*part, *self._take(self._queue.qsize())], _hanging())
+
+
+def _hanging() -> Unavailable:
+    return Unavailable("the model hangs and the service ends itself, to be started again: retry")
+
+
+def _refuse(items: list[_Item[In, Out]], error: ServiceError) -> None:
+    for item in items:
+        if not item.answer.done():
+            item.answer.set_exception(error)
 
 
 def _wanted(item: _Item[In, Out]) -> bool:

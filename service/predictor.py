@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from models.contract.manifest import Manifest
 from service.batcher import Batcher
 from service.decode import Picture, as_picture, decode, png
-from service.errors import BadRequest, ModelFault
+from service.errors import BadRequest
 from service.labelling.journal import Journal
 from service.labelling.journal_errors import JournalUnavailable
 from service.labelling.sample import Sample, flagged_lane, sample_id
@@ -96,7 +96,7 @@ class Predictor:
         audited = random.random() < self.audit_rate  # noqa: S311 - a fair draw, not a secret
         answer = await self.batcher(read.picture.canvas, call.deadline)
         clock.note(wait=answer.wait_s, infer=answer.run_s)
-        forecast = _finite(answer.output)
+        forecast = answer.output
         outcome = Outcome(
             request_id=call.request_id,
             sample_id=read.identity,
@@ -187,13 +187,3 @@ class _Clock:
 
     def done(self) -> dict[str, float]:
         return {**self._stations, "total": time.perf_counter() - self._started}
-
-
-def _finite(forecast: Forecast) -> Forecast:
-    numbers = (forecast.score, forecast.predicted_loss, forecast.ood_score)
-    optional = () if forecast.keypoint_loss is None else (forecast.keypoint_loss,)
-    if not all(np.isfinite(part).all() for part in (numbers, forecast.prediction, *optional)):
-        raise ModelFault(
-            "the model gave a number that is not finite for this image: report the image to the model's owner"
-        )
-    return forecast

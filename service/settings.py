@@ -37,9 +37,10 @@ class Settings(BaseSettings):
     model: str = "digits"  # the default model, served at /v1/predict
     operating_point: str | None = None  # None: the one that the bundle names
     provider: Literal["cpu", "gpu"] = "cpu"
-    workers: PositiveInt = Field(default_factory=available_cpus)  # threads that call the engine
+    workers: PositiveInt | None = None  # threads that call the engine; None: measured when a model is loaded
     decode_workers: PositiveInt = Field(default_factory=available_cpus)
-    max_batch: PositiveInt = 8
+    max_batch: PositiveInt | None = None  # images in one call of the engine; None: measured likewise
+    hang_s: PositiveFloat = 30.0  # a call of the engine that takes longer hangs: the process ends itself
     max_in_flight: PositiveInt = 256  # images admitted at a time; one more is answered 429
     max_in_flight_bytes: PositiveInt = 512 * MIB  # of their bodies; likewise
     request_timeout_s: PositiveFloat = 10.0  # from the last byte of the body to the reply

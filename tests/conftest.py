@@ -51,6 +51,38 @@ tiny (uint8[batch, 8, 8, 1] image) => (
 }
 """
 
+# What a model can do to its server, at the whim of one image: of brightness .8 it raises, of .9 gives NaN, of 1 hangs.
+FAULTY = BRIGHTNESS.replace(
+    "predicted_loss = Exp (score)",
+    """
+    above_raises = Greater (score, raises_from)
+    below_nans = Less (score, nans_from)
+    raises = And (above_raises, below_nans)
+    wrong = Cast <to = 7> (raises)
+    index = Mul (wrong, far)
+    looked_up = Gather (table, index)
+    above_nans = Greater (score, nans_from)
+    not_nan = Not (above_nans)
+    alive = Cast <to = 1> (not_nan)
+    zero_or_nan = Div (looked_up, alive)
+    brightest = ReduceMax <keepdims = 0> (score)
+    hangs = Greater (brightest, hangs_from)
+    endless = Cast <to = 7> (hangs)
+    trips = Mul (endless, forever)
+    turned = Loop (trips, go, zero) <body = turn (int64 turn, bool before, float number) => (bool after, float sine) {
+        after = Identity (before)
+        sine = Sin (number)
+    }>
+    loss = Exp (score)
+    looked_up_loss = Add (loss, zero_or_nan)
+    predicted_loss = Add (looked_up_loss, turned)
+""",
+).replace(
+    "float zero = {0.0},",
+    "float zero = {0.0}, float raises_from = {0.75}, float nans_from = {0.85}, float hangs_from = {0.95},"
+    "int64 far = {1000}, int64 forever = {1000000000000}, bool go = {1}, float[1] table = {0.0},",
+)
+
 
 stamina.instrumentation.set_on_retry_hooks([])  # tests wait by retrying: nobody wants to read of each try
 
@@ -114,6 +146,12 @@ def make_store(tmp_path: Path) -> Callable[..., Path]:
 def brightness_text() -> str:
     """The tiny model in ONNX's text form, to be spoiled by a test."""
     return BRIGHTNESS
+
+
+@pytest.fixture
+def faulty_store(make_store: Callable[..., Path]) -> Path:
+    """A store with a `tiny` that raises at an image of brightness .8, gives NaN at one of .9 and hangs at one of 1."""
+    return make_store(FAULTY)
 
 
 @pytest.fixture

@@ -26,6 +26,8 @@ class Service:
             "LOSSCAST_STATE": str(folder / "state"),
             "LOSSCAST_PORT": "0",
             "LOSSCAST_AUDIT_RATE": "0",  # a test that wants the lane says so
+            "LOSSCAST_MAX_BATCH": "8",  # measuring these takes a second
+            "LOSSCAST_WORKERS": "2",
             "COLUMNS": "200",
             **environment,
         }

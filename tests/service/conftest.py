@@ -36,6 +36,7 @@ async def open_service(tiny_store: Path, tmp_path: Path) -> AsyncIterator[OpenSe
 
         async def open_one(**settings: Any) -> httpx.AsyncClient:
             defaults = {"bundles": tiny_store, "model": "tiny", "state": tmp_path / "state", "audit_rate": 0}
+            defaults |= {"max_batch": 8, "workers": 2}  # measuring them takes a second
             return await stack.enter_async_context(serving(Settings(**{**defaults, **settings})))
 
         yield open_one
@@ -53,7 +54,7 @@ def service_url(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     log = folder / "log"
     options = ["--port", "0", "--model", "tiny", "--bundles", str(tiny_store), "--state", str(folder / "state")]
     own = {name: value for name, value in os.environ.items() if not name.startswith("LOSSCAST_")}
-    environment = {**own, "COLUMNS": "300", "NO_COLOR": "1", "LOSSCAST_AUDIT_RATE": "0"}
+    environment = {**own, "COLUMNS": "300", "NO_COLOR": "1", "LOSSCAST_AUDIT_RATE": "0", "LOSSCAST_MAX_BATCH": "8"}
     with log.open("w") as file:
         command = [sys.executable, "-m", "losscast", "serve", *options]
         process = subprocess.Popen(command, env=environment, stdout=file, stderr=file)

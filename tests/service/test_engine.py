@@ -1,26 +1,46 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from models.contract.bundle import BundleError
+from service import engine as engine_module
 from service.bundle_store import BundleStore
 from service.engine import Engine, EngineError
+from service.errors import ModelFault
+from service.outcome import Forecast
+
+Canvas = NDArray[np.uint8]
+
+HANGING = """
+    turned = Loop (forever, go, zero) <body = turn (int64 turn, bool before, float number) => (bool after, float sine) {
+        after = Identity (before)
+        sine = Sin (number)
+    }>
+    noise = Add (pixels, turned)
+    mean = ReduceMean"""
 
 
-def load(store: Path, provider: str = "cpu") -> Engine:
+def load(store: Path, provider: str = "cpu", hang_s: float = 30.0) -> Engine:
     bundle = BundleStore(store).load("tiny")
-    return Engine(bundle.onnx, bundle.manifest, provider)
+    return Engine(bundle.onnx, bundle.manifest, provider, hang_s)
 
 
-def canvas(brightness: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def canvas(brightness: int) -> Canvas:
     return np.full((8, 8, 1), brightness, np.uint8)
 
 
+def forecasts_of(engine: Engine, canvases: Sequence[Canvas]) -> list[Forecast]:
+    answers = engine(canvases)
+    assert not [answer for answer in answers if isinstance(answer, ModelFault)]
+    return [answer for answer in answers if isinstance(answer, Forecast)]
+
+
 def test_each_row_of_a_batch_gets_its_own_forecast(tiny_store: Path) -> None:
-    forecasts = load(tiny_store)([canvas(0), canvas(51), canvas(255)])
+    forecasts = forecasts_of(load(tiny_store), [canvas(0), canvas(51), canvas(255)])
     assert [f.score for f in forecasts] == pytest.approx([0, 0.2, 1])
     assert [f.predicted_loss for f in forecasts] == pytest.approx(np.exp([0, 0.2, 1]))
     assert forecasts[1].prediction.tolist() == [[2, 2], [6, 6]]
@@ -30,12 +50,46 @@ def test_each_row_of_a_batch_gets_its_own_forecast(tiny_store: Path) -> None:
 def test_calls_from_several_threads_do_not_mix(tiny_store: Path) -> None:
     engine = load(tiny_store)
     with ThreadPoolExecutor(4) as threads:
-        scores = threads.map(lambda level: engine([canvas(level)])[0].score, range(200))
+        scores = threads.map(lambda level: forecasts_of(engine, [canvas(level)])[0].score, range(200))
         assert list(scores) == pytest.approx([level / 255 for level in range(200)])
 
 
-def test_warm_up_accepts_every_batch_size(tiny_store: Path) -> None:
-    load(tiny_store).warm_up(8)
+def test_a_row_that_is_no_number_is_a_fault_of_its_own(faulty_store: Path) -> None:
+    dark, spoilt, grey = load(faulty_store)([canvas(0), canvas(230), canvas(51)])
+    assert isinstance(spoilt, ModelFault)
+    assert isinstance(dark, Forecast)
+    assert isinstance(grey, Forecast)
+    assert (dark.score, grey.score) == pytest.approx((0, 0.2))
+
+
+def test_a_batch_that_is_padded_as_for_a_gpu_gives_the_rows_that_were_asked_for(
+    tiny_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = load(tiny_store)
+    monkeypatch.setattr(engine, "padded", lambda _: 8)  # what only a GPU needs
+    assert [f.score for f in forecasts_of(engine, [canvas(51), canvas(255)])] == pytest.approx([0.2, 1])
+
+
+def test_what_hangs_is_found_at_warm_up(make_store: Callable[..., Path], brightness_text: str) -> None:
+    hanging = brightness_text.replace("mean = ReduceMean", HANGING).replace("(pixels, axes)", "(noise, axes)")
+    hanging = hanging.replace(
+        "float zero = {0.0},", "float zero = {0.0}, int64 forever = {1000000000000}, bool go = {1},"
+    )
+    with pytest.raises(BundleError, match=r"a batch of 2, does not finish in 0.2 s"):
+        load(make_store(hanging), hang_s=0.2).warm_up(2)
+
+
+def test_batch_sizes_double_up_to_the_largest(tiny_store: Path) -> None:
+    engine = load(tiny_store)
+    assert engine.batch_sizes() == [1, 2, 4, 8, 16, 32]
+    assert engine.batch_sizes(6) == [1, 2, 4, 6]
+    assert engine.batch_sizes(1) == [1]
+    assert engine.padded(5) == 5
+
+
+def test_worker_counts_go_up_to_the_processors(tiny_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "available_cpus", lambda: 6)
+    assert load(tiny_store).worker_counts() == [1, 2, 4, 6]
 
 
 def test_bytes_that_are_no_onnx_are_refused(make_store: Callable[..., Path]) -> None:
@@ -66,7 +120,7 @@ def test_an_onnx_that_fails_on_a_batch_is_found_at_warm_up(
     make_store: Callable[..., Path], brightness_text: str
 ) -> None:
     spoiled = brightness_text.replace("int64[2] as_embedding = {-1, 1}", "int64[2] as_embedding = {1, 1}")
-    with pytest.raises(BundleError, match="fails on a batch of 2"):
+    with pytest.raises(BundleError, match="a batch of 2, fails"):
         load(make_store(spoiled)).warm_up(2)
 
 
@@ -75,7 +129,7 @@ def test_an_output_of_another_size_is_found_at_warm_up(make_store: Callable[...,
         "float[1, 4] directions = {1.0, 2.0, 3.0, 4.0}", "float[1, 3] directions = {1.0, 2.0, 3.0}"
     )
     engine = load(make_store(spoiled))
-    with pytest.raises(BundleError, match=r"embedding has shape \(1, 3\)"):
+    with pytest.raises(BundleError, match=r"embedding has shape \(2, 3\)"):
         engine.warm_up(2)
 
 

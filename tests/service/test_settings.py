@@ -12,7 +12,7 @@ def test_the_defaults_are_safe() -> None:
     settings = Settings()
     assert settings.host == "127.0.0.1"
     assert settings.api_keys == ()
-    assert settings.workers >= 1
+    assert settings.decode_workers >= 1
 
 
 def test_without_keys_it_binds_to_loopback_only() -> None:
@@ -45,7 +45,7 @@ def test_options_go_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
         ({}, 64),
     ],
 )
-def test_workers_follow_the_quota_of_the_container(
+def test_threads_follow_the_quota_of_the_container(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: dict[str, str], cpus: int
 ) -> None:
     for name, content in files.items():
@@ -53,7 +53,7 @@ def test_workers_follow_the_quota_of_the_container(
         (tmp_path / name).write_text(content)
     monkeypatch.setattr(settings_module, "CGROUP", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
-    assert Settings().workers == cpus
+    assert Settings().decode_workers == cpus
 
 
 def test_settings_are_frozen() -> None:
