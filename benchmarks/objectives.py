@@ -18,12 +18,12 @@ import torch
 import typer
 from numpy.typing import NDArray
 from rich.progress import track
-from safetensors.torch import load_file
 
 from models import evaluation
 from models.contract.bundle import read_manifest
 from models.engine import reproducible
 from models.evaluation import TEST_SEED
+from models.export import state_dict
 from models.loss_head import Architecture, LossHeadConfig, build_loss_head
 from models.objectives import Objective
 from models.regressors import KeypointNet, KeypointNetConfig
@@ -129,11 +129,8 @@ def _conditions(task: Digits, config: TrainingConfig, seeds: int, test: Test) ->
 def _trunk(bundle: Path, task: Digits) -> KeypointNet:
     if read_manifest(bundle).provenance.data_fingerprint != task.fingerprint:
         raise SystemExit(f"{bundle} was trained on other data than these digits: train it again")
-    weights = load_file(bundle / "weights.safetensors")
     trunk = KeypointNet(KeypointNetConfig())
-    trunk.load_state_dict(
-        {name.removeprefix("regressor."): one for name, one in weights.items() if name.startswith("regressor.")}
-    )
+    trunk.load_state_dict(state_dict((bundle / "model.onnx").read_bytes(), "regressor"))
     return trunk
 
 

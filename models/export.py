@@ -9,8 +9,7 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save
-from torch import nn
+from torch import Tensor
 
 from models.contract.runtime import open_session
 from models.graph import ForecastGraph
@@ -26,7 +25,9 @@ class ExportError(RuntimeError):
 def export_onnx(graph: ForecastGraph, canvas_shape: Sequence[int]) -> bytes:
     """ONNX of `graph` for uint8 [batch, *canvas_shape]; the batch is free, outputs are `graph.outputs`.
 
-    Equal weights give equal bytes: what the exporter notes about the machine it ran on is removed.
+    Weights keep their names and values: batch normalisation, say, is not folded into convolutions here, as ONNX Runtime
+    does so anyway when it loads the file. Equal weights give equal bytes: what the exporter notes about the machine it
+    ran on is removed.
     Raises ExportError when ONNX Runtime and PyTorch disagree at any of `PARITY_BATCHES`.
     """
     example = torch.zeros(2, *canvas_shape, dtype=torch.uint8)
@@ -39,6 +40,7 @@ def export_onnx(graph: ForecastGraph, canvas_shape: Sequence[int]) -> bytes:
             input_names=["image"],
             output_names=graph.outputs,
             dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1)}},
+            optimize=False,
             verbose=False,
         )
     if program is None:
@@ -66,12 +68,17 @@ def run_onnx(data: bytes, images: NDArray[np.uint8]) -> dict[str, NDArray[np.flo
     return dict(zip(names, session.run(names, {"image": images}), strict=True))
 
 
-def state_dict_bytes(regressor: nn.Module, head: nn.Module) -> bytes:
-    """Weights for further training, as safetensors with the prefixes `regressor.` and `head.`."""
-    parts = {"regressor": regressor, "head": head}
-    return save(
-        {f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()}
-    )
+def state_dict(data: bytes, part: str) -> dict[str, Tensor]:
+    """The weights of a `part` of the graph that `data` was exported from, "regressor" or "head": for `load_state_dict`.
+
+    All that a forward pass reads is there, bit by bit; batch normalisation starts to count its batches anew.
+    """
+    prefix = f"{part}."
+    return {
+        one.name.removeprefix(prefix): torch.from_numpy(onnx.numpy_helper.to_array(one).copy())
+        for one in onnx.load_from_string(data).graph.initializer
+        if one.name.startswith(prefix)
+    }
 
 
 @contextmanager

@@ -76,15 +76,16 @@ class ForecastGraph(nn.Module):
         constants = _constants(score_map) | {"mean": reference.mean, "whitening": reference.whitening}
         if keypoint_map is not None:
             constants |= {KEYPOINT + name: values for name, values in _constants(keypoint_map).items()}
+        self.calibration = nn.Module()  # a folder: names in it are apart from those that the exporter gives to results
         for name, values in constants.items():
-            self.register_buffer(name, torch.from_numpy(np.array(values, np.float32)))
+            self.calibration.register_buffer(name, torch.from_numpy(np.array(values, np.float32)))
         self.eval()
 
     def forward(self, image: Tensor) -> Forecast:
         """image: uint8 [b, height, width, channels]."""
         seen: Features = self.regressor(normalise(image))
         keypoint_scores, score = self._scores(seen)
-        whitened = (seen.embedding - self.get_buffer("mean")) @ self.get_buffer("whitening").T
+        whitened = (seen.embedding - self.calibration.get_buffer("mean")) @ self.calibration.get_buffer("whitening").T
         distance = whitened.square().sum(dim=1).sqrt()
         keypoint_loss = None if keypoint_scores is None else self._predicted_loss(keypoint_scores, KEYPOINT)
         return Forecast(seen.prediction, score, self._predicted_loss(score), distance, seen.embedding, keypoint_loss)
@@ -103,7 +104,7 @@ class ForecastGraph(nn.Module):
     def _predicted_loss(self, score: Tensor, prefix: str = "") -> Tensor:
         """The loss map, term by term as `models.calibration.LossMap` defines it: every term is monotone."""
         knots, start, rate, slopes, widths = (
-            self.get_buffer(prefix + name) for name in ("knots", "start", "left_rate", "slopes", "widths")
+            self.calibration.get_buffer(prefix + name) for name in ("knots", "start", "left_rate", "slopes", "widths")
         )
         distance = score.unsqueeze(score.ndim) - knots
         left = start * torch.exp(rate * distance[..., 0].clamp(max=0))

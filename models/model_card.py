@@ -46,8 +46,8 @@ Measured on `model.onnx` itself; `losscast evaluate` prints them again, with wha
 ## Making
 
 Made by `losscast train {made.task}` ({made.code_version}), seed {made.seed}, {made.date}; parent version:
-{made.parent_version or "none"}. Code and weights under Apache-2.0. `weights.safetensors` holds the state dicts for
-further training.
+{made.parent_version or "none"}. Code and weights under Apache-2.0. For further training `models.export.state_dict`
+reads the weights back from `model.onnx`.
 """
 
 

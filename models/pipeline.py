@@ -6,7 +6,7 @@ the files themselves -> publish and make live. Each step uses a split that no st
 
 import hashlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
@@ -21,7 +21,7 @@ from models.contract import bundle, manifest
 from models.contract.runtime import load_runtime
 from models.engine import Engine, reproducible
 from models.evaluation import evaluate_bundle
-from models.export import export_onnx, run_onnx, state_dict_bytes
+from models.export import export_onnx, run_onnx
 from models.graph import ForecastGraph
 from models.guarantees import OperatingPoints, operating_points, score_grid
 from models.heatmap import HeatmapNet
@@ -81,10 +81,9 @@ def finish(task: RegressionTask, store: Path, config: TrainingConfig, trained: T
     progress("calibrate and export", 0, 2)
     graph = ForecastGraph(trained.regressor, trained.head, *calibrate(trained, task))
     onnx = export_onnx(graph, task.preprocessing.canvas_shape)
-    files = {"model.onnx": onnx, "weights.safetensors": state_dict_bytes(trained.regressor, trained.head)}
     progress("calibrate and export", 1, 2)
     draft = describe(task, config, store, onnx, graph)
-    folder = publish(task, store, draft, files, _network(trained, config))
+    folder = publish(task, store, draft, onnx, _network(trained, config))
     progress("calibrate and export", 2, 2)
     return folder
 
@@ -225,15 +224,13 @@ def _promises(task: RegressionTask, config: TrainingConfig, onnx: bytes, data: C
     return operating_points(data, score_grid(tried))
 
 
-def publish(
-    task: RegressionTask, store: Path, draft: manifest.Manifest, files: Mapping[str, bytes], network: str
-) -> Path:
+def publish(task: RegressionTask, store: Path, draft: manifest.Manifest, onnx: bytes, network: str) -> Path:
     """Evaluates the bundle from its own files, then publishes it with its figures and makes it live."""
     with tempfile.TemporaryDirectory() as staging:
-        figures = evaluate_bundle(bundle.publish(Path(staging), draft, files), task)
+        figures = evaluate_bundle(bundle.publish(Path(staging), draft, {"model.onnx": onnx}), task)
     final = draft.model_copy(update={"evaluation": figures})
     card = model_card(final, task.card, network).encode()
-    folder = bundle.publish(store, final, {**files, "model_card.md": card})
+    folder = bundle.publish(store, final, {"model.onnx": onnx, "model_card.md": card})
     make_live(folder)
     return folder
 

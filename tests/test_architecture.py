@@ -22,7 +22,6 @@ ONLY_FOR_TRAINING = (
     "matplotlib",
     "onnx",
     "onnxscript",
-    "safetensors",
     "scipy",
     "sklearn",
 )
