@@ -39,7 +39,7 @@ bench: .venv/test-$(RUNTIME)  ## Measure LearningLoss++ beside Learning Loss on 
 	@$(BIN)/python benchmarks/objectives.py
 
 lock: .venv/test-$(RUNTIME)  ## Write constraints.txt from what is installed
-	@$(BIN)/python -m pip freeze --exclude-editable | grep -vE '^(torch|nvidia-|triton)' > constraints.txt
+	@$(BIN)/python -m pip freeze --exclude-editable | grep -vE '^(torch|nvidia-|triton=)' > constraints.txt
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Losscast needs Python 3.11 or later: make PYTHON=python3.11 ...")'

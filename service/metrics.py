@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 
 from models.contract.manifest import Manifest
 from service.outcome import Outcome
+from service.statistics import Statistics
 
 STATIONS = ("decode", "wait", "infer", "journal", "total")
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -71,6 +72,7 @@ class Metrics:
 class ModelMetrics:
     def __init__(self, families: "_Families", manifest: Manifest) -> None:
         model = self._model = manifest.model
+        self.statistics = Statistics()
         families.model_info.labels(model, manifest.version).set(1)
         self._stations = {name: families.station.labels(name) for name in STATIONS}
         self._batch_size = families.batch_size.labels(model)
@@ -85,6 +87,7 @@ class ModelMetrics:
         self._label_age = families.label_age.labels(model)
 
     def observe(self, outcome: Outcome, batch_size: int) -> None:
+        self.statistics.observe(outcome, batch_size)
         for station, seconds in outcome.station_s.items():
             self._stations[station].observe(seconds)
         self._batch_size.observe(batch_size)

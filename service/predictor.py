@@ -77,7 +77,8 @@ class Predictor:
         """
         point, clock = self.choose(call.operating_point), _Clock()
         loop = asyncio.get_running_loop()
-        return await self._answer(await loop.run_in_executor(self.decoders, self._read, body), point, call, clock)
+        with self.metrics.statistics.inference():
+            return await self._answer(await loop.run_in_executor(self.decoders, self._read, body), point, call, clock)
 
     async def predict_canvas(self, canvas: NDArray[np.uint8], call: Call) -> Outcome:
         """canvas: uint8 [height, width, channels], as the model takes it; keypoints come in its pixels.
@@ -89,7 +90,8 @@ class Predictor:
         point, clock = self.choose(call.operating_point), _Clock()
         picture = as_picture(canvas, self.manifest.preprocessing)
         identity = sample_id(self.manifest.model, b"canvas %d %d %d\0" % canvas.shape + canvas.tobytes())
-        return await self._answer(_Read(picture, identity, None), point, call, clock)
+        with self.metrics.statistics.inference():
+            return await self._answer(_Read(picture, identity, None), point, call, clock)
 
     async def _answer(self, read: "_Read", point: str, call: Call, clock: "_Clock") -> Outcome:
         clock.lap("decode")

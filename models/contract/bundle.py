@@ -20,6 +20,8 @@ from models.contract.manifest import Manifest, ManifestError, parse_manifest
 
 Version = Annotated[int, Field(ge=1)]
 
+MAX_BATCH_SIZE = 32  # images in one request of the Open Inference Protocol, to Triton and to our own /v2
+
 
 class BundleError(ValueError):
     """A bundle or its store cannot be used; the message says what is wrong and what to do."""
@@ -114,7 +116,7 @@ def triton_config(manifest: Manifest, index: ModelIndex) -> str:
     canvas = ", ".join(map(str, manifest.preprocessing.canvas_shape))
     return f"""name: "{manifest.model}"
 backend: "onnxruntime"
-max_batch_size: 32
+max_batch_size: {MAX_BATCH_SIZE}
 input [
   {{ name: "image", data_type: TYPE_UINT8, dims: [ {canvas} ] }}
 ]
