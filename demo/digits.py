@@ -1,6 +1,6 @@
 """Losscast in one minute: post canvases, see which answers to trust, label the most valuable one.
 
-Starts a service of its own with the shipped bundle, posts clean and corrupted test canvases, and sets
+Starts a service of its own with the shipped `digits` bundle, posts clean and corrupted test canvases, and sets
 the predicted losses beside the true ones, which only a demonstration knows. Run it with `make demo`;
 `python demo/digits.py --picture docs/demo.png` makes the picture of the README.
 """
@@ -31,7 +31,7 @@ from models.tasks.digits import Digits
 from service.client import ClientError, LosscastClient
 
 ROOT = Path(__file__).resolve().parent.parent
-BUNDLES = ROOT / "bundles"
+BUNDLES, MODEL = ROOT / "bundles", "digits"
 PICTURE = ROOT / "demo" / "out" / "demo.png"
 CLEAN, CORRUPTED = 60, 60
 SEED = 7  # of the canvases; evaluation uses another
@@ -51,7 +51,7 @@ def main(picture: Annotated[Path, typer.Option(help="The PNG of the ten best and
     try:
         with tempfile.TemporaryDirectory(prefix="losscast-demo-") as state:
             console.print("Starting a service of our own ...")
-            with running_service(BUNDLES, Path(state)) as url, LosscastClient(url) as client:
+            with running_service(BUNDLES, MODEL, Path(state)) as url, LosscastClient(url) as client:
                 console.print(f"Service ready: {url}")
                 _show(client, url, console, picture)
     except (NotServing, ClientError) as error:

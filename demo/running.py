@@ -22,14 +22,19 @@ class NotServing(RuntimeError):  # noqa: N818 - it says what is the matter
 
 
 @contextmanager
-def running_service(bundles: Path, state: Path) -> Iterator[str]:
+def running_service(bundles: Path, model: str, state: Path) -> Iterator[str]:
     """URL of a service that is ready. It is stopped on the way out, whatever the reason.
 
-    bundles: the bundle store; state: an empty folder for journal, blobs, queue and log. Raises
+    bundles: the bundle store; model: which of it; state: an empty folder for journal, blobs, queue and log. Raises
     NotServing when the service ends early or is not ready within START_LIMIT_S.
     """
     port, log = _free_port(), state / "service.log"
-    own = {"LOSSCAST_PORT": str(port), "LOSSCAST_STATE": str(state), "LOSSCAST_BUNDLES": str(bundles)}
+    own = {
+        "LOSSCAST_PORT": str(port),
+        "LOSSCAST_STATE": str(state),
+        "LOSSCAST_BUNDLES": str(bundles),
+        "LOSSCAST_MODEL": model,
+    }
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("LOSSCAST_")}
     with log.open("wb") as output:
         # In a session of its own Ctrl-C reaches the demo alone, which then ends the service in order.

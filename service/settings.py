@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()  # comma-separated in the environment
 
     bundles: Path = Path("bundles")  # the bundle store
-    model: str = "digits"  # the default model, served at /v1/predict
+    model: str = "pose"  # the default model, served at /v1/predict
     operating_point: str | None = None  # None: the one that the bundle names
     provider: Literal["cpu", "gpu"] = "cpu"
     workers: PositiveInt | None = None  # threads that call the engine; None: measured when a model is loaded

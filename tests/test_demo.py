@@ -89,6 +89,6 @@ def test_service_that_cannot_start_shows_its_log(scratch: Path) -> None:
     state.mkdir()
     with (
         pytest.raises(NotServing, match=r"exit status 1.*\n.*has no model 'digits'"),
-        running_service(scratch / "none", state),
+        running_service(scratch / "none", "digits", state),
     ):
         pytest.fail("there is no bundle to serve")

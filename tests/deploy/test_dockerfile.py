@@ -157,7 +157,7 @@ def test_nothing_else_reaches_the_build_context(repository: Path) -> None:
         "service/__pycache__",
     ):
         assert _ignored(path, patterns), path
-    for path in ("service/app.py", "models/contract/manifest.py", "bundles/digits/1/model.onnx"):
+    for path in ("service/app.py", "models/contract/manifest.py", "bundles/pose/1/model.onnx"):
         assert not _ignored(path, patterns), path
 
 
