@@ -35,12 +35,13 @@ class Resources:
         return self.models.live(model)
 
 
-def _resources(request: Request) -> Resources:
+# Async though they await nothing: FastAPI runs a plain function in a thread, for every request.
+async def _resources(request: Request) -> Resources:
     resources: Resources = request.app.state.resources
     return resources
 
 
-def _request_id(request: Request) -> str:
+async def _request_id(request: Request) -> str:
     request_id: str = request.state.request_id
     return request_id
 
