@@ -37,7 +37,7 @@ async def flagged(  # noqa: PLR0913, PLR0917 - each is a size that a tiny run ma
     processor: dict[str, list[float]] = {}
     rate: dict[str, list[float]] = {}
     rng = random.Random(0)
-    with running_service(ROOT / "bundles", folder) as url:
+    with running_service(ROOT / "bundles", "digits", folder) as url:
         plain, lossy = _find(url)
         cells = [cell for cell in product(clients, shares) for _ in range(rounds)]
         rng.shuffle(cells)
