@@ -145,3 +145,15 @@ def test_the_reports_hold_the_figures() -> None:
     text = console.file.getvalue()
     for figure in ("k = 4", "0.607", "0.606811", "0.18", "500 losses", "KS distance", "124750"):
         assert figure in text
+
+
+@pytest.mark.parametrize("delta", [0.05, None])
+def test_the_page_shows_the_pairs_of_the_held_out_photographs(delta: float | None) -> None:
+    root = Path(__file__).resolve().parents[2]
+    found = analyse_losses(
+        read_losses(root / "benchmarks/detection/results/held-out-losses.txt"), margin=1.0, delta=delta
+    )
+    law = float(similar_loss_probability(found.delta, found.fit.k, found.fit.theta))
+    counts = (found.counts.similar, law * found.counts.pairs, found.counts.penalised, found.counts.needless)
+    shares = " | ".join(f"{100 * count / found.counts.pairs:.1f} %" for count in counts)
+    assert f"| {shares} |" in (root / "docs/analysis.md").read_text()
