@@ -1,7 +1,8 @@
 """The service put together: resources are opened at start and closed at the end, here and nowhere else.
 
 Opened in the order in which they need each other and closed in reverse: the state folder's owner is
-settled by the journal's lock first; the drain goes before the queue that it feeds.
+settled by the journal's lock first, then the models show whether they can be served; the drain goes before the
+queue that it feeds.
 """
 
 import asyncio
@@ -17,13 +18,10 @@ from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
-from models.contract.bundle import BundleError
 from service.admission import Admission
 from service.api import health, labels, models, predict, queue
 from service.api.resources import Resources
-from service.batcher import Batcher
-from service.bundle_store import Bundle, BundleStore
-from service.engine import Engine
+from service.bundle_store import BundleStore, PatientStore
 from service.labelling.blobs import BlobStore
 from service.labelling.drain import Drain
 from service.labelling.embedded import embedded_valkey
@@ -33,12 +31,11 @@ from service.labelling.journal import Journal
 from service.labelling.policy import DAY_S, QueuePolicy
 from service.labelling.redis_queue import RedisQueue
 from service.labelling.tasks import end
+from service.line import LineMaker
 from service.metrics import Metrics
 from service.middleware import DOCS_FILES, Edge, translate
-from service.predictor import Predictor
 from service.registry import Registry
 from service.settings import Settings
-from service.tuning import tune
 
 FLUSH_S = 5.0  # at the end the drain gets this long; what it leaves stays in the journal for the next start
 
@@ -76,48 +73,39 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resources:
-    bundle = BundleStore(settings.bundles).load(settings.model)
-    engine = Engine(bundle.onnx, bundle.manifest, settings.provider, settings.hang_s)
-    tuning = tune(engine, settings.max_batch, settings.workers)
     journal = Journal.open(
         settings.state / "journal", max_bytes=settings.journal_max_bytes, max_rows=settings.journal_max_rows
     )
     stack.push_async_callback(journal.close)
+    store = PatientStore(BundleStore(settings.bundles))
+    registry = await _open_models(settings, metrics, journal, store, stack)
     blobs = BlobStore.open(settings.blobs or settings.state / "blobs")
     label_queue = await _open_queue(settings, blobs, stack)
-    drain = Drain(journal, blobs, label_queue)
-    endings = Endings(journal, label_queue)
-    janitor = Janitor(label_queue, [settings.model])
-    tidying = await stack.enter_async_context(_running("janitor", janitor.run()))
-    ending = await stack.enter_async_context(_running("endings", endings.run()))
-    draining = await stack.enter_async_context(_running("drain", drain.run()))
+    drain, endings, janitor = Drain(journal, blobs, label_queue), Endings(journal, label_queue), Janitor(label_queue)
+    works = {
+        "janitor": janitor.run(lambda: registry.names),
+        "endings": endings.run(),
+        "drain": drain.run(),
+    }
+    if settings.poll_s:
+        works["store's follower"] = registry.run(settings.poll_s)
+    tasks = [await stack.enter_async_context(_running(name, work)) for name, work in works.items()]
     stack.push_async_callback(drain.flush, FLUSH_S)
-    decoders = stack.enter_context(ThreadPoolExecutor(settings.decode_workers, thread_name_prefix="decode"))
-    batcher = await stack.enter_async_context(
-        Batcher(
-            engine,
-            max_batch=tuning.max_batch,
-            workers=tuning.workers,
-            hang_s=settings.hang_s,
-        )
-    )
-    predictor = Predictor(
-        manifest=bundle.manifest,
-        operating_point=_operating_point(settings, bundle),
-        max_pixels=settings.max_pixels,
-        audit_rate=settings.audit_rate,
-        decoders=decoders,
-        batcher=batcher,
-        journal=journal,
-        metrics=metrics.for_model(bundle.manifest),
-    )
-    registry = Registry(settings.model)
-    registry.add(predictor)
     admission = Admission(settings.max_in_flight, settings.max_in_flight_bytes)
-    _watch_line(metrics, admission)
+    _watch_line(metrics, admission, store)
     _watch_labelling(metrics, journal, drain, endings, janitor)
-    tasks = (draining, ending, tidying)
     return Resources(settings, registry, admission, label_queue, endings, blobs, metrics, journal, tasks)
+
+
+async def _open_models(
+    settings: Settings, metrics: Metrics, journal: Journal, store: PatientStore, stack: AsyncExitStack
+) -> Registry:
+    decoders = stack.enter_context(ThreadPoolExecutor(settings.decode_workers, thread_name_prefix="decode"))
+    maker = LineMaker(settings, metrics, decoders, journal)
+    registry = Registry(store, maker.open, metrics, settings.model, settings.models)
+    stack.push_async_callback(registry.close)
+    await registry.open()
+    return registry
 
 
 async def _open_queue(settings: Settings, blobs: BlobStore, stack: AsyncExitStack) -> RedisQueue:
@@ -155,11 +143,15 @@ async def _running(name: str, work: Coroutine[Any, Any, None]) -> AsyncIterator[
         await end(task)
 
 
-def _watch_line(metrics: Metrics, admission: Admission) -> None:
+def _watch_line(metrics: Metrics, admission: Admission, store: PatientStore) -> None:
     metrics.watch(
         gauges={
             "losscast_in_flight": ("Images being read, waiting or computed.", lambda: admission.in_flight),
             "losscast_in_flight_bytes": ("Bytes of their bodies.", lambda: admission.in_flight_bytes),
+            "losscast_bundle_store_silent_seconds": (
+                "For how long the bundle store has not answered.",
+                lambda: store.silent_s,
+            ),
         },
         counters={},
     )
@@ -183,11 +175,3 @@ def _watch_labelling(metrics: Metrics, journal: Journal, drain: Drain, endings: 
             "losscast_janitor_errors": ("Steps of the janitor that failed.", lambda: janitor.errors),
         },
     )
-
-
-def _operating_point(settings: Settings, bundle: Bundle) -> str:
-    name = settings.operating_point or bundle.manifest.default_operating_point
-    if name not in bundle.manifest.operating_points:
-        known = ", ".join(bundle.manifest.operating_points)
-        raise BundleError(f"the bundle has no operating point {name!r}: set LOSSCAST_OPERATING_POINT to one of {known}")
-    return name

@@ -1,10 +1,30 @@
-"""Finds, verifies and loads bundles. What is served is what `model.json` names as live."""
+"""Finds, verifies and reads bundles. What is served is what `model.json` names.
 
+The store may lie on a network folder: `PatientStore` asks it from a thread of its own, so that one that hangs
+holds up neither the event loop nor the end of the process.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
+from typing import Any, TypeVar
 
-from models.contract.bundle import BundleError, read_index, read_manifest, read_onnx
+from models.contract.bundle import BundleError, ModelIndex, read_index, read_manifest, read_onnx
 from models.contract.manifest import Manifest
+
+ANSWER_S = 60.0  # a store that takes longer counts as away
+FILES = ("manifest.json", "model.onnx")
+
+T = TypeVar("T")
+Stamp = tuple[int, int, int]  # inode, size, time of change
+
+
+class StoreAway(BundleError):  # noqa: N818 - the condition is the name
+    """The store does not answer; it is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,25 +33,100 @@ class Bundle:
     onnx: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the store says of a model, without reading its bundles: unequal to the last time when it changed."""
+
+    index: ModelIndex
+    stamps: tuple[Stamp | None, ...]  # of the files of every version that is named; None: not there
+
+    @property
+    def versions(self) -> list[str]:
+        return _versions(self.index)
+
+
 class BundleStore:
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def models(self) -> list[str]:
         """Names of the models in the store."""
-        return sorted(path.parent.name for path in self._folder.glob("*/model.json"))
+        return sorted(path.parent.name for path in self.folder.glob("*/model.json"))
 
-    def load(self, model: str) -> Bundle:
-        """The live version of a model, verified. Raises BundleError when it is missing or damaged."""
+    def look(self, model: str) -> Seen:
+        """What is to be served of a model. Raises BundleError when it is not there or model.json is damaged."""
         if model not in self.models():
             known = ", ".join(self.models()) or "none"
             raise BundleError(
-                f"{self._folder} has no model {model!r} (models there: {known}): "
-                f"set LOSSCAST_MODEL or LOSSCAST_BUNDLES, or run `losscast train {model} --out {self._folder}`"
+                f"{self.folder} has no model {model!r} (models there: {known}): "
+                f"set LOSSCAST_MODEL or LOSSCAST_BUNDLES, or run `losscast train {model} --out {self.folder}`"
             )
-        version = str(read_index(self._folder / model).live)
-        folder = self._folder / model / version
+        index = read_index(self.folder / model)
+        paths = [self.folder / model / version / file for version in _versions(index) for file in FILES]
+        return Seen(index, tuple(map(_stamp, paths)))
+
+    def load(self, model: str, version: str) -> Bundle:
+        """One version of a model, verified. Raises BundleError when it is missing or damaged."""
+        folder = self.folder / model / version
         manifest = read_manifest(folder)
         if (manifest.model, manifest.version) != (model, version):
             raise BundleError(f"{folder} is damaged: its manifest is for {manifest.model} {manifest.version}")
         return Bundle(manifest, read_onnx(folder, manifest))
+
+
+class PatientStore:
+    """The same for the event loop. Each call raises StoreAway as well: after ANSWER_S, and until the store answers."""
+
+    def __init__(self, store: BundleStore) -> None:
+        self._store = store
+        self._answer: Future[Any] | None = None
+        self._asked_at = 0.0
+
+    @property
+    def silent_s(self) -> float:
+        """For how long the store has not answered; 0 when nothing is asked of it."""
+        return time.monotonic() - self._asked_at if self._answer and not self._answer.done() else 0.0
+
+    async def models(self) -> list[str]:
+        return await self._ask(self._store.models)
+
+    async def look(self, model: str) -> Seen:
+        return await self._ask(lambda: self._store.look(model))
+
+    async def load(self, model: str, version: str) -> Bundle:
+        return await self._ask(lambda: self._store.load(model, version))
+
+    async def _ask(self, question: Callable[[], T]) -> T:
+        away = StoreAway(f"the bundle store {self._store.folder} does not answer: is its disk or network away?")
+        if self._answer and not self._answer.done():
+            raise away  # at most one thread hangs
+        answer: Future[T] = Future()
+        self._answer, self._asked_at = answer, time.monotonic()
+        # Not an executor's: the interpreter would wait for it at exit.
+        Thread(target=_settle, args=(answer, question), name="bundle-store", daemon=True).start()
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(answer), ANSWER_S)
+        except TimeoutError as error:
+            raise away from error
+
+
+def _settle(answer: Future[T], question: Callable[[], T]) -> None:
+    answer.set_running_or_notify_cancel()  # from here on it cannot be cancelled, and so has its end here
+    try:
+        answer.set_result(question())
+    except BaseException as error:  # noqa: BLE001 - raised again to whoever asked
+        answer.set_exception(error)
+
+
+def _versions(index: ModelIndex) -> list[str]:
+    """The live one first."""
+    named = (index.live, index.previous, index.shadow)
+    return list(dict.fromkeys(str(version) for version in named if version is not None))
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -52,6 +52,7 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._families = _Families(self._registry)
+        self._live: dict[str, str] = {}  # model -> version
 
     def for_model(self, manifest: Manifest) -> "ModelMetrics":
         """What one served model observes."""
@@ -59,6 +60,26 @@ class Metrics:
 
     def request(self, endpoint: str, code: int) -> None:
         self._families.requests.labels(endpoint, str(code)).inc()
+
+    def live(self, model: str, version: str | None) -> None:
+        """That version is served from now on; None: none is."""
+        if was := self._live.pop(model, None):
+            self._families.model_info.remove(model, was)
+        if version is not None:
+            self._families.model_info.labels(model, version).set(1)
+            self._live[model] = version
+
+    def load_failed(self, model: str) -> None:
+        self._families.load_failures.labels(model).inc()
+
+    def queue(self, model: str, counts: Mapping[str, int] | None) -> None:
+        """counts: `LabelQueue.stats`, or None when the server is away: old counts are then withdrawn."""
+        self._families.queue_up.labels(model).set(counts is not None)
+        self._families.queue.counts[model] = counts or {}
+
+    def labelled(self, model: str, age_s: float) -> None:
+        """A label came for a sample that was flagged that long ago."""
+        self._families.label_age.labels(model).observe(age_s)
 
     def watch(self, gauges: Readings, counters: Readings) -> None:
         """Takes these readings at every scrape."""
@@ -71,9 +92,8 @@ class Metrics:
 
 class ModelMetrics:
     def __init__(self, families: "_Families", manifest: Manifest) -> None:
-        model = self._model = manifest.model
+        model = manifest.model
         self.statistics = Statistics()
-        families.model_info.labels(model, manifest.version).set(1)
         self._stations = {name: families.station.labels(name) for name in STATIONS}
         self._batch_size = families.batch_size.labels(model)
         self._predicted_loss = families.predicted_loss.labels(model)
@@ -82,9 +102,6 @@ class ModelMetrics:
         self._flags = {reason: families.flags.labels(model, reason) for reason in ("predicted_loss", "ood_score")}
         self._audited = families.audited.labels(model)
         self._samples = {state: families.samples.labels(model, state) for state in ("accepted", "none", "unavailable")}
-        self._queue = families.queue
-        self._queue_up = families.queue_up.labels(model)
-        self._label_age = families.label_age.labels(model)
 
     def observe(self, outcome: Outcome, batch_size: int) -> None:
         self.statistics.observe(outcome, batch_size)
@@ -99,15 +116,6 @@ class ModelMetrics:
         self._samples[outcome.queue].inc()
         if outcome.audited:
             self._audited.inc()
-
-    def queue(self, counts: Mapping[str, int] | None) -> None:
-        """counts: `LabelQueue.stats`, or None when the server is away: old counts are then withdrawn."""
-        self._queue_up.set(counts is not None)
-        self._queue.counts[self._model] = counts or {}
-
-    def labelled(self, age_s: float) -> None:
-        """A label came for a sample that was flagged that long ago."""
-        self._label_age.observe(age_s)
 
 
 class _Families:
@@ -138,7 +146,8 @@ class _Families:
         self.flags = counter("flags", "Images flagged, by reason.", "model", "reason")
         self.audited = counter("audited", "Images drawn for the audit lane, whatever their verdict.", "model")
         self.samples = counter("samples", "Images by the queue state they were answered with.", "model", "queue")
-        self.model_info = gauge("model_info", "The version of a model that is served.", "model", "version")
+        self.model_info = gauge("model_info", "The live version of a model.", "model", "version")
+        self.load_failures = counter("model_load_failures", "Versions that could not be loaded.", "model")
         self.label_age = Histogram(
             "losscast_flag_to_label_seconds",
             "Time from an image's request to its label.",

@@ -6,9 +6,11 @@ not printed as a traceback.
 
 import asyncio
 import logging
+import math
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import FrameType
 from typing import Any
 
 import stamina.instrumentation
@@ -17,6 +19,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from models.contract.runtime import RuntimeMissing
+from service.api.resources import Resources
 from service.app import create_app
 from service.engine import EngineError
 from service.errors import ServiceError
@@ -50,6 +53,30 @@ def run(options: Mapping[str, Any]) -> None:
         raise StartError(str(error)) from error
 
 
+class _Server(uvicorn.Server):
+    """Told to stop, it is not ready at once, and accepts for `drain_s` more, until balancers have noticed.
+
+    Replies close their connection meanwhile, so that no client is left with one that the end would cut.
+    """
+
+    def __init__(self, config: uvicorn.Config, drain_s: float, draining: asyncio.Event) -> None:
+        super().__init__(config)
+        self._drain_s = drain_s
+        self._draining = draining
+        self._loop = asyncio.get_running_loop()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._draining.is_set() or not self._drain_s:  # told twice is told to hurry
+            self._draining.set()
+            super().handle_exit(sig, frame)
+            return
+        self._draining.set()
+        closing = (b"connection", b"close")
+        self.config.encoded_headers.append(closing)  # from the next tick on
+        self.server_state.default_headers.append(closing)  # and until then
+        self._loop.call_soon_threadsafe(self._loop.call_later, self._drain_s, super().handle_exit, sig, frame)
+
+
 async def _serve(settings: Settings, listener: socket.socket) -> None:
     app = create_app(settings)
     config = uvicorn.Config(
@@ -59,7 +86,8 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=int(settings.request_timeout_s) + 1,
+        # What was admitted is answered, also what is still being uploaded.
+        timeout_graceful_shutdown=math.ceil(settings.upload_timeout_s + settings.request_timeout_s) + 1,
     )
     loop, opening = asyncio.get_running_loop(), asyncio.current_task()
     with listener:
@@ -71,8 +99,9 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
                 # uvicorn stops on them, then raises them again for us: the lifespan must still be closed.
                 signal.signal(number, lambda *_: None)
             listener.listen(BACKLOG)
-            _greet(settings, listener)
-            await uvicorn.Server(config).serve(sockets=[listener])
+            resources: Resources = app.state.resources
+            _greet(resources.models.names, listener)
+            await _Server(config, settings.drain_s, resources.draining).serve(sockets=[listener])
 
 
 def _bind(settings: Settings) -> socket.socket:
@@ -92,11 +121,11 @@ def _bind(settings: Settings) -> socket.socket:
     return listener
 
 
-def _greet(settings: Settings, listener: socket.socket) -> None:
+def _greet(models: Sequence[str], listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     Console().print(
-        f"Losscast serves {settings.model} on {url}\n"
+        f"Losscast serves {', '.join(models)} on {url}\n"
         f"  try it   curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' {url}/v1/predict\n"
         f"  read     {url}/docs\n"
         f"  watch    {url}/metrics",

@@ -35,6 +35,8 @@ class Settings(BaseSettings):
 
     bundles: Path = Path("bundles")  # the bundle store
     model: str = "pose"  # the default model, served at /v1/predict
+    models: Annotated[tuple[str, ...], NoDecode] = ()  # served beside it; comma-separated; empty: the whole store
+    poll_s: float = Field(default=5.0, ge=0)  # between two looks at the store; 0: none after the start
     operating_point: str | None = None  # None: the one that the bundle names
     provider: Literal["cpu", "gpu"] = "cpu"
     workers: PositiveInt | None = None  # threads that call the engine; None: measured when a model is loaded
@@ -45,6 +47,7 @@ class Settings(BaseSettings):
     max_in_flight_bytes: PositiveInt = 512 * MIB  # of their bodies; likewise
     request_timeout_s: PositiveFloat = 10.0  # from the last byte of the body to the reply
     upload_timeout_s: PositiveFloat = 30.0  # for the body to come
+    drain_s: float = Field(default=0.0, ge=0)  # told to stop: not ready, and still accepting for so long
 
     max_body_bytes: PositiveInt = 16 * MIB
     max_pixels: PositiveInt = 40_000_000
@@ -67,7 +70,7 @@ class Settings(BaseSettings):
     max_queue_bytes: PositiveInt = 10 * GIB  # of images that wait or are leased
     retention_days: PositiveFloat = 30.0  # after it, finished samples are forgotten and pending ones evicted
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "models", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(key.strip() for key in value.split(",") if key.strip()) if isinstance(value, str) else value

@@ -115,8 +115,15 @@ def _images_per_s(engine: Tunable, size: int, workers: int) -> float:
 
 def _own_time_s() -> float:
     """A clock that stands still while this thread is ready to run and others have the processors, where Linux tells."""
+    while True:
+        waited_ns = _waited_ns()
+        now = time.perf_counter()
+        if _waited_ns() == waited_ns:  # else it had to wait between the two readings, and they do not fit
+            return now - waited_ns / 1e9
+
+
+def _waited_ns() -> int:
     try:
-        waited_ns = int(SCHEDSTAT.read_bytes().split()[1])
+        return int(SCHEDSTAT.read_bytes().split()[1])
     except OSError:
-        waited_ns = 0
-    return time.perf_counter() - waited_ns / 1e9
+        return 0

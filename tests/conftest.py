@@ -142,6 +142,19 @@ def make_store(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+@pytest.fixture(scope="session")
+def publish_version() -> Callable[..., None]:
+    """Puts one more version of a tiny model into a store; `write_index` makes it live."""
+
+    def put(store: Path, version: int, *, model: str = "tiny", text: str = BRIGHTNESS, **changes: Any) -> None:
+        content = tiny_onnx(text)
+        fields = {"model": model, "version": str(version), **changes}
+        manifest = tiny_manifest(content).model_copy(update=fields)
+        publish(store, manifest, {"model.onnx": content, "model_card.md": b"# tiny\n"})
+
+    return put
+
+
 @pytest.fixture
 def brightness_text() -> str:
     """The tiny model in ONNX's text form, to be spoiled by a test."""

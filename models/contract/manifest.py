@@ -5,6 +5,7 @@ format version is read before anything else, so that a newer bundle is refused b
 confusing field error.
 """
 
+import re
 from typing import Annotated, Any, Final, Literal, Self, overload
 
 import numpy as np
@@ -20,6 +21,8 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Reason = Literal["predicted_loss", "ood_score"]
+ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+is_model_name = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}").fullmatch
 Promise = Literal["flag_budget", "miss_rate", "joint_risk", "selective_risk"]
 
 
@@ -152,7 +155,7 @@ class Provenance(_Part):
 
 class Manifest(_Part):
     format_version: Literal[1] = FORMAT_VERSION
-    model: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    model: ModelName
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     task: Task
     preprocessing: Preprocessing

@@ -21,8 +21,10 @@ async def live() -> dict[str, bool]:
 
 @router.get("/v2/health/ready", responses={503: {"model": ErrorReply}})
 async def ready(shared: Shared) -> dict[str, bool]:
-    """Every model is loaded and all that works in the background is alive."""
-    dead = [f"the engine of {name}" for name in shared.models.names if not shared.predictor(name).batcher.alive]
+    """Send requests here: it is not told to stop, no line is dead, and all that works in the background is alive."""
+    if shared.draining.is_set():
+        raise Unavailable("the service was told to stop and takes no new clients: use another replica")
+    dead = [f"the engine of {line}" for line in shared.models.dead()]
     dead += [f"the {task.get_name()}" for task in shared.tasks if task.done()]
     if dead:
         raise Unavailable(f"{', '.join(dead)} has stopped: restart the service")
@@ -33,10 +35,9 @@ async def ready(shared: Shared) -> dict[str, bool]:
 async def metrics(shared: Shared) -> Response:
     """Everything there is to watch, in Prometheus' text format."""
     for name in shared.models.names:
-        predictor = shared.predictor(name)
         try:
-            predictor.metrics.queue(await shared.queue.stats(name))
+            shared.metrics.queue(name, await shared.queue.stats(name))
         except Exception as error:  # noqa: BLE001 - whatever ails the queue must not hide the other metrics
             log.warning("no figures of the labelling queue: %s", error)
-            predictor.metrics.queue(None)
+            shared.metrics.queue(name, None)
     return Response(shared.metrics.render(), headers={"content-type": shared.metrics.CONTENT_TYPE})

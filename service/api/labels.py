@@ -7,7 +7,7 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 
 from service.api.queue import sample_reply
-from service.api.resources import Shared
+from service.api.resources import Shared, queue_of
 from service.decode import sniff
 from service.errors import NotFound, Unavailable
 from service.labelling.coco import document
@@ -37,14 +37,14 @@ LABELS: dict[int | str, dict[str, Any]] = {
 @router.get("/v1/samples/{sample_id}")
 async def sample(sample_id: str, shared: Shared, model: str | None = None) -> KnownSample:
     """What is known of a sample, and where it is."""
-    known = await shared.queue.look(shared.predictor(model).manifest.model, sample_id)
+    known = await shared.queue.look(await queue_of(shared, model), sample_id)
     return KnownSample(**dict(sample_reply(known.sample)), state=known.state, reject_reason=known.reject_reason)
 
 
 @router.get("/v1/samples/{sample_id}/image", response_class=Response)
 async def image(sample_id: str, shared: Shared, model: str | None = None) -> Response:
     """The original bytes of a sample, as they were posted; of a labelled one until it is erased."""
-    data = await shared.blobs.get(await shared.queue.image(shared.predictor(model).manifest.model, sample_id))
+    data = await shared.blobs.get(await shared.queue.image(await queue_of(shared, model), sample_id))
     return Response(data, media_type=sniff(data))
 
 
@@ -58,7 +58,7 @@ async def erase(sample_id: str, shared: Shared, model: str | None = None) -> Era
     replica has accepted and not drained yet can still arrive: with several replicas, ask each of them, or ask once
     more when every journal has drained what was accepted before (`losscast_journal_rows` 0).
     """
-    model = shared.predictor(model).manifest.model
+    model = await queue_of(shared, model)
     is_journalled = await _is_journalled(sample_id, shared.journal)  # asked first: meanwhile it may arrive
     try:
         await shared.endings.end(Ending("erasure", model, sample_id))
@@ -73,14 +73,16 @@ async def erase(sample_id: str, shared: Shared, model: str | None = None) -> Era
 @router.get("/v1/labels", response_class=NdjsonResponse, responses=LABELS)
 async def labels(request: Request, shared: Shared, query: Annotated[LabelsQuery, Query()]) -> Response:
     """Labels in the order in which they came. A page without labels is the end, for now."""
-    manifest = shared.predictor(query.model).manifest
-    page = await shared.queue.labels(manifest.model, query.cursor, query.n)
+    model = await queue_of(shared, query.model)
+    page = await shared.queue.labels(model, query.cursor, query.n)
     following = request.url.include_query_params(cursor=page.cursor)
     headers = {"x-next-cursor": page.cursor}
     if len(page.labels) == query.n:
         headers["link"] = f'<{following.path}?{following.query}>; rel="next"'
     if query.format == "coco":
-        return Response(orjson.dumps(document(manifest.task, page.labels)), 200, headers, "application/json")
+        return Response(
+            orjson.dumps(document(shared.models.manifest(model).task, page.labels)), 200, headers, "application/json"
+        )
     return NdjsonResponse(_lines(page.labels), 200, headers)
 
 

@@ -1,24 +1,41 @@
-"""What is served: the models and what their bundles say of them."""
+"""What is served: the models, their versions, and what their bundles say of them."""
 
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter
 
-from service.api.resources import Shared
+from service.api.resources import Resources, Shared
 from service.schemas import ErrorReply
 
-router = APIRouter(tags=["models"], responses={404: {"model": ErrorReply}})
+router = APIRouter(tags=["models"], responses={code: {"model": ErrorReply} for code in (404, 503)})
 
 
 @router.get("/v1/models")
 async def models(shared: Shared) -> dict[str, Any]:
-    """The models served here and the default one."""
-    return {"default": shared.settings.model, "models": shared.models.names}
+    """The models known here with the states of their versions, and which of each is live."""
+    return {"default": shared.models.default, "models": [_summary(shared, name) for name in shared.models.names]}
 
 
 @router.get("/v1/models/{model}")
 async def model(model: str, shared: Shared) -> dict[str, Any]:
-    """The manifest of the live version: task, loss, operating points, evaluation, provenance."""
-    predictor = shared.predictor(model)
-    manifest = predictor.manifest.model_dump(mode="json", exclude={"drift_reference"})
-    return {**manifest, "operating_point": predictor.operating_point}
+    """The manifest of the live version (task, loss, operating points, evaluation), its tuning, and all versions."""
+    line = shared.models.line(model)
+    return {
+        **line.predictor.manifest.model_dump(mode="json", exclude={"drift_reference"}),
+        "operating_point": line.predictor.operating_point,
+        "tuning": asdict(line.tuning),
+        "versions": _versions(shared, model),
+    }
+
+
+def _summary(shared: Resources, name: str) -> dict[str, Any]:
+    return {"name": name, "live": shared.models.live_version(name), "versions": _versions(shared, name)}
+
+
+def _versions(shared: Resources, name: str) -> list[dict[str, Any]]:
+    return [
+        {"version": state.version, "state": state.state, "reason": state.reason}
+        for state in shared.models.index()
+        if state.name == name
+    ]

@@ -9,7 +9,7 @@ import time
 from fastapi import APIRouter
 
 from models.contract.manifest import Task
-from service.api.resources import Resources, Shared
+from service.api.resources import Resources, Shared, queue_of
 from service.errors import NotFound
 from service.labelling.endings import Ending
 from service.labelling.label import Values, check_inside, read_keypoints, read_values
@@ -40,7 +40,7 @@ router = APIRouter(tags=["labelling"], responses={code: {"model": ErrorReply} fo
 @router.get("/v1/queue/stats")
 async def stats(shared: Shared, model: str | None = None) -> dict[str, int]:
     """Samples of a model's queue by state, what happened to those before, and what is left of the budget."""
-    return await shared.queue.stats(_model(shared, model))
+    return await shared.queue.stats(await queue_of(shared, model))
 
 
 @router.post("/v1/queue/lease")
@@ -50,7 +50,7 @@ async def lease(request: LeaseRequest, shared: Shared) -> LeaseReply:
     Fewer come when fewer are pending, or when the hourly budget is spent (`budget_left` of the stats is 0).
     """
     leased = await shared.queue.lease(
-        _model(shared, request.model),
+        await queue_of(shared, request.model),
         n=request.n,
         annotator=request.annotator,
         token=request.token,
@@ -63,7 +63,7 @@ async def lease(request: LeaseRequest, shared: Shared) -> LeaseReply:
 async def extend(request: ExtendRequest, shared: Shared) -> LeaseReply:
     """Keeps for longer what a lease still holds, and says what that is."""
     leased = await shared.queue.extend(
-        _model(shared, request.model),
+        await queue_of(shared, request.model),
         annotator=request.annotator,
         token=request.token,
         lease_s=request.lease_s or shared.settings.lease_s,
@@ -74,15 +74,15 @@ async def extend(request: ExtendRequest, shared: Shared) -> LeaseReply:
 @router.post("/v1/queue/label")
 async def label(request: LabelRequest, shared: Shared) -> LabelReply:
     """Stores a label and takes its sample off the queue, in one step; also when the lease has run out meanwhile."""
-    predictor = shared.predictor(request.model)
-    values = _values(request.label, predictor.manifest.task)
-    sample = await _known(shared, predictor.manifest.model, request.sample_id)
+    manifest = shared.models.manifest(request.model)
+    values = _values(request.label, manifest.task)
+    sample = await _known(shared, manifest.model, request.sample_id)
     if sample and sample.width is not None and sample.height is not None:
-        check_inside(values, predictor.manifest.task, sample.width, sample.height)
+        check_inside(values, manifest.task, sample.width, sample.height)
     state = await shared.endings.end(
         Ending(
             kind="label",
-            model=predictor.manifest.model,
+            model=manifest.model,
             sample_id=request.sample_id,
             annotator=request.annotator,
             token=request.token,
@@ -90,14 +90,14 @@ async def label(request: LabelRequest, shared: Shared) -> LabelReply:
         )
     )
     if sample and state == "accepted":
-        predictor.metrics.labelled(max(time.time() - sample.flagged_at, 0.0))
+        shared.metrics.labelled(manifest.model, max(time.time() - sample.flagged_at, 0.0))
     return LabelReply(sample_id=request.sample_id, repeated=state == "repeated")
 
 
 @router.post("/v1/queue/skip")
 async def skip(request: SkipRequest, shared: Shared) -> SkipReply:
     """Puts a leased sample back for others: this annotator does not get it again."""
-    await shared.queue.skip(_model(shared, request.model), request.sample_id, request.annotator, request.token)
+    await shared.queue.skip(await queue_of(shared, request.model), request.sample_id, request.annotator, request.token)
     return SkipReply(sample_id=request.sample_id)
 
 
@@ -107,7 +107,7 @@ async def reject(request: RejectRequest, shared: Shared) -> RejectReply:
     await shared.endings.end(
         Ending(
             kind="rejection",
-            model=_model(shared, request.model),
+            model=await queue_of(shared, request.model),
             sample_id=request.sample_id,
             annotator=request.annotator,
             token=request.token,
@@ -120,7 +120,7 @@ async def reject(request: RejectRequest, shared: Shared) -> RejectReply:
 @router.post("/v1/queue/requeue")
 async def requeue(request: RequeueRequest, shared: Shared) -> RequeueReply:
     """Makes dead letters (samples whose leases ran out too often) pending again."""
-    return RequeueReply(requeued=await shared.queue.requeue(_model(shared, request.model), request.sample_ids))
+    return RequeueReply(requeued=await shared.queue.requeue(await queue_of(shared, request.model), request.sample_ids))
 
 
 def sample_reply(sample: Sample) -> SampleReply:
@@ -166,7 +166,3 @@ async def _known(shared: Resources, model: str, sample_id: str) -> Sample | None
         return await shared.queue.get(model, sample_id)
     except NotFound:
         return None
-
-
-def _model(shared: Resources, model: str | None) -> str:
-    return shared.predictor(model).manifest.model

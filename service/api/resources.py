@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from models.contract.manifest import is_model_name
 from service.admission import Admission
+from service.errors import NotFound
 from service.labelling.blobs import BlobStore
 from service.labelling.endings import Endings
 from service.labelling.journal import Journal
@@ -29,10 +31,22 @@ class Resources:
     metrics: Metrics
     journal: Journal
     tasks: Sequence[asyncio.Task[None]]  # that must run as long as the service does
+    draining: asyncio.Event = field(default_factory=asyncio.Event)  # set once it is told to stop
 
     def predictor(self, model: str | None = None) -> Predictor:
         """The line of a model's live version, of the default model when left out. Raises NotFound."""
         return self.models.live(model)
+
+
+async def queue_of(shared: Resources, model: str | None) -> str:
+    """The model whose labelling queue is meant: a known one, or one that left the store and is in the queue still.
+
+    Raises NotFound, and the errors of the queue.
+    """
+    name = model or shared.models.default
+    if name in shared.models.names or (is_model_name(name) and (await shared.queue.stats(name))["accepted"]):
+        return name
+    raise NotFound(f"there is no model {name!r}: known here are {', '.join(shared.models.names)}")
 
 
 # Async though they await nothing: FastAPI runs a plain function in a thread, for every request.

@@ -10,7 +10,7 @@ once: an image or an archive has a name that is never used again, so deleting it
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from service.labelling.redis_queue import RedisQueue
 
@@ -25,19 +25,18 @@ _IMAGE = re.compile(r".*/[0-9a-f]{32}-[0-9]+", re.ASCII)
 class Janitor:
     """Counters for whoever watches: `deleted` blobs, `errors` of steps, `last_error` in words."""
 
-    def __init__(self, queue: RedisQueue, models: Sequence[str]) -> None:
+    def __init__(self, queue: RedisQueue) -> None:
         self.deleted = 0
         self.errors = 0
         self.last_error: str | None = None
         self._queue, self._scripts, self._blobs = queue, queue.scripts, queue.blobs
-        self._models = models
         self._orphans_due_s: dict[str, float] = {}  # by model, by the event loop's clock
         self._failing: dict[tuple[str, str], str] = {}  # by model and step: how it failed last time
 
-    async def run(self) -> None:
-        """Tidies until cancelled. Whatever goes wrong is counted and tried again."""
+    async def run(self, models: Callable[[], Iterable[str]]) -> None:
+        """Tidies until cancelled, for the models that there are by then. What goes wrong is counted and tried again."""
         while True:
-            for model in self._models:
+            for model in models():
                 await self.tidy(model)
             await asyncio.sleep(EVERY_S)
 

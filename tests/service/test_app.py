@@ -300,7 +300,14 @@ async def test_with_keys_every_path_but_the_probes_needs_one(open_service: OpenS
 async def test_health_models_and_docs_answer(http: httpx.AsyncClient) -> None:
     assert (await http.get("/v2/health/live")).json() == {"live": True}
     assert (await http.get("/v2/health/ready")).json() == {"ready": True}
-    assert (await http.get("/v1/models")).json() == {"default": "tiny", "models": ["tiny"]}
+    versions = [{"version": "1", "state": "READY", "reason": ""}]
+    assert (await http.get("/v1/models")).json() == {
+        "default": "tiny",
+        "models": [{"name": "tiny", "live": "1", "versions": versions}],
+    }
+    tiny = (await http.get("/v1/models/tiny")).json()
+    assert tiny["versions"] == versions
+    assert tiny["tuning"]["max_batch"] == max(tiny["tuning"]["batch_sizes"])
     assert (await http.get("/v1/models/tiny")).json()["operating_point"] == "budget"
     assert "://" not in (await http.get("/docs")).text  # nothing is loaded from elsewhere
     schema = (await http.get("/openapi.json")).json()

@@ -88,7 +88,7 @@ def test_batched_equals_single_for_any_interleaving(
 
 @pytest.fixture(scope="module")
 def tiny_engine(tiny_store: Path) -> Callable[[Sequence[NDArray[np.uint8]]], Sequence[Forecast | ModelFault]]:
-    bundle = BundleStore(tiny_store).load("tiny")
+    bundle = BundleStore(tiny_store).load("tiny", "1")
     return Engine(bundle.onnx, bundle.manifest)
 
 
@@ -119,7 +119,7 @@ def test_with_a_real_model_the_numbers_are_those_of_a_single_run_to_the_last_bit
 
 def test_with_a_convolutional_model_they_agree_to_a_hundred_thousandth() -> None:
     """Sums over a batch may be taken in another order than for a single image; the numbers are float32."""
-    bundle = BundleStore(BUNDLES).load("digits")
+    bundle = BundleStore(BUNDLES).load("digits", "1")
     engine = Engine(bundle.onnx, bundle.manifest)
     shape = (12, *bundle.manifest.preprocessing.canvas_shape)
     canvases = list(np.random.default_rng(0).integers(0, 256, shape, np.uint8))

@@ -25,7 +25,7 @@ HANGING = """
 
 
 def load(store: Path, provider: str = "cpu", hang_s: float = 30.0) -> Engine:
-    bundle = BundleStore(store).load("tiny")
+    bundle = BundleStore(store).load("tiny", "1")
     return Engine(bundle.onnx, bundle.manifest, provider, hang_s)
 
 

@@ -75,7 +75,7 @@ def test_nothing_runs_that_was_not_warmed_up_before() -> None:
 
 
 def test_the_real_engine_is_tuned_and_then_answers_every_size(tiny_store: Path) -> None:
-    bundle = BundleStore(tiny_store).load("tiny")
+    bundle = BundleStore(tiny_store).load("tiny", "1")
     engine = Engine(bundle.onnx, bundle.manifest)
     tuning = tune(engine, spend_s=0.3)
     assert tuning.max_batch in tuning.by_batch
@@ -85,7 +85,7 @@ def test_the_real_engine_is_tuned_and_then_answers_every_size(tiny_store: Path) 
 
 
 def test_an_engine_that_fails_stops_the_tuning(tiny_store: Path) -> None:
-    bundle = BundleStore(tiny_store).load("tiny")
+    bundle = BundleStore(tiny_store).load("tiny", "1")
     engine = Engine(bundle.onnx, bundle.manifest.model_copy(update={"embedding_size": 5}))
     with pytest.raises(BundleError, match="embedding has shape"):
         tune(engine, max_batch=1, workers=1)

@@ -151,7 +151,7 @@ async def pass_retention(socket: Path, blobs: Path) -> None:
     """Twice, since the label is archived after the first look for what may be forgotten."""
     queue = RedisQueue.open(str(socket), BlobStore.open(blobs), QueuePolicy(retention_s=1e-6))
     for _ in range(2):
-        await Janitor(queue, ["tiny"]).tidy("tiny")
+        await Janitor(queue).tidy("tiny")
     await queue.close()
 
 

@@ -34,7 +34,7 @@ class Room:
     def __init__(self, folder: Path, server: Path, model: str) -> None:
         self.blobs = BlobStore.open(folder / "blobs")
         self.queue = RedisQueue.open(str(server), self.blobs, POLICY)
-        self.janitor = Janitor(self.queue, [model])
+        self.janitor = Janitor(self.queue)
         self.redis = Redis(unix_socket_path=str(server))
         self.model = model
 

@@ -55,7 +55,7 @@ async def test_at_its_maxmemory_the_server_is_still_relieved_of_labels_and_old_s
         labelled, old = await arrive(queue, make_sample("a")), await arrive(queue, make_sample("b"))
         await queue.label(model, labelled.id, "ann", "token", 1)
         await admin.config_set("maxmemory", 1)
-        janitor = Janitor(queue, [model])
+        janitor = Janitor(queue)
         await janitor.tidy(model)
         assert janitor.errors == 0
         assert await admin.xlen(f"losscast:{{{model}}}:queue:labels") == 0
@@ -79,7 +79,7 @@ async def test_a_blob_store_that_takes_nothing_keeps_no_sample_from_being_forgot
         return [Unavailable("the disk is full") for _ in blobs]
 
     monkeypatch.setattr(queue.blobs, "put_all", refused)
-    janitor = Janitor(queue, [model])
+    janitor = Janitor(queue)
     with caplog.at_level(logging.WARNING):
         await janitor.tidy(model)
         await janitor.tidy(model)
@@ -104,7 +104,7 @@ async def test_a_blob_that_cannot_be_deleted_is_put_off_and_the_others_are_delet
     (tmp_path / "blobs" / stuck.image / "in the way").mkdir(parents=True)
     await queue.scripts.run("forget", model, [10])
     assert len(await garbage(queue, model)) == 4
-    janitor = Janitor(queue, [model])
+    janitor = Janitor(queue)
     await janitor.tidy(model)
     await janitor.tidy(model)
     assert (janitor.deleted, janitor.errors) == (1, 1)
@@ -136,7 +136,7 @@ async def test_an_image_stays_until_the_server_would_remember_that_it_is_garbage
         await until_durable(queue, models)
 
     monkeypatch.setattr(RedisQueue, "until_durable", crash_meanwhile)
-    await Janitor(queue, [model]).tidy(model)
+    await Janitor(queue).tidy(model)
     names = [name async for chunk in queue.blobs.names("images/") for name in chunk]
     assert names == ([named.image] if is_forgotten else [])
     assert (await queue.stats(model))["pending"] == int(is_forgotten)

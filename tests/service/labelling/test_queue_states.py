@@ -49,7 +49,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.blobs = BlobStore.open("memory:///")
         self.queue = RedisQueue.open(str(server), self.blobs, POLICY, timeout_s=10)
-        self.janitor = Janitor(self.queue, [self.model])
+        self.janitor = Janitor(self.queue)
         self.redis = cast("Any", Redis(unix_socket_path=str(server)))
         for key in self.redis.keys(self.key("*")):
             self.redis.delete(key)

@@ -1,0 +1,104 @@
+"""From a bundle to a line that answers: engine, tuning, batcher, predictor; and its end.
+
+Whoever uses a line holds it; one that was replaced is closed when its last user has let go.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, contextmanager
+
+from models.contract.bundle import BundleError
+from models.contract.manifest import Manifest
+from service.batcher import Batcher
+from service.bundle_store import Bundle
+from service.engine import Engine
+from service.labelling.journal import Journal
+from service.metrics import Metrics
+from service.predictor import Predictor
+from service.settings import Settings
+from service.tuning import Tuning, tune
+
+
+class Line:
+    """One version's predictor with what it owns."""
+
+    def __init__(self, predictor: Predictor, tuning: Tuning, stack: AsyncExitStack) -> None:
+        self.predictor = predictor
+        self.tuning = tuning
+        self._stack = stack
+        self._users = 0
+        self._free = asyncio.Event()
+
+    @property
+    def alive(self) -> bool:
+        return self.predictor.batcher.alive
+
+    @contextmanager
+    def hold(self) -> Iterator[Predictor]:
+        self._users += 1
+        try:
+            yield self.predictor
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._free.set()
+
+    async def retire(self) -> None:
+        """Closes it once nobody holds it. Nobody new may take it meanwhile."""
+        while self._users:
+            self._free.clear()
+            await self._free.wait()
+        await self._stack.aclose()
+
+    def abandon(self) -> None:
+        """Lets go of it for all its users: the service ends."""
+        self._users = 0
+        self._free.set()
+
+
+class LineMaker:
+    """Opens lines that share everything but their engine and its queue."""
+
+    def __init__(self, settings: Settings, metrics: Metrics, decoders: ThreadPoolExecutor, journal: Journal) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._decoders = decoders
+        self._journal = journal
+
+    async def open(self, bundle: Bundle) -> Line:
+        """Loads, tunes and warms up in a thread. Raises RuntimeMissing, EngineError, BundleError."""
+        settings, manifest = self._settings, bundle.manifest
+        operating_point = _operating_point(settings, manifest)
+        engine, tuning = await asyncio.to_thread(self._start, bundle)
+        stack = AsyncExitStack()
+        batcher = await stack.enter_async_context(
+            Batcher(engine, max_batch=tuning.max_batch, workers=tuning.workers, hang_s=settings.hang_s)
+        )
+        predictor = Predictor(
+            manifest=manifest,
+            operating_point=operating_point,
+            max_pixels=settings.max_pixels,
+            audit_rate=settings.audit_rate,
+            decoders=self._decoders,
+            batcher=batcher,
+            journal=self._journal,
+            metrics=self._metrics.for_model(manifest),
+        )
+        return Line(predictor, tuning, stack)
+
+    def _start(self, bundle: Bundle) -> tuple[Engine, Tuning]:
+        settings = self._settings
+        engine = Engine(bundle.onnx, bundle.manifest, settings.provider, settings.hang_s)
+        return engine, tune(engine, settings.max_batch, settings.workers)
+
+
+def _operating_point(settings: Settings, manifest: Manifest) -> str:
+    """The one that the settings name; it is meant for the default model, others may not have it."""
+    name = settings.operating_point or manifest.default_operating_point
+    if name in manifest.operating_points:
+        return name
+    if manifest.model == settings.model:
+        known = ", ".join(manifest.operating_points)
+        raise BundleError(f"the bundle has no operating point {name!r}: set LOSSCAST_OPERATING_POINT to one of {known}")
+    return manifest.default_operating_point
