@@ -19,7 +19,8 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from service.admission import Admission
-from service.api import health, labels, models, predict, queue
+from service.api import health, labels, models, predict_docs, queue
+from service.api.predict import Predict
 from service.api.resources import Resources
 from service.bundle_store import BundleStore, PatientStore
 from service.labelling.blobs import BlobStore
@@ -63,11 +64,12 @@ def create_app(settings: Settings) -> FastAPI:
     )
     # Middleware checks the keys; this gives /docs its Authorize button.
     documented = [Depends(HTTPBearer(auto_error=False))] if settings.api_keys else []
-    for module in (predict, queue, labels, models, health):
+    for module in (predict_docs, queue, labels, models, health):
         app.include_router(module.router, dependencies=documented)
     for kind in (HTTPException, RequestValidationError):
         app.add_exception_handler(kind, translate)
     keys = [key.get_secret_value() for key in settings.api_keys]
+    app.add_middleware(Predict)
     app.add_middleware(Edge, keys=keys, max_body_bytes=settings.max_body_bytes, metrics=metrics)
     return app
 

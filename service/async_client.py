@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,7 @@ from service import calls
 from service.calls import Call
 from service.client import DEFAULT_URL, LEASE_S, RETRY_S, TIMEOUT_S, TRIES
 from service.patience import Patience
-from service.schemas import PredictReply
+from service.schemas import ManyReply, PredictReply
 from service.schemas_queue import LabelLine, LeasedSample
 
 log = logging.getLogger(__name__)
@@ -89,6 +89,20 @@ class AsyncLosscastClient:
     ) -> PredictReply:
         content = await asyncio.to_thread(image.read_bytes) if isinstance(image, Path) else image
         call = calls.build(calls.predict, content, model=model, source=source, operating_point=operating_point)
+        return await self.send(call)
+
+    @calls.method_of(calls.predict_many)
+    async def predict_many(
+        self,
+        images: Sequence[bytes | Path],
+        *,
+        model: str | None = None,
+        source: str | None = None,
+        operating_point: str | None = None,
+    ) -> ManyReply:
+        call = await asyncio.to_thread(
+            calls.build, calls.predict_many, images, model=model, source=source, operating_point=operating_point
+        )
         return await self.send(call)
 
     async def labels(self, *, model: str | None = None, cursor: str = "") -> AsyncIterator[LabelLine]:

@@ -16,7 +16,7 @@ import httpx
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from service.schemas import MAX_SOURCE, PredictReply, is_source
+from service.schemas import MAX_SOURCE, ManyReply, PredictReply, is_source
 from service.schemas_queue import (
     EraseReply,
     ExtendRequest,
@@ -88,6 +88,23 @@ def predict(
         params={"operating_point": operating_point} if operating_point is not None else {},
         headers={"content-type": "application/octet-stream", **_source(source)},
     )
+
+
+def predict_many(
+    images: Sequence[bytes | Path],
+    *,
+    model: str | None = None,
+    source: str | None = None,
+    operating_point: str | None = None,
+) -> Call[ManyReply]:
+    """Several images in one request: each gets its own reply or error, in order."""
+    if not images:
+        raise ClientError("there is no image to ask about: give at least one")
+    files = [("image", ("image", image.read_bytes() if isinstance(image, Path) else image)) for image in images]
+    form = httpx.Request("POST", "http://form", files=files)
+    one = predict(form.read(), model=model, source=source, operating_point=operating_point)
+    headers = {**one.headers, "content-type": form.headers["content-type"]}
+    return Call(one.method, one.path, _reads(ManyReply), one.content, one.params, headers)
 
 
 def model(name: str) -> Call[dict[str, Any]]:

@@ -56,6 +56,7 @@ class LosscastClient:
     """
 
     predict = _sends(calls.predict)
+    predict_many = _sends(calls.predict_many)
     model = _sends(calls.model)
     stats = _sends(calls.stats)
     lease = _sends(calls.lease)

@@ -5,14 +5,13 @@ client's disconnect from the handlers.
 """
 
 import logging
+import random
 import secrets
-import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -30,6 +29,7 @@ from service.schemas import error_reply
 
 log = logging.getLogger(__name__)
 
+MAX_REQUEST_ID = 128
 CLIENT_CLOSED = 499  # what nginx logs for a client that left; nobody is there to receive it
 DOCS_FILES = "/docs-files"
 OPEN_PATHS = ("/v2/health/live", "/v2/health/ready", "/metrics", "/docs", "/openapi.json")
@@ -46,7 +46,7 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
+        headers = dict(scope["headers"])
         request_id = _request_id(headers)
         scope.setdefault("state", {})["request_id"] = request_id
         reply = _Reply(scope, send, request_id, self._metrics)
@@ -62,18 +62,18 @@ class Edge:
             log.exception("request %s failed", request_id)
             await reply.fail(ServiceError("an internal error: retry; the log has it under this request id"))
 
-    def _check_key(self, path: str, headers: Headers) -> None:
+    def _check_key(self, path: str, headers: Mapping[bytes, bytes]) -> None:
         if not self._keys or path in OPEN_PATHS or path.startswith(f"{DOCS_FILES}/"):
             return
-        scheme, _, key = headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not key:
+        scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() != b"bearer" or not key:
             raise Unauthorized("a key is needed: send the header `Authorization: Bearer <key>`")
-        if not any(secrets.compare_digest(key.encode(), known) for known in self._keys):
+        if not any(secrets.compare_digest(key, known) for known in self._keys):
             raise Forbidden("this key is not known: ask the operator for one of LOSSCAST_API_KEYS")
 
-    def _check_length(self, headers: Headers) -> None:
-        length = headers.get("content-length", "0")
-        if not length.isdecimal():
+    def _check_length(self, headers: Mapping[bytes, bytes]) -> None:
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit():
             raise BadRequest("Content-Length must be a whole number")
         if int(length) > self._max_body_bytes:
             raise self._too_large()
@@ -101,14 +101,14 @@ class _Reply:
     def __init__(self, scope: Scope, send: Send, request_id: str, metrics: Metrics) -> None:
         self._scope = scope
         self._send = send
-        self._request_id = request_id
+        self._request_id = request_id.encode("latin-1")
         self._metrics = metrics
         self._started = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._started = True
-            MutableHeaders(scope=message)["x-request-id"] = self._request_id
+            message["headers"] = [*message["headers"], (b"x-request-id", self._request_id)]
             self.count(message["status"])
         await self._send(message)
 
@@ -119,8 +119,9 @@ class _Reply:
     async def fail(self, error: ServiceError) -> None:
         if self._started:
             raise error
-        body, headers = error_reply(error, self._request_id, self._scope["path"])
+        body, headers = error_reply(error, self._scope["state"]["request_id"], self._scope["path"])
         raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+        raw.append((b"content-length", b"%d" % len(body)))
         await self({"type": "http.response.start", "status": error.status, "headers": raw})
         await self({"type": "http.response.body", "body": body})
 
@@ -141,6 +142,8 @@ def _as_service_error(error: Exception) -> ServiceError:
     return kinds.get(status, BadRequest)(f"{getattr(error, 'detail', error)}: see /docs for what there is")
 
 
-def _request_id(headers: Headers) -> str:
-    given = headers.get("x-request-id", "")
-    return given if 0 < len(given) <= 128 and given.isprintable() else uuid.uuid4().hex  # noqa: PLR2004 - ours to bound
+def _request_id(headers: Mapping[bytes, bytes]) -> str:
+    given = headers.get(b"x-request-id", b"").decode("latin-1")
+    if 0 < len(given) <= MAX_REQUEST_ID and given.isprintable():
+        return given
+    return f"{random.getrandbits(128):032x}"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from models.contract.manifest import Manifest
 from service.batcher import Batcher
 from service.decode import Picture, as_picture, decode, png
-from service.errors import BadRequest
+from service.errors import BadRequest, DeadlineExceeded
 from service.labelling.journal import Journal
 from service.labelling.journal_errors import JournalUnavailable
 from service.labelling.sample import Sample, flagged_lane, sample_id
@@ -78,7 +78,8 @@ class Predictor:
         point, clock = self.choose(call.operating_point), _Clock()
         loop = asyncio.get_running_loop()
         with self.metrics.statistics.inference():
-            return await self._answer(await loop.run_in_executor(self.decoders, self._read, body), point, call, clock)
+            read = await loop.run_in_executor(self.decoders, self._read, body, call)
+            return await self._answer(read, point, call, clock)
 
     async def predict_canvas(self, canvas: NDArray[np.uint8], call: Call) -> Outcome:
         """canvas: uint8 [height, width, channels], as the model takes it; keypoints come in its pixels.
@@ -110,14 +111,17 @@ class Predictor:
             value=surprise(forecast.score, self.manifest.drift_reference["score"]),
             audited=audited,
         )
-        if outcome.verdict.lossy or audited:
-            outcome = replace(outcome, queue=await self._journal(outcome, read, call.source))
+        if outcome.verdict.lossy or audited:  # a client that leaves now costs the sample nothing
+            queue = await asyncio.shield(self._journal(outcome, read, call.source))
+            outcome = replace(outcome, queue=queue)
             clock.lap("journal")
         outcome = replace(outcome, station_s=clock.done())
         self.metrics.observe(outcome, answer.batch_size)
         return outcome
 
-    def _read(self, body: bytes) -> "_Read":
+    def _read(self, body: bytes, call: Call) -> "_Read":
+        if time.monotonic() >= call.deadline:
+            raise DeadlineExceeded("the deadline passed before the image was decoded: retry, or allow more")
         picture = decode(body, self.manifest.preprocessing, self.max_pixels)
         return _Read(
             picture, sample_id(self.manifest.model, body), body

@@ -62,6 +62,10 @@ class ErrorReply(Wire):
     error: ErrorFields
 
 
+class ManyReply(Wire):
+    results: list[PredictReply | ErrorReply] = Field(description="One for each image of the form, in its order.")
+
+
 def is_source(text: str) -> bool:
     """Whether it can be an X-Source: 1 to MAX_SOURCE printable ASCII characters, which every header can carry."""
     return 0 < len(text) <= MAX_SOURCE and text.isascii() and text.isprintable()
@@ -105,11 +109,16 @@ def predict_reply(outcome: Outcome, manifest: Manifest) -> bytes:
 
 def error_reply(error: ServiceError, request_id: str, path: str) -> tuple[bytes, dict[str, str]]:
     """Body and headers for an error: a string under /v2 (Open Inference Protocol), an object elsewhere."""
-    headers = {"content-type": "application/json", "x-request-id": request_id}
+    headers = {"content-type": "application/json"}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)
     if error.status == 401:  # noqa: PLR2004 - the one status that must name its scheme (RFC 9110, 11.6.1)
         headers["www-authenticate"] = "Bearer"
     if path.startswith("/v2"):
         return orjson.dumps({"error": str(error)}), headers
-    return orjson.dumps({"error": {"code": error.code, "message": str(error), "request_id": request_id}}), headers
+    return error_object(error, request_id), headers
+
+
+def error_object(error: ServiceError, request_id: str) -> bytes:
+    """The body of an ErrorReply."""
+    return orjson.dumps({"error": {"code": error.code, "message": str(error), "request_id": request_id}})

@@ -1,83 +1,117 @@
-"""POST an image, get the prediction with the loss it is about to make."""
+"""POST an image, get the prediction with the loss it is about to make.
+
+Answered in front of the router, as plain ASGI: routing, dependencies and responses would cost more than a
+small model does. Errors, keys, limits and counts are the edge's, as for every other path; the
+documentation is declared in `predict_docs`.
+"""
 
 import asyncio
 import time
-from typing import Any
+from typing import Final, NamedTuple
+from urllib.parse import parse_qs
 
-from fastapi import APIRouter, Request, Response
+import orjson
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.intake import announced_bytes, read_body, source_of
-from service.api.resources import RequestId, Resources, Shared
-from service.errors import DeadlineExceeded, UnsupportedImage
-from service.predictor import Call
-from service.schemas import MAX_SOURCE, ErrorReply, PredictReply, predict_reply
+from service.api.intake import announced_bytes, source_of
+from service.api.resources import Resources
+from service.api.waiting import in_time, time_allowed_s, whole_body
+from service.errors import ServiceError, UnsupportedImage
+from service.multipart import boundary_of, images_of
+from service.predictor import Call, Predictor
+from service.schemas import error_object, predict_reply
 
-router = APIRouter(tags=["predict"])
-
-IMAGE_BODY = {
-    "parameters": [
-        {
-            "in": "header",
-            "name": "X-Source",
-            "description": "The camera or client the image is from: one source cannot fill the labelling queue.",
-            "schema": {"type": "string", "maxLength": MAX_SOURCE},
-        },
-        {
-            "in": "query",
-            "name": "operating_point",
-            "description": "The promise that the verdict keeps, one of `operating_points` of the model; it decides too "
-            "whether the image is queued. Left out: the service's own.",
-            "schema": {"type": "string"},
-        },
-    ],
-    "requestBody": {
-        "required": True,
-        "description": "The image itself. Its content decides what it is: JPEG, PNG or WebP.",
-        "content": {
-            media_type: {"schema": {"type": "string", "format": "binary"}}
-            for media_type in ("image/jpeg", "image/png", "image/webp")
-        },
-    },
-}
-DOCUMENTED: dict[int | str, dict[str, Any]] = {
-    200: {"model": PredictReply},
-    **{status: {"model": ErrorReply} for status in (400, 404, 408, 413, 415, 422, 429, 500, 503, 504)},
-}
+PATH, NAMED_PATH = "/v1/predict", "/v1/models/{model}/predict"
+BEFORE_NAME, BEHIND_NAME = NAMED_PATH.split("{model}")
+MAX_IMAGES: Final = 64  # of one form
+JSON_HEADERS = [(b"content-type", b"application/json")]
 
 
-@router.post("/v1/predict", openapi_extra=IMAGE_BODY, responses=DOCUMENTED, response_class=Response)
-async def predict(request: Request, shared: Shared, request_id: RequestId) -> Response:
-    """Predicts with the default model."""
-    return await _answer(request, shared, None, request_id)
+class Endpoint(NamedTuple):
+    """In scope["route"] for the edge's count, as the router's own routes."""
+
+    path: str
 
 
-@router.post("/v1/models/{model}/predict", openapi_extra=IMAGE_BODY, responses=DOCUMENTED, response_class=Response)
-async def predict_with(model: str, request: Request, shared: Shared, request_id: RequestId) -> Response:
-    """Predicts with the model named in the path."""
-    return await _answer(request, shared, model, request_id)
+DEFAULT, NAMED = Endpoint(PATH), Endpoint(NAMED_PATH)
 
 
-async def _answer(request: Request, shared: Resources, model: str | None, request_id: str) -> Response:
-    _check_content_type(request.headers.get("content-type", ""))
-    source = source_of(request)
-    with shared.models.using(model) as predictor, shared.admission.admit(announced_bytes(request, shared)):
-        point = predictor.choose(request.query_params.get("operating_point"))
-        body = await read_body(request, shared.settings.upload_timeout_s)
-        limit_s = shared.settings.request_timeout_s
+class Predict:
+    """Answers predictions; hands all else on to `app`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        if scope["type"] != "http" or scope["method"] != "POST" or not path.endswith("/predict"):
+            await self._app(scope, receive, send)
+        elif path == PATH:
+            scope["route"] = DEFAULT
+            await _answer(scope, receive, send, None)
+        elif path.startswith(BEFORE_NAME) and "/" not in (name := path[len(BEFORE_NAME) : -len(BEHIND_NAME)]):
+            scope["route"] = NAMED
+            await _answer(scope, receive, send, name)
+        else:
+            await self._app(scope, receive, send)
+
+
+async def _answer(scope: Scope, receive: Receive, send: Send, model: str | None) -> None:
+    arrived_at = time.monotonic()
+    shared: Resources = scope["app"].state.resources
+    settings = shared.settings
+    headers = dict(scope["headers"])
+    boundary = _boundary(headers.get(b"content-type", b"").decode("latin-1"))
+    source = source_of(scope)
+    allowed_s = time_allowed_s(headers.get(b"x-request-timeout-ms"), settings.request_timeout_s)
+    deadline = None if allowed_s is None else arrived_at + allowed_s
+    with shared.models.using(model) as predictor, shared.admission.admit(announced_bytes(scope, shared)):
+        point = predictor.choose(_operating_point(scope["query_string"]))
+        body = await whole_body(receive, settings.upload_timeout_s, deadline)
+        if deadline is None:
+            deadline = time.monotonic() + settings.request_timeout_s
+        call = Call(scope["state"]["request_id"], source, point, deadline)
+        if boundary is None:
+            reply = predict_reply(await in_time(predictor.predict(body, call), receive, deadline), predictor.manifest)
+        else:
+            images = images_of(body, boundary, min(MAX_IMAGES, settings.max_in_flight))
+            with shared.admission.admit(0, len(images) - 1):
+                reply = await in_time(_predict_each(predictor, images, call), receive, deadline)
+    await send({"type": "http.response.start", "status": 200, "headers": [*JSON_HEADERS, _length(reply)]})
+    await send({"type": "http.response.body", "body": reply})
+
+
+async def _predict_each(predictor: Predictor, images: list[bytes], call: Call) -> bytes:
+    """The body of a ManyReply: an image that cannot be answered costs no other its answer."""
+
+    async def one(image: bytes) -> orjson.Fragment:
         try:
-            async with asyncio.timeout(limit_s):
-                outcome = await predictor.predict(body, Call(request_id, source, point, time.monotonic() + limit_s))
-        except TimeoutError as error:
-            raise DeadlineExceeded(
-                f"no answer within {limit_s:g} s: retry, or raise LOSSCAST_REQUEST_TIMEOUT_S"
-            ) from error
-        return Response(predict_reply(outcome, predictor.manifest), media_type="application/json")
+            return orjson.Fragment(predict_reply(await predictor.predict(image, call), predictor.manifest))
+        except ServiceError as error:
+            return orjson.Fragment(error_object(error, call.request_id))
+
+    return orjson.dumps({"results": await asyncio.gather(*map(one, images))})
 
 
-def _check_content_type(content_type: str) -> None:
+def _length(body: bytes) -> tuple[bytes, bytes]:
+    return b"content-length", b"%d" % len(body)
+
+
+def _operating_point(query: bytes) -> str | None:
+    if not query:
+        return None
+    return parse_qs(query.decode("latin-1"), keep_blank_values=True).get("operating_point", [None])[-1]
+
+
+def _boundary(content_type: str) -> bytes | None:
+    """Of a form; None for a body that is an image itself."""
     media_type = content_type.partition(";")[0].strip().lower()
-    if media_type and not media_type.startswith("image/") and media_type != "application/octet-stream":
+    if not media_type or media_type.startswith("image/") or media_type == "application/octet-stream":
+        return None
+    boundary = boundary_of(content_type)
+    if boundary is None:
         raise UnsupportedImage(
             f"Content-Type {media_type} is not an image: send the raw bytes with Content-Type image/jpeg, image/png "
-            "or image/webp"
+            "or image/webp, or several images as multipart/form-data"
         )
+    return boundary

@@ -315,6 +315,7 @@ async def test_health_models_and_docs_answer(http: httpx.AsyncClient) -> None:
         "image/jpeg",
         "image/png",
         "image/webp",
+        "multipart/form-data",
     }
 
 

@@ -17,6 +17,7 @@ import stamina
 from service import calls
 from service.async_client import AsyncLosscastClient
 from service.client import ClientError, LosscastClient
+from service.schemas import ErrorReply, PredictReply
 
 Grey = Callable[..., bytes]
 ServerOf = Callable[[list[tuple[int, dict[str, str]]]], str]
@@ -209,6 +210,23 @@ async def test_a_file_is_not_read_in_the_event_loop(
     assert (await async_client.predict(photo)).verdict.lossy is False
     assert len(readers) == 1
     assert get_ident() not in readers
+
+
+async def test_both_clients_ask_about_several_images_at_once(
+    client: LosscastClient, async_client: AsyncLosscastClient, grey: Grey, tmp_path: Path
+) -> None:
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(grey(0.3))
+    images: list[bytes | Path] = [grey(0.2), b"no image", photo]
+    for reply in (client.predict_many(images), await async_client.predict_many(images)):
+        first, second, third = reply.results
+        assert isinstance(first, PredictReply)
+        assert isinstance(second, ErrorReply)
+        assert second.error.code == "unsupported_image"
+        assert isinstance(third, PredictReply)
+        assert third.predicted_loss > first.predicted_loss
+    with pytest.raises(ClientError, match="at least one"):
+        client.predict_many([])
 
 
 async def test_both_clients_take_every_parameter_of_a_prediction(

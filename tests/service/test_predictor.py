@@ -1,7 +1,12 @@
 """The line, asked without HTTP: what comes as a canvas instead of a file."""
 
+import asyncio
 import io
+import threading
+import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +18,7 @@ from PIL import Image
 
 from service.api.resources import Resources
 from service.app import create_app
-from service.errors import BadRequest
+from service.errors import BadRequest, DeadlineExceeded
 from service.predictor import Call
 from service.settings import Settings
 
@@ -54,3 +59,33 @@ async def test_the_same_canvas_is_the_same_sample_and_another_is_another(resourc
 async def test_what_is_no_canvas_of_the_model_is_refused(resources: Resources, canvas: NDArray[Any]) -> None:
     with pytest.raises(BadRequest, match=r"uint8 \[8, 8, 1\]"):
         await resources.predictor().predict_canvas(canvas, Call("mine"))
+
+
+async def test_a_client_that_leaves_while_its_sample_is_journalled_costs_no_sample(resources: Resources) -> None:
+    begun, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    class Held(ThreadPoolExecutor):
+        """Makes no PNG before it may."""
+
+        def submit(self, *call: Any) -> Any:  # type: ignore[override]  # positional as asyncio calls it
+            loop.call_soon(begun.set)
+            super().submit(go_on.wait)
+            return super().submit(*call)
+
+    with Held(1) as decoders:
+        line = replace(resources.predictor(), decoders=decoders)
+        asked = asyncio.create_task(line.predict_canvas(LOSSY, Call("mine")))
+        await begun.wait()
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        go_on.set()
+        async for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=20, wait_max=0.05):
+            with attempt:
+                assert (await resources.queue.stats("tiny"))["pending"] == 1
+
+
+async def test_an_image_whose_deadline_has_passed_is_not_decoded(resources: Resources) -> None:
+    with pytest.raises(DeadlineExceeded):
+        await resources.predictor().predict(b"not even looked at", Call("mine", deadline=time.monotonic()))

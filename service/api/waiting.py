@@ -1,0 +1,89 @@
+"""Waiting for a client and for an answer: each ends when its time is over or when the client has left."""
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+from service.errors import BadRequest, DeadlineExceeded, UploadTimeout
+
+T = TypeVar("T")
+
+# A client's leaving is looked for after this long: most answers are there sooner, and watching costs a task.
+WATCH_AFTER_S = 0.02
+MAX_DIGITS = 9
+
+
+def time_allowed_s(header: bytes | None, at_most_s: float) -> float | None:
+    """X-Request-Timeout-Ms in seconds; None when there is none. Raises BadRequest unless it is a whole number > 0."""
+    if header is None:
+        return None
+    if not header.isdigit() or len(header) > MAX_DIGITS or not int(header):
+        raise BadRequest("X-Request-Timeout-Ms must be a whole number of milliseconds above 0, of at most 9 digits")
+    return min(int(header) / 1000, at_most_s)
+
+
+async def whole_body(receive: Receive, upload_timeout_s: float, deadline: float | None) -> bytes:
+    """Raises UploadTimeout, DeadlineExceeded when it comes first, and ClientDisconnect."""
+    limit_s = upload_timeout_s if deadline is None else min(upload_timeout_s, deadline - time.monotonic())
+    try:
+        async with asyncio.timeout(limit_s):
+            return await _body(receive)
+    except TimeoutError as error:
+        if limit_s < upload_timeout_s:
+            raise _late() from error
+        raise UploadTimeout(f"the body did not come within {upload_timeout_s:g} s: send a smaller image") from error
+
+
+async def in_time(work: Awaitable[T], receive: Receive, deadline: float) -> T:
+    """What `work` returns; it is cancelled when the deadline (of time.monotonic) passes or the client leaves.
+
+    receive: of a request whose body was read. Raises DeadlineExceeded and ClientDisconnect.
+    """
+    loop = asyncio.get_running_loop()
+    watcher: asyncio.Task[None] | None = None
+    left = False
+
+    async def watch() -> None:
+        nonlocal left
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        if not limit.expired():
+            left = True
+            limit.reschedule(loop.time())
+
+    def begin() -> None:
+        nonlocal watcher
+        watcher = loop.create_task(watch())
+
+    timer = loop.call_later(WATCH_AFTER_S, begin)
+    try:
+        async with asyncio.timeout(deadline - time.monotonic()) as limit:
+            return await work
+    except TimeoutError as error:
+        raise (ClientDisconnect() if left else _late()) from error
+    finally:
+        timer.cancel()
+        if watcher is not None:
+            watcher.cancel()
+
+
+async def _body(receive: Receive) -> bytes:
+    chunks: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunks.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _late() -> DeadlineExceeded:
+    return DeadlineExceeded(
+        "no answer within the time allowed: retry, or allow more with X-Request-Timeout-Ms, at most "
+        "LOSSCAST_REQUEST_TIMEOUT_S of the service"
+    )
