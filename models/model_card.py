@@ -20,9 +20,9 @@ Predicts {_target(manifest)} and forecasts, for every image, the loss it is abou
 {data}
 
 Source images: {", ".join(f"{size} {split}" for split, size in made.split_sizes.items())}. The trunk split trains the
-regressor; the head split trains the loss head and fixes the reference of the OOD score; the calibration split sets the
-predicted loss, the thresholds and the drift reference; the test split only measures. Data fingerprint:
-`{made.data_fingerprint}`.
+regressor; {_head_data(manifest)}; the head split also fixes the reference of the OOD
+score; the calibration split sets the predicted loss, the thresholds and the drift reference; the test split only
+measures. Data fingerprint: `{made.data_fingerprint}`.
 
 ## Verdicts
 
@@ -54,6 +54,13 @@ reads the weights back from `model.onnx`.
 def _target(manifest: Manifest) -> str:
     task = manifest.task
     return f"{len(task.names)} {'points' if task.kind == 'keypoints' else 'values'} ({', '.join(task.names)})"
+
+
+def _head_data(manifest: Manifest) -> str:
+    """What `models.pipeline` trains a loss head on: see `learn_keypoint_losses` for those that score keypoints."""
+    if manifest.keypoint_loss:
+        return "both it and the head split, with mirror images, train the loss head"
+    return "the head split trains the loss head"
 
 
 def _points(manifest: Manifest) -> str:

@@ -12,7 +12,9 @@ from rich.table import Table
 from service.client import DEFAULT_URL, ClientError, LosscastClient
 from service.commands import queue
 from service.commands.console import ApiKey, AsJson, Model, Url, connected, fail, print_json, table
-from service.schemas import PredictReply
+from service.schemas import PredictionFields, PredictReply
+
+FEW = 4  # values that a cell of the table holds
 
 app = typer.Typer()
 app.add_typer(queue.app, name="queue", rich_help_panel="Online")
@@ -87,16 +89,27 @@ def _plain(reply: PredictReply | ClientError) -> dict[str, Any]:
 
 
 def _prediction_table(replies: Sequence[tuple[Path, PredictReply | ClientError]]) -> Table:
-    rows = table("image", "prediction", "predicted loss", "OOD score", "verdict", "queue")
+    units = {reply.loss_unit for _, reply in replies if not isinstance(reply, ClientError)}  # one model: one unit
+    rows = table("image", "prediction", ", ".join(("predicted loss", *units)), "OOD score", "verdict", "queue")
     for path, reply in replies:
         if isinstance(reply, ClientError):
             rows.add_row(str(path), f"[red]{reply}[/red]")
             continue
-        values = " ".join(str(orjson.dumps(_rounded(value)), "ascii") for value in reply.prediction.values)
         verdict = f"[yellow]lossy: {', '.join(reply.verdict.reasons)}[/yellow]" if reply.verdict.lossy else "passed"
-        loss = f"{reply.predicted_loss:.3g} {reply.loss_unit}"
-        rows.add_row(str(path), values, loss, f"{reply.ood_score:.3g}", verdict, reply.queue)
+        loss = f"{reply.predicted_loss:.3g}"
+        rows.add_row(str(path), _short(reply.prediction), loss, f"{reply.ood_score:.3g}", verdict, reply.queue)
     return rows
+
+
+def _short(prediction: PredictionFields) -> str:
+    """All values if they are few; else how many, and which one the model expects to be worst."""
+    if len(prediction.values) <= FEW:
+        return " ".join(str(orjson.dumps(_rounded(value)), "ascii") for value in prediction.values)
+    count = f"{len(prediction.values)} {'keypoints' if prediction.kind == 'keypoints' else 'values'}"
+    if prediction.predicted_loss is None:
+        return count
+    loss, name = max(zip(prediction.predicted_loss, prediction.names, strict=True))
+    return f"{count}, worst {name} ({loss:.2g})"
 
 
 def _rounded(value: Any) -> Any:

@@ -19,6 +19,12 @@ def test_the_card_states_how_far_a_budget_scatters(tiny_version: Manifest) -> No
     assert "at most about 3.0 points in a hundred" in model_card(tiny_version, "", "")
 
 
+def test_the_card_says_which_images_trained_the_loss_head(tiny_version: Manifest) -> None:
+    assert "the head split trains the loss head" in model_card(tiny_version, "", "")
+    of_keypoints = tiny_version.model_copy(update={"keypoint_loss": True})
+    assert "both it and the head split, with mirror images, train the loss head" in model_card(of_keypoints, "", "")
+
+
 def test_the_card_states_what_else_is_promised_and_what_is_not(tiny_version: Manifest) -> None:
     risk = OperatingPoint(
         guarantee="The loss that passes is small.",

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 import stamina
 
+from service.cli import _short
+from service.schemas import PredictionFields
+
 Grey = Callable[..., bytes]
 COMMAND = [sys.executable, "-m", "losscast"]
 
@@ -59,6 +62,15 @@ def test_predict_prints_a_row_for_each_image(url: str, photo: Callable[[float], 
     assert "passed" in result.stdout
     assert "lossy: predicted_loss" in result.stdout
     assert "pixels" in result.stdout
+
+
+def test_of_many_keypoints_the_table_names_the_one_that_is_expected_to_be_worst() -> None:
+    names = [f"joint_{number}" for number in range(14)]
+    losses = [0.25] * 14
+    many = PredictionFields(kind="keypoints", names=names, values=[[1.0, 2.0]] * 14, predicted_loss=None)
+    assert _short(many) == "14 keypoints"
+    losses[9] = 0.612
+    assert _short(many.model_copy(update={"predicted_loss": losses})) == "14 keypoints, worst joint_9 (0.61)"
 
 
 def test_predict_prints_json_lines_and_names_the_files_that_failed(
