@@ -3,7 +3,7 @@
 Batch sizes are tried with every worker busy, then the numbers of workers at the size that was chosen. A larger batch or
 one more worker must pay: of all within 3 % of the best throughput the smallest is taken. What is tried in turn is
 tried again in turn, and the median counts; time for which others had the processors does not, for a choice made on a
-busy machine stays.
+busy machine stays. What decodes and replies needs processors too, so a fast model gets fewer workers than there are.
 """
 
 import statistics
@@ -19,6 +19,7 @@ SPEND_S = 2.0  # in all, for a model that needs less than a tenth of it for an i
 SIZES_SHARE = 0.7  # of that for the batch sizes, the rest for the workers
 SLICE_S = 0.02  # of one measurement, or one batch for each worker
 ROUNDS = 5
+BESIDE_S = 4e-4  # of a processor, for an image outside the engine: reading, decoding, answering
 LAST_STEPS = 2
 SCHEDSTAT = Path("/proc/thread-self/schedstat")  # ns on a processor, ns ready and waiting for one, time slices
 
@@ -58,8 +59,16 @@ def tune(engine: Tunable, max_batch: int | None = None, workers: int | None = No
     used = sorted({engine.padded(size) for size in range(1, chosen + 1)})
     for size in used:
         engine.warm_up(size)
-    busy = smallest_near_best(by_workers)
+    busy = enough_workers(by_workers)
     return Tuning(chosen, busy, tuple(used), by_workers[busy], by_batch, by_workers)
+
+
+def enough_workers(images_per_s: Mapping[int, float]) -> int:
+    """The smallest number near the best, of what the processors can answer when they decode and reply as well."""
+    most = max(images_per_s)
+    image_s = most / images_per_s[most]
+    answered_per_s = most / (image_s + BESIDE_S)
+    return smallest_near_best({workers: min(rate, answered_per_s) for workers, rate in images_per_s.items()})
 
 
 def smallest_near_best(images_per_s: Mapping[int, float]) -> int:

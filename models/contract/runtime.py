@@ -22,6 +22,7 @@ def open_session(onnx: bytes, provider: str = "CPUExecutionProvider", device: in
     """
     onnxruntime = load_runtime()
     if provider == CUDA:
+        os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # cuDNN's convolutions do not look at `use_tf32`
         onnxruntime.preload_dlls()  # the CUDA libraries of the wheels, which the loader does not find by itself
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -1,3 +1,4 @@
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.contract.bundle import BundleError
+from models.contract.runtime import open_session
 from service import engine as engine_module
 from service.bundle_store import BundleStore
 from service.engine import Engine, EngineError
@@ -138,3 +140,45 @@ def test_a_gpu_that_is_not_there_is_refused_and_not_replaced_by_the_cpu(tiny_sto
         pytest.skip("this machine has a GPU: the refusal cannot be seen here")
     with pytest.raises(EngineError, match="LOSSCAST_PROVIDER=cpu"):
         load(tiny_store, "gpu")
+
+
+@pytest.fixture
+def two_devices(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Lets the engine take the CPU for two GPUs; the devices for which it opened a session."""
+    opened = []
+
+    def open_on_cpu(onnx: bytes, provider: str, device: int) -> object:
+        assert provider == "CUDAExecutionProvider"
+        opened.append(device)
+        return open_session(onnx)
+
+    monkeypatch.setattr(engine_module, "visible_gpus", lambda: 2)
+    monkeypatch.setattr(engine_module, "_open", open_on_cpu)
+    monkeypatch.setitem(engine_module.DEVICES, "gpu", "cpu")
+    return opened
+
+
+def test_each_gpu_has_a_session_and_threads_are_dealt_out_to_them(tiny_store: Path, two_devices: list[int]) -> None:
+    engine = load(tiny_store, "gpu")
+    assert two_devices == [0, 1]
+    assert engine.worker_counts() == [2, 4]
+    barrier = threading.Barrier(4)
+
+    def device(_: int) -> int:
+        barrier.wait(10)
+        assert forecasts_of(engine, [canvas(51)] * 3)[2].score == pytest.approx(0.2)
+        return engine._device()
+
+    with ThreadPoolExecutor(4) as threads:
+        assert sorted(threads.map(device, range(4))) == [0, 0, 1, 1]
+
+
+def test_a_gpu_gets_batches_of_powers_of_two(tiny_store: Path, two_devices: list[int]) -> None:
+    engine = load(tiny_store, "gpu")
+    assert two_devices
+    assert [engine.padded(size) for size in (1, 2, 3, 4, 5, 9)] == [1, 2, 4, 4, 8, 16]
+    assert engine.batch_sizes()[-1] == 128
+    engine.warm_up(5)
+    assert [f.score for f in forecasts_of(engine, [canvas(level) for level in (0, 51, 255)])] == pytest.approx(
+        [0, 0.2, 1]
+    )

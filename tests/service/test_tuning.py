@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from models.contract.bundle import BundleError
 from service.bundle_store import BundleStore
 from service.engine import Engine
-from service.tuning import smallest_near_best, tune
+from service.tuning import enough_workers, smallest_near_best, tune
 
 
 class Model:
@@ -50,6 +50,19 @@ def test_a_model_that_gains_nothing_by_batches_gets_one_image_at_a_time() -> Non
 
 def test_a_second_worker_is_taken_when_it_pays() -> None:
     assert tune(Model(batch_s=0.01, image_s=0.0), max_batch=1).workers == 2
+
+
+@pytest.mark.parametrize(
+    ("images_per_s", "workers"),
+    [
+        ({1: 110, 2: 215}, 2),  # the engine is what takes the time
+        ({1: 4500, 2: 9000}, 1),  # two processors cannot decode and answer as many as one worker computes
+        ({1: 4500, 2: 9000, 4: 18000, 8: 36000}, 4),  # eight can
+        ({1: 2000, 2: 1500}, 1),  # the second one is in the way
+    ],
+)
+def test_workers_are_as_many_as_the_rest_of_the_service_can_feed(images_per_s: dict[int, float], workers: int) -> None:
+    assert enough_workers(images_per_s) == workers
 
 
 def test_what_is_given_is_kept() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.contract.runtime import RuntimeMissing, load_runtime
+from models.contract.runtime import RuntimeMissing, load_runtime, provider_options, visible_gpus
 
 
 def installed(*builds: str) -> Callable[[str], str]:
@@ -38,3 +38,19 @@ def test_nothing_is_reported_or_written_to_the_users_home(tmp_path: Path) -> Non
         [sys.executable, "-c", program], env={**environment, "HOME": str(tmp_path)}, check=True, cwd=Path.cwd()
     )
     assert list(tmp_path.rglob("*")) == []
+
+
+def test_a_gpu_is_told_what_a_service_needs_and_the_cpu_nothing() -> None:
+    assert provider_options("CPUExecutionProvider") == {}
+    assert provider_options("CUDAExecutionProvider", 1) == {
+        "device_id": "1",
+        "arena_extend_strategy": "kSameAsRequested",
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "use_tf32": "0",
+    }
+
+
+def test_without_a_driver_no_gpu_is_visible() -> None:
+    if Path("/dev/nvidia0").exists():
+        pytest.skip("this machine has a GPU")
+    assert visible_gpus() == 0
