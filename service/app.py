@@ -19,7 +19,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from service.admission import Admission
-from service.api import health, labels, models, predict_docs, queue
+from service.api import health, infer, labels, models, oip, predict_docs, queue, repository
 from service.api.predict import Predict
 from service.api.resources import Resources
 from service.bundle_store import BundleStore, PatientStore
@@ -64,7 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     # Middleware checks the keys; this gives /docs its Authorize button.
     documented = [Depends(HTTPBearer(auto_error=False))] if settings.api_keys else []
-    for module in (predict_docs, queue, labels, models, health):
+    for module in (predict_docs, queue, labels, models, health, oip, infer, repository):
         app.include_router(module.router, dependencies=documented)
     for kind in (HTTPException, RequestValidationError):
         app.add_exception_handler(kind, translate)

@@ -66,6 +66,10 @@ class ManyReply(Wire):
     results: list[PredictReply | ErrorReply] = Field(description="One for each image of the form, in its order.")
 
 
+class OipError(Wire):
+    error: str = Field(description="What is wrong and what to do, in one line.")
+
+
 def is_source(text: str) -> bool:
     """Whether it can be an X-Source: 1 to MAX_SOURCE printable ASCII characters, which every header can carry."""
     return 0 < len(text) <= MAX_SOURCE and text.isascii() and text.isprintable()

@@ -70,12 +70,15 @@ def parse(body: bytes, header_length: str | None) -> InferRequest:
     timeout_us = maybe(parameters, "timeout", int, "parameters.") or None  # Triton's 0: no timeout of its own
     if timeout_us is not None and timeout_us < 0:
         raise BadRequest("parameters.timeout must be 0 or more microseconds")
+    point = maybe(parameters, "operating_point", str, "parameters.")
+    if point is not None and len(point) > MAX_SHOWN:
+        raise BadRequest(f"there is no operating point {shown(point)}")
     return InferRequest(
         id=maybe(fields, "id", str),
         input=_input(fields, memoryview(body)[end:]),
         outputs=_outputs(fields, binary=binary),
         binary=binary,
-        operating_point=maybe(parameters, "operating_point", str, "parameters."),
+        operating_point=point,
         timeout_us=timeout_us,
     )
 

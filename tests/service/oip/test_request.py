@@ -112,6 +112,7 @@ def test_what_is_left_out_or_null_has_its_default() -> None:
         (body(parameters={"timeout": -1}), None, "0 or more"),
         (body(parameters={"priority": 1}), None, "'priority' is not known"),
         (body(parameters={"operating_point": 1}), None, "operating_point must be a string"),
+        (body(parameters={"operating_point": "x" * 10**6}), None, "no operating point 'xxx"),
         (body(outputs=[1]), None, "outputs must be objects"),
         (body(outputs=[{}]), None, "name is missing"),
         (body(outputs=[{"name": "score"}, {"name": "score"}]), None, "asked for twice"),
