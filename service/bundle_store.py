@@ -108,6 +108,9 @@ class PatientStore:
             return await asyncio.wait_for(asyncio.wrap_future(answer), ANSWER_S)
         except TimeoutError as error:
             raise away from error
+        finally:
+            if answer.done():
+                self._answer = None  # a bundle is large
 
 
 def _settle(answer: Future[T], question: Callable[[], T]) -> None:

@@ -72,6 +72,7 @@ class LineMaker:
         operating_point = _operating_point(settings, manifest)
         engine, tuning = await asyncio.to_thread(self._start, bundle)
         stack = AsyncExitStack()
+        stack.callback(engine.close)
         batcher = await stack.enter_async_context(
             Batcher(engine, max_batch=tuning.max_batch, workers=tuning.workers, hang_s=settings.hang_s)
         )

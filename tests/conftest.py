@@ -146,8 +146,8 @@ def make_store(tmp_path: Path) -> Callable[..., Path]:
 def publish_version() -> Callable[..., None]:
     """Puts one more version of a tiny model into a store; `write_index` makes it live."""
 
-    def put(store: Path, version: int, *, model: str = "tiny", text: str = BRIGHTNESS, **changes: Any) -> None:
-        content = tiny_onnx(text)
+    def put(store: Path, version: int, *, model: str = "tiny", text: str | bytes = BRIGHTNESS, **changes: Any) -> None:
+        content = tiny_onnx(text) if isinstance(text, str) else text
         fields = {"model": model, "version": str(version), **changes}
         manifest = tiny_manifest(content).model_copy(update=fields)
         publish(store, manifest, {"model.onnx": content, "model_card.md": b"# tiny\n"})
