@@ -59,23 +59,25 @@ class Batcher(Generic[In, Out]):
         *,
         max_batch: int,
         workers: int,
+        name: str = "model",
         hang_s: float = 30.0,
-        end: Callable[[], None] = end_process,
     ) -> None:
-        """hang_s: a run that takes longer hangs, and `end` is called, which does not return."""
+        """name: for the log. hang_s: a run that takes longer hangs, and the process ends."""
         self._run = run
         self._max_batch = max_batch
         self._workers = workers
+        self._name = name
         self._hang_s = hang_s
-        self._end = end
         self._queue: asyncio.Queue[_Item[In, Out]] = asyncio.Queue()  # bounded by admission
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="engine")
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix=f"engine-{name}")
         self._tasks: list[asyncio.Task[None]] = []
         self._dead = 0  # workers
         self._hung = False
 
     async def __aenter__(self) -> "Batcher[In, Out]":
-        self._tasks = [asyncio.create_task(self._keep_working(), name=f"batcher-{n}") for n in range(self._workers)]
+        self._tasks = [
+            asyncio.create_task(self._keep_working(), name=f"{self._name}-{n}") for n in range(self._workers)
+        ]
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -116,7 +118,7 @@ class Batcher(Generic[In, Out]):
             except asyncio.CancelledError:  # closing
                 raise
             except BaseException:  # whatever it is, the worker must come back
-                log.exception("a worker of the engine died; it starts again in %g s", pause_s)
+                log.exception("a worker of %s died; it starts again in %g s", self._name, pause_s)
             self._dead += 1
             await asyncio.sleep(pause_s)
             self._dead -= 1
@@ -181,8 +183,9 @@ class Batcher(Generic[In, Out]):
         """Tells whoever waits, and ends the process a moment later."""
         if not self._hung:
             self._hung = True
-            log.critical("the model hangs: no answer in %g s; this process ends with code %d", self._hang_s, EXIT_HUNG)
-            asyncio.get_running_loop().call_later(LAST_WORDS_S, self._end)
+            message = "%s hangs: no answer in %g s; this process ends with code %d, to be started again"
+            log.critical(message, self._name, self._hang_s, EXIT_HUNG)
+            asyncio.get_running_loop().call_later(LAST_WORDS_S, end_process)
         _refuse([*part, *self._take(self._queue.qsize())], _hanging())
 
 

@@ -21,7 +21,7 @@ from service.outcome import Forecast
 from service.settings import available_cpus
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider"}
-DEVICES = {"cpu": "cpu", "gpu": "cuda"}  # where outputs are made
+BOUND_TO = "cuda"  # where outputs are made on a GPU: left there until all are
 LARGEST_BATCH = {"cpu": 32, "gpu": 128}  # that is worth a try
 CHECKED = ("prediction", "score", "predicted_loss", "ood_score", "keypoint_loss")  # must be finite numbers
 
@@ -108,12 +108,16 @@ class Engine:
 
     def _run(self, device: int, batch: NDArray[np.uint8], options: Any = None) -> dict[str, NDArray[np.float32]]:
         session = self._sessions[device]
-        binding = session.io_binding()
-        binding.bind_cpu_input("image", batch)
-        for name in self._outputs:
-            binding.bind_output(name, DEVICES[self._provider], device)
-        session.run_with_iobinding(binding, options)
-        return dict(zip(self._outputs, binding.copy_outputs_to_cpu(), strict=True))
+        if self._provider == "cpu":
+            outputs = session.run(self._outputs, {"image": batch}, options)
+        else:
+            binding = session.io_binding()
+            binding.bind_cpu_input("image", batch)
+            for name in self._outputs:
+                binding.bind_output(name, BOUND_TO, device)
+            session.run_with_iobinding(binding, options)
+            outputs = binding.copy_outputs_to_cpu()
+        return dict(zip(self._outputs, outputs, strict=True))
 
     def _run_at_most(self, limit_s: float, device: int, batch: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         options = load_runtime().RunOptions()

@@ -73,8 +73,9 @@ class LineMaker:
         engine, tuning = await asyncio.to_thread(self._start, bundle)
         stack = AsyncExitStack()
         stack.callback(engine.close)
+        name = f"{manifest.model} {manifest.version}"
         batcher = await stack.enter_async_context(
-            Batcher(engine, max_batch=tuning.max_batch, workers=tuning.workers, hang_s=settings.hang_s)
+            Batcher(engine, max_batch=tuning.max_batch, workers=tuning.workers, name=name, hang_s=settings.hang_s)
         )
         predictor = Predictor(
             manifest=manifest,

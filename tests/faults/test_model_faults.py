@@ -54,7 +54,7 @@ def test_a_model_that_hangs_ends_the_process_and_the_next_one_has_every_accepted
     assert "hangs" in hung.json()["error"]["message"]
     assert service.process.wait(30) == EXIT_HUNG
     (line,) = [line for line in service.log.splitlines() if "CRITICAL" in line]
-    assert "the model hangs: no answer in 1 s" in line
+    assert "tiny 1 hangs: no answer in 1 s" in line
     assert "Traceback" not in service.log
     service.http.close()
     service.start()

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 import stamina
 
+from service import batcher as batcher_module
 from service.batcher import EXIT_HUNG, Batcher
 from service.errors import ModelFault, ServiceError, TooLarge, Unavailable
 
@@ -146,10 +147,19 @@ def stuck() -> Iterator[Stuck]:
     run.gate.set()
 
 
-async def test_a_run_that_hangs_ends_the_process_after_everybody_was_told(caplog: pytest.LogCaptureFixture) -> None:
-    ended = asyncio.Event()
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set where the process would end."""
+    event = asyncio.Event()
+    monkeypatch.setattr(batcher_module, "end_process", event.set)
+    return event
+
+
+async def test_a_run_that_hangs_ends_the_process_after_everybody_was_told(
+    caplog: pytest.LogCaptureFixture, ended: asyncio.Event
+) -> None:
     with stuck() as run:
-        async with Batcher(run, max_batch=1, workers=1, hang_s=0.05, end=ended.set) as same:
+        async with Batcher(run, max_batch=1, workers=1, hang_s=0.05) as same:
             waiting = asyncio.create_task(same(1))  # goes through before
             assert (await waiting).output == 1
             hanging, queued = asyncio.create_task(same(13)), asyncio.create_task(same(2))
@@ -163,13 +173,12 @@ async def test_a_run_that_hangs_ends_the_process_after_everybody_was_told(caplog
             await asyncio.wait_for(ended.wait(), 10)
             run.gate.set()
     lines = [record.getMessage() for record in caplog.records if record.levelname == "CRITICAL"]
-    assert lines == [f"the model hangs: no answer in 0.05 s; this process ends with code {EXIT_HUNG}"]
+    assert lines == [f"model hangs: no answer in 0.05 s; this process ends with code {EXIT_HUNG}, to be started again"]
 
 
-async def test_a_run_that_hangs_does_not_keep_the_service_from_closing() -> None:
-    ended = asyncio.Event()
+async def test_a_run_that_hangs_does_not_keep_the_service_from_closing(ended: asyncio.Event) -> None:
     with stuck() as run:
-        async with Batcher(run, max_batch=1, workers=1, hang_s=0.3, end=ended.set) as same:
+        async with Batcher(run, max_batch=1, workers=1, hang_s=0.3) as same:
             hanging = asyncio.create_task(same(13))
             assert await asyncio.to_thread(run.entered.wait, 10)
         with pytest.raises(asyncio.CancelledError):
@@ -177,9 +186,8 @@ async def test_a_run_that_hangs_does_not_keep_the_service_from_closing() -> None
         await asyncio.wait_for(ended.wait(), 10)
 
 
-async def test_a_run_that_takes_less_than_the_limit_ends_nothing() -> None:
-    ended = asyncio.Event()
-    async with Batcher(echo, max_batch=1, workers=1, hang_s=0.05, end=ended.set) as same:
+async def test_a_run_that_takes_less_than_the_limit_ends_nothing(ended: asyncio.Event) -> None:
+    async with Batcher(echo, max_batch=1, workers=1, hang_s=0.05) as same:
         for attempt in range(20):
             assert (await same(attempt)).output == attempt
             await asyncio.sleep(0.01)  # the limit passes, over runs that are long done

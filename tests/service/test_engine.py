@@ -154,7 +154,7 @@ def two_devices(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(engine_module, "visible_gpus", lambda: 2)
     monkeypatch.setattr(engine_module, "_open", open_on_cpu)
-    monkeypatch.setitem(engine_module.DEVICES, "gpu", "cpu")
+    monkeypatch.setattr(engine_module, "BOUND_TO", "cpu")
     return opened
 
 
