@@ -6,7 +6,7 @@ error of one image: the first that fails fails its request, and is named.
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -22,7 +22,7 @@ from service.api.waiting import in_time, time_allowed_s, whole_body
 from service.errors import ServiceError
 from service.oip.images import images
 from service.oip.model import outputs_of, tensors
-from service.oip.reply import Array, write
+from service.oip.reply import write
 from service.oip.request import InferRequest, inflate, parse
 from service.outcome import Outcome
 from service.predictor import Call, Predictor
@@ -72,7 +72,7 @@ async def infer(
         more = len(pictures) - 1  # the first was admitted before anybody knew how many there are
         with shared.admission.admit(0, more) if more else nullcontext():
             outcomes = await in_time(_answer_all(line, pictures, call), request.receive, latest)
-    answer, headers = write(_head(asked, line, call), _chosen(outcomes, line, wanted), wanted)
+    answer, headers = write(_head(asked, line, call), tensors(outcomes, line.manifest, wanted), wanted)
     return Response(answer, headers=headers)
 
 
@@ -101,11 +101,6 @@ async def _answer(line: Predictor, picture: Image, call: Call, row: int) -> Outc
         return await line.predict_canvas(picture, call)
     except ServiceError as error:
         raise type(error)(f"image {row}: {error}") from error
-
-
-def _chosen(outcomes: Sequence[Outcome], line: Predictor, wanted: Collection[str]) -> dict[str, Array]:
-    there = tensors(outcomes, line.manifest)
-    return {name: there[name] for name in wanted}
 
 
 def _head(asked: InferRequest, line: Predictor, call: Call) -> dict[str, Any]:

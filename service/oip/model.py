@@ -4,10 +4,11 @@ The tensors are those that config.pbtxt gives to Triton, so that a client meets 
 verdict is one more output, `lossy`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.contract.bundle import MAX_BATCH_SIZE
 from models.contract.manifest import Manifest
@@ -36,7 +37,7 @@ def metadata(manifest: Manifest, versions: Sequence[str]) -> dict[str, Any]:
 
 
 def configuration(manifest: Manifest, versions: Sequence[str]) -> dict[str, Any]:
-    """What config.pbtxt says, in JSON, with the verdict among the outputs."""
+    """What config.pbtxt says, in JSON, with the verdict among the outputs and the versions that are served here."""
     return {
         "name": manifest.model,
         "platform": "onnxruntime_onnx",
@@ -63,32 +64,27 @@ def outputs_of(manifest: Manifest, asked: Mapping[str, bool] | None, *, binary: 
     return dict(asked)
 
 
-def tensors(outcomes: Sequence[Outcome], manifest: Manifest) -> dict[str, Array]:
-    """Every output of n images by name: float32 or bool [n, ...], a number for each image as [n, 1].
+def tensors(outcomes: Sequence[Outcome], manifest: Manifest, names: Collection[str]) -> dict[str, Array]:
+    """The named outputs of n images: float32 or bool [n, ...], a number for each image as [n, 1].
 
-    Raises ModelFault when the embedding is not finite, which nothing before has looked at.
+    Raises ModelFault, naming the image, for a number that is not finite: nobody has looked at embeddings before.
     """
-    rows = [_row(outcome) for outcome in outcomes]
-    stacked: dict[str, Array] = {
-        name: np.array([row[name] for row in rows], np.float32).reshape(len(rows), *(shape or (1,)))
-        for name, shape in manifest.output_shapes.items()
-    }
-    if not np.isfinite(stacked["embedding"]).all():
-        raise ModelFault("the model gave an embedding that is not finite: report the image to the model's owner")
-    stacked[VERDICT] = np.array([[outcome.verdict.lossy] for outcome in outcomes], np.bool_)
-    return stacked
+    return {name: _verdicts(outcomes) if name == VERDICT else _numbers(outcomes, manifest, name) for name in names}
 
 
-def _row(outcome: Outcome) -> dict[str, Any]:
-    forecast = outcome.forecast
-    return {
-        "prediction": outcome.prediction,
-        "score": forecast.score,
-        "predicted_loss": forecast.predicted_loss,
-        "ood_score": forecast.ood_score,
-        "embedding": forecast.embedding,
-        "keypoint_loss": forecast.keypoint_loss,
-    }
+def _verdicts(outcomes: Sequence[Outcome]) -> NDArray[np.bool_]:
+    return np.array([[outcome.verdict.lossy] for outcome in outcomes], np.bool_)
+
+
+def _numbers(outcomes: Sequence[Outcome], manifest: Manifest, name: str) -> NDArray[np.float32]:
+    rows = [outcome.prediction if name == "prediction" else getattr(outcome.forecast, name) for outcome in outcomes]
+    tensor = np.array(rows, np.float32).reshape(len(rows), *(manifest.output_shapes[name] or (1,)))
+    finite = np.isfinite(tensor.reshape(len(rows), -1)).all(axis=1)
+    if not finite.all():
+        raise ModelFault(
+            f"image {finite.argmin()}: {name} holds a number that is not finite: report the image to the model's owner"
+        )
+    return tensor
 
 
 def _output(name: str, data_type: str, shape: tuple[int, ...]) -> dict[str, Any]:

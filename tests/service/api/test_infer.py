@@ -1,8 +1,9 @@
 """Inference by the protocol's own client against a real process, and by hand where that client is too polite."""
 
+import asyncio
 import base64
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ from tritonclient.utils import InferenceServerException
 from service.client import LosscastClient
 
 Grey = Callable[..., bytes]
+OpenService = Callable[..., Awaitable[httpx.AsyncClient]]
 OUTPUTS = ("prediction", "score", "predicted_loss", "ood_score", "embedding", "lossy")
 
 
@@ -148,6 +150,25 @@ async def test_a_lossy_image_waits_for_its_label_as_the_file_it_was_or_as_a_png(
     with Image.open(io.BytesIO((await http.get(as_canvas["image"])).content)) as png:
         assert png.format == "PNG"
         assert np.array_equal(np.asarray(png)[..., None], canvas[0])
+
+
+async def test_every_image_of_a_request_is_admitted_and_let_go(open_service: OpenService) -> None:
+    http = await open_service(max_in_flight=4)
+
+    async def post(count: int) -> httpx.Response:
+        tensor = {"name": "image", "shape": [count, 8, 8, 1], "datatype": "UINT8", "data": [50] * 64 * count}
+        return await http.post("/v2/models/tiny/infer", json={"inputs": [tensor]})
+
+    too_many = await post(5)
+    assert too_many.status_code == 400
+    assert "send 1 to 4" in too_many.json()["error"]
+    replies = await asyncio.gather(*(post(3) for _ in range(8)))
+    assert {reply.status_code for reply in replies} <= {200, 429}
+    refused = [reply for reply in replies if reply.status_code == 429]
+    assert refused
+    assert all(reply.headers["retry-after"] for reply in refused)
+    assert "losscast_in_flight 0.0" in (await http.get("/metrics")).text.splitlines()
+    assert (await post(4)).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,8 @@ def test_the_configuration_is_the_one_that_triton_reads_with_the_verdict(folder:
 
 
 def test_outcomes_become_tensors_of_the_promised_shapes(tiny_version: Manifest) -> None:
-    made = tensors([outcome(), outcome(lossy=True)], tiny_version)
     promised = {one["name"]: one["shape"][1:] for one in metadata(tiny_version, ["1"])["outputs"]}
+    made = tensors([outcome(), outcome(lossy=True)], tiny_version, promised)
     assert {name: list(tensor.shape) for name, tensor in made.items()} == {
         name: [2, *shape] for name, shape in promised.items()
     }
@@ -65,9 +65,13 @@ def test_outcomes_become_tensors_of_the_promised_shapes(tiny_version: Manifest) 
     assert made["prediction"][1].tolist() == [[0, 1], [2, 3]]
 
 
-def test_an_embedding_that_is_not_finite_is_a_model_fault(tiny_version: Manifest) -> None:
-    with pytest.raises(ModelFault, match="embedding"):
-        tensors([outcome(np.nan)], tiny_version)
+def test_an_embedding_that_is_not_finite_is_a_model_fault_of_its_image_where_it_is_asked_for(
+    tiny_version: Manifest,
+) -> None:
+    outcomes = [outcome(), outcome(np.nan)]
+    with pytest.raises(ModelFault, match="image 1: embedding"):
+        tensors(outcomes, tiny_version, ["score", "embedding"])
+    assert list(tensors(outcomes, tiny_version, ["lossy", "score"])) == ["lossy", "score"]
 
 
 def test_only_outputs_that_are_there_can_be_asked_for(tiny_version: Manifest) -> None:
