@@ -130,9 +130,10 @@ class Registry:
             await model.close()
 
     def _model(self, name: str | None) -> ServedModel:
-        model = self._models.get(name or self.default)
+        name = self.default if name is None else name
+        model = self._models.get(name)
         if model is None:
-            raise NotFound(f"there is no model {name or self.default!r}: served here are {', '.join(self._models)}")
+            raise NotFound(f"there is no model {name!r}: known here are {', '.join(self._models)}")
         return model
 
     def _known(self, name: str) -> ServedModel:

@@ -51,7 +51,7 @@ class ServedModel:
 
     def line(self, version: str | None = None) -> Line:
         """The line of a version, of the live one when left out. Raises NotFound; Unavailable for one not loaded yet."""
-        line = self.lines.get(version or self.live or "")
+        line = self.lines.get(version if version is not None else self.live or "")
         if line is None:
             raise self._why_not(version)
         return line

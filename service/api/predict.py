@@ -22,7 +22,7 @@ from service.predictor import Call, Predictor
 from service.schemas import error_object, predict_reply
 
 PATH, NAMED_PATH = "/v1/predict", "/v1/models/{model}/predict"
-BEFORE_NAME, BEHIND_NAME = NAMED_PATH.split("{model}")
+VERSION_PATH = "/v1/models/{model}/versions/{version}/predict"
 MAX_IMAGES: Final = 64  # of one form
 JSON_HEADERS = [(b"content-type", b"application/json")]
 
@@ -33,7 +33,7 @@ class Endpoint(NamedTuple):
     path: str
 
 
-DEFAULT, NAMED = Endpoint(PATH), Endpoint(NAMED_PATH)
+DEFAULT, NAMED, VERSION = Endpoint(PATH), Endpoint(NAMED_PATH), Endpoint(VERSION_PATH)
 
 
 class Predict:
@@ -46,17 +46,21 @@ class Predict:
         path = scope.get("path", "")
         if scope["type"] != "http" or scope["method"] != "POST" or not path.endswith("/predict"):
             await self._app(scope, receive, send)
-        elif path == PATH:
-            scope["route"] = DEFAULT
-            await _answer(scope, receive, send, None)
-        elif path.startswith(BEFORE_NAME) and "/" not in (name := path[len(BEFORE_NAME) : -len(BEHIND_NAME)]):
-            scope["route"] = NAMED
-            await _answer(scope, receive, send, name)
-        else:
-            await self._app(scope, receive, send)
+            return
+        match path.split("/"):
+            case ["", "v1", "predict"]:
+                scope["route"], model, version = DEFAULT, None, None
+            case ["", "v1", "models", model, "predict"]:
+                scope["route"], version = NAMED, None
+            case ["", "v1", "models", model, "versions", version, "predict"]:
+                scope["route"] = VERSION
+            case _:
+                await self._app(scope, receive, send)
+                return
+        await _answer(scope, receive, send, model, version)
 
 
-async def _answer(scope: Scope, receive: Receive, send: Send, model: str | None) -> None:
+async def _answer(scope: Scope, receive: Receive, send: Send, model: str | None, version: str | None) -> None:
     arrived_at = time.monotonic()
     shared: Resources = scope["app"].state.resources
     settings = shared.settings
@@ -65,7 +69,7 @@ async def _answer(scope: Scope, receive: Receive, send: Send, model: str | None)
     source = source_of(scope)
     allowed_s = time_allowed_s(headers.get(b"x-request-timeout-ms"), settings.request_timeout_s)
     deadline = None if allowed_s is None else arrived_at + allowed_s
-    with shared.models.using(model) as predictor, shared.admission.admit(announced_bytes(scope, shared)):
+    with shared.models.using(model, version) as predictor, shared.admission.admit(announced_bytes(scope, shared)):
         point = predictor.choose(_operating_point(scope["query_string"]))
         body = await whole_body(receive, settings.upload_timeout_s, deadline)
         if deadline is None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from service.api.predict import MAX_IMAGES, NAMED_PATH, PATH
+from service.api.predict import MAX_IMAGES, NAMED_PATH, PATH, VERSION_PATH
 from service.multipart import FORM
 from service.schemas import MAX_SOURCE, ErrorReply, ManyReply, PredictReply
 
@@ -63,4 +63,9 @@ async def predict() -> None:
 
 @router.post(NAMED_PATH, openapi_extra=REQUEST, responses=RESPONSES)
 async def predict_with(model: str) -> None:
-    """Predicts with the model named in the path."""
+    """Predicts with the live version of the model named in the path."""
+
+
+@router.post(VERSION_PATH, openapi_extra=REQUEST, responses=RESPONSES)
+async def predict_with_version(model: str, version: str) -> None:
+    """Predicts with a version that is loaded beside the live one: the previous or the shadow one."""

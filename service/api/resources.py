@@ -43,7 +43,7 @@ async def queue_of(shared: Resources, model: str | None) -> str:
 
     Raises NotFound, and the errors of the queue.
     """
-    name = model or shared.models.default
+    name = shared.models.default if model is None else model
     if name in shared.models.names or (is_model_name(name) and (await shared.queue.stats(name))["accepted"]):
         return name
     raise NotFound(f"there is no model {name!r}: known here are {', '.join(shared.models.names)}")
