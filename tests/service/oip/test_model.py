@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,14 @@ def test_outcomes_become_tensors_of_the_promised_shapes(tiny_version: Manifest) 
     assert made["lossy"].tolist() == [[False], [True]]
     assert made["predicted_loss"].tolist() == [[1.5], [1.5]]
     assert made["prediction"][1].tolist() == [[0, 1], [2, 3]]
+
+
+def test_a_model_that_scores_keypoints_has_that_output_too(tiny_version: Manifest) -> None:
+    scoring = tiny_version.model_copy(update={"keypoint_loss": True})
+    one = outcome()
+    scored = replace(one, forecast=replace(one.forecast, keypoint_loss=np.array([0.5, 1.5], np.float32)))
+    assert {"name": "keypoint_loss", "datatype": "FP32", "shape": [-1, 2]} in metadata(scoring, ["1"])["outputs"]
+    assert tensors([scored], scoring, ["keypoint_loss"])["keypoint_loss"].tolist() == [[0.5, 1.5]]
 
 
 def test_an_embedding_that_is_not_finite_is_a_model_fault_of_its_image_where_it_is_asked_for(
