@@ -50,8 +50,11 @@ class BundleStore:
         self.folder = folder
 
     def models(self) -> list[str]:
-        """Names of the models in the store."""
-        return sorted(path.parent.name for path in self.folder.glob("*/model.json"))
+        """Names of the models in the store; none when it is not there. Raises StoreAway when it cannot be read."""
+        try:
+            return sorted(path.parent.name for path in self.folder.glob("*/model.json"))
+        except OSError as error:
+            raise StoreAway(f"the bundle store {self.folder} cannot be read ({error.strerror})") from error
 
     def look(self, model: str) -> Seen:
         """What is to be served of a model. Raises BundleError when it is not there or model.json is damaged."""

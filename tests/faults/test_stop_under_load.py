@@ -77,6 +77,16 @@ def test_every_sample_that_got_into_the_queue_was_answered_for_and_every_answer_
 
 
 @pytest.mark.slow
+def test_told_twice_it_waits_no_longer(start_service: Callable[..., Any]) -> None:
+    service = start_service(LOSSCAST_DRAIN_S="3600")
+    service.process.send_signal(signal.SIGTERM)
+    for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=20, wait_max=0.05):
+        with attempt:
+            assert service.http.get("/v2/health/ready").status_code == 503
+    assert service.stop(signal.SIGTERM) == 0
+
+
+@pytest.mark.slow
 def test_while_it_drains_it_is_not_ready_answers_all_who_come_and_sends_them_elsewhere(
     start_service: Callable[..., Any], in_traffic: Callable[[Any], list[Client]]
 ) -> None:

@@ -36,6 +36,11 @@ def test_a_store_that_is_not_there_says_what_to_do(tmp_path: Path) -> None:
         BundleStore(tmp_path / "nowhere").look("tiny")
 
 
+def test_a_store_that_cannot_be_read_is_away_and_not_empty(tmp_path: Path) -> None:
+    with pytest.raises(StoreAway, match="cannot be read"):
+        BundleStore(tmp_path / ("x" * 300)).models()
+
+
 def test_one_flipped_bit_of_the_onnx_is_refused(store: Path) -> None:
     path = store / "tiny/1/model.onnx"
     data = bytearray(path.read_bytes())

@@ -76,6 +76,12 @@ def damage(store: Path, version: int) -> None:
     (store / f"tiny/{version}/model.onnx").write_bytes(b"no model")
 
 
+def take_away(store: Path) -> None:
+    """To look at it fails from now on, as on a network folder that broke."""
+    store.rename(store.with_name("elsewhere"))
+    store.symlink_to("x" * 300)
+
+
 def states(registry: Registry, model: str = "tiny") -> dict[str, str]:
     return {one.version: one.state for one in registry.index() if one.name == model}
 
@@ -305,6 +311,28 @@ async def test_the_operating_point_of_the_settings_is_for_the_default_model_and_
     await registry.poll()
     assert live(registry) == "4"
     assert "no operating point 'strict'" in reason(registry, "1")
+
+
+async def test_a_line_whose_batcher_has_stopped_is_named_whichever_version_it_is_of(
+    registry: Registry, store: Path
+) -> None:
+    serve(store, 2, previous=1)
+    await registry.poll()
+    assert registry.dead() == []
+    await registry.line("tiny", "1").predictor.batcher.__aexit__()
+    assert registry.dead() == ["tiny 1"]
+
+
+async def test_a_store_that_is_away_is_told_once_and_changes_nothing(
+    registry: Registry, store: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    take_away(store)
+    for _ in range(3):
+        await registry.poll()
+    with pytest.raises(Unavailable, match="cannot be read"):
+        await registry.load("tiny")
+    assert live(registry) == "1"
+    assert len([one for one in caplog.records if "served on as they are" in one.getMessage()]) == 1
 
 
 async def test_twenty_swaps_in_a_row_leave_the_lines_that_are_named(registry: Registry, store: Path) -> None:
