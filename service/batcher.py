@@ -1,6 +1,6 @@
 """The queue in front of an engine.
 
-Nothing waits for a timer: a free worker takes whatever queued up while it was busy, at most
+Nothing waits for a timer: a free worker takes its share of whatever queued up while it was busy, at most
 `max_batch` items, and runs it in a thread. `service.admission` bounds what may queue up. Whoever
 left, or whose deadline passed, is not computed. A batch that fails is halved until its culprits are
 found. A worker that dies is started again; a run that hangs ends the process, for no thread can be stopped.
@@ -126,7 +126,9 @@ class Batcher(Generic[In, Out]):
 
     async def _work(self) -> None:
         while True:
-            batch = [await self._queue.get(), *self._take(self._max_batch - 1)]
+            first = await self._queue.get()
+            share = math.ceil((self._queue.qsize() + 1) / self._workers)  # the other workers are free soon
+            batch = [first, *self._take(min(share, self._max_batch) - 1)]
             try:
                 await self._answer(batch)
             except asyncio.CancelledError:  # closing: nobody must be left waiting
@@ -145,16 +147,20 @@ class Batcher(Generic[In, Out]):
 
         A model that fails at everything is given up after some failures in a row, and at most 2 log2(n) runs.
         """
-        parts, failures, patience = [batch], 0, math.log2(len(batch)) + 2
+        parts, failures = [batch], 0
         while parts:
-            part = [item for item in parts.pop() if _wanted(item)]
+            now = time.monotonic()
+            part = [item for item in parts.pop() if _wanted(item, now)]
             if not part:
                 continue
             fault = await self._run_part(part)
-            failures = failures + 1 if fault else 0
-            if fault and (len(part) == 1 or failures > patience):
+            if fault is None:
+                failures = 0
+                continue
+            failures += 1
+            if len(part) == 1 or failures > math.log2(len(batch)) + 2:
                 _refuse(part, fault)
-            elif fault:
+            else:
                 half = len(part) // 2
                 parts += [part[half:], part[:half]]
 
@@ -199,8 +205,8 @@ def _refuse(items: list[_Item[In, Out]], error: ServiceError) -> None:
             item.answer.set_exception(error)
 
 
-def _wanted(item: _Item[In, Out]) -> bool:
+def _wanted(item: _Item[In, Out], now: float) -> bool:
     """Whether somebody still waits for it; who waited for too long is told."""
-    if not item.answer.done() and time.monotonic() >= item.deadline:
+    if now >= item.deadline and not item.answer.done():
         item.answer.set_exception(DeadlineExceeded("the deadline passed before the image's turn: retry, or allow more"))
     return not item.answer.done()

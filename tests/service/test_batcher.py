@@ -51,6 +51,18 @@ async def test_what_queued_while_the_engine_was_busy_becomes_one_batch() -> None
     assert [answer.batch_size for answer in answers] == [4, 4, 4, 4, 2, 2]
 
 
+async def test_workers_share_what_queued_up() -> None:
+    run = Doubler()
+    async with batcher(run, max_batch=6, workers=2) as double:
+        first = await held(run, double)
+        second = await held(run, double)
+        others = [asyncio.create_task(double(number)) for number in range(1, 7)]
+        await asyncio.sleep(0)
+        run.gate.set()
+        await asyncio.gather(first, second, *others)
+    assert sorted(len(batch) for batch in run.batches) == [1, 1, 1, 2, 3]
+
+
 async def test_who_waited_beyond_the_deadline_is_told_and_not_computed() -> None:
     run = Doubler()
     async with batcher(run) as double:
