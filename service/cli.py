@@ -27,7 +27,7 @@ def serve(
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port to bind to; 0 takes a free one.")] = None,
     bundles: Annotated[Path | None, typer.Option(help="The bundle store.")] = None,
-    model: Annotated[str | None, typer.Option(help="The model to serve.")] = None,
+    model: Annotated[str | None, typer.Option(help="The default model, of all in the store.")] = None,
     state: Annotated[
         Path | None, typer.Option(help="Folder of the journal, the images and the private Valkey.")
     ] = None,

@@ -70,15 +70,15 @@ class ServedModel:
     async def follow(self, *, is_strict: bool = False) -> None:
         """Serves what the store names, if that changed since it was last tried. Raises StoreAway.
 
-        What is wrong there is logged and counted, and the rest goes on. is_strict: what is wrong with the live
-        version is raised as well, once the rest is done.
+        What is wrong there is counted and logged, and the rest goes on. is_strict: what is wrong with the live
+        version is not logged but raised, once the rest is done.
         """
         try:
             seen = await self._store.look(self.name)
         except StoreAway:
             raise
         except Exception as error:
-            self._note(INDEX, error)
+            self._note(INDEX, error, is_raised=is_strict)
             if is_strict:
                 raise
             return
@@ -117,16 +117,16 @@ class ServedModel:
         self._failed.clear()
         self._retire_all_but([*seen.versions, self.live])  # before there are more: memory
         live, *others = seen.versions
-        fault = await self._open(live)
+        fault = await self._open(live, is_raised=is_strict)
         if fault is None:
             self._go_live(live)
         for version in others:
-            await self._open(version)
+            await self._open(version, is_raised=False)
         self._retire_all_but([*seen.versions, self.live])
         if fault and is_strict:
             raise fault
 
-    async def _open(self, version: str) -> Exception | None:
+    async def _open(self, version: str, *, is_raised: bool) -> Exception | None:
         """What went wrong, if anything did. Raises StoreAway."""
         if version in self.lines:
             return None
@@ -137,7 +137,7 @@ class ServedModel:
             self._seen = None  # nothing is known of the version yet
             raise
         except Exception as error:  # noqa: BLE001 - a bundle may be wrong in any way; what is served goes on
-            self._note(version, error)
+            self._note(version, error, is_raised=is_raised)
             return error
         finally:
             self._loading = None
@@ -157,12 +157,13 @@ class ServedModel:
             self._retiring[task] = line
             task.add_done_callback(self._retiring.pop)
 
-    def _note(self, version: str, error: Exception) -> None:
-        """Logged and counted once for each new reason."""
+    def _note(self, version: str, error: Exception, *, is_raised: bool) -> None:
+        """Counted, and logged unless somebody is told, once for each new reason."""
         reason = _line(error)
         if self._failed.get(version) != reason:
             self._metrics.load_failed(self.name)
-            log.error("%s %s was not loaded: %s%s", self.name, version or "model.json", reason, self._kept)
+            if not is_raised:
+                log.error("%s %s was not loaded: %s%s", self.name, version or "model.json", reason, self._kept)
         self._failed[version] = reason
 
     @property

@@ -100,7 +100,8 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
                 signal.signal(number, lambda *_: None)
             listener.listen(BACKLOG)
             resources: Resources = app.state.resources
-            _greet(resources.models.names, listener)
+            models = resources.models
+            _greet([name for name in models.names if models.live_version(name)], listener)
             await _Server(config, settings.drain_s, resources.draining).serve(sockets=[listener])
 
 
