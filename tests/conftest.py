@@ -84,6 +84,22 @@ FAULTY = BRIGHTNESS.replace(
 )
 
 
+# Hangs whatever the image.
+HANGING = (
+    BRIGHTNESS.replace(
+        "mean = ReduceMean",
+        """turned = Loop (forever, go, zero) <body = turn
+        (int64 turn, bool before, float number) => (bool after, float sine) {
+            after = Identity (before)
+            sine = Sin (number)
+        }>
+    noise = Add (pixels, turned)
+    mean = ReduceMean""",
+    )
+    .replace("(pixels, axes)", "(noise, axes)")
+    .replace("float zero = {0.0},", "float zero = {0.0}, int64 forever = {1000000000000}, bool go = {1},")
+)
+
 stamina.instrumentation.set_on_retry_hooks([])  # tests wait by retrying: nobody wants to read of each try
 
 
@@ -165,6 +181,12 @@ def brightness_text() -> str:
 def faulty_store(make_store: Callable[..., Path]) -> Path:
     """A store with a `tiny` that raises at an image of brightness .8, gives NaN at one of .9 and hangs at one of 1."""
     return make_store(FAULTY)
+
+
+@pytest.fixture
+def hanging_text() -> str:
+    """A `tiny` that hangs at every image, the blank ones of its warm-up included, in ONNX's text form."""
+    return HANGING
 
 
 @pytest.fixture

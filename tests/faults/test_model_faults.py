@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
+from models.contract.bundle import ModelIndex, write_index
 from service.batcher import EXIT_HUNG
 
 PNG = {"content-type": "image/png"}
@@ -70,3 +71,23 @@ def test_a_model_that_hangs_does_not_keep_the_service_from_ending(
     reply = service.http.post("/v1/predict", content=grey(HANGS), headers=PNG)
     assert reply.status_code == 504
     assert service.stop() == EXIT_HUNG
+
+
+@pytest.mark.slow
+def test_a_version_that_hangs_while_it_is_loaded_is_refused_and_the_live_one_goes_on(
+    start_service: Callable[..., Any],
+    make_store: Callable[..., Path],
+    publish_version: Callable[..., None],
+    hanging_text: str,
+    grey: Callable[..., bytes],
+) -> None:
+    store = make_store()
+    service = start_service(LOSSCAST_BUNDLES=str(store), LOSSCAST_HANG_S="2")
+    publish_version(store, 2, text=hanging_text)
+    write_index(store / "tiny", ModelIndex(live=2, previous=1))
+    reply = service.http.post("/v2/repository/models/tiny/load", json={})
+    assert reply.status_code >= 400
+    assert "does not finish in 2 s" in reply.text
+    answer = service.http.post("/v1/predict", content=grey(FINE), headers=PNG)
+    assert (answer.status_code, answer.json()["version"]) == (200, "1")
+    assert service.http.get("/v2/health/ready").status_code == 200
