@@ -172,7 +172,7 @@ def test_labels_that_cannot_be_had_leave_the_file_as_it_was(losscast: Losscast, 
         (["skip", "x"], "no sample x"),
         (["skip", "nowhere.json"], "nowhere.json cannot be read: No such file"),
         (["reject", "x", "--reason", ""], "reason: String should have at least 1 character"),
-        (["lease", "--model", "pose"], "there is no model 'pose': served here are tiny"),
+        (["lease", "--model", "pose"], "there is no model 'pose': known here are tiny"),
         (["labels", "--out", "/nowhere/labels"], "/nowhere/labels cannot be written: No such file or directory"),
     ],
 )
