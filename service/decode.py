@@ -1,7 +1,8 @@
 """Bytes -> checked, oriented uint8 array on the model's canvas.
 
 The content decides what an image is, never its name or Content-Type. The header is read first, so
-that 739 bytes claiming 60000x60000 pixels are refused before a decoder allocates anything.
+that 739 bytes claiming 60000x60000 pixels are refused before a decoder allocates anything. A JPEG much
+larger than the canvas is decoded at a fraction of its size, which is most of its cost (docs/decisions/0013).
 """
 
 import io
@@ -11,6 +12,7 @@ import imagesize
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from PIL.ImageFile import ImageFile
 
 from models.contract.manifest import Preprocessing
 from models.contract.preprocess import Placement, letterbox
@@ -20,7 +22,11 @@ from service.errors import BadRequest, ServiceError, TooLarge, UndecodableImage,
 Image.MAX_IMAGE_PIXELS = None
 
 MAX_SCANS = 50  # of a JPEG; encoders make about ten, a bomb thousands, each as costly as the whole image
-ORIENTATION = 0x0112  # the EXIF tag
+ORIENTATION = 0x0112  # the EXIF tag, and its values
+UPRIGHT, TURNED, QUARTER_TURNS = 1, range(2, 9), range(5, 9)
+SMALL_BYTES, SMALL_PIXELS = 16 * 1024, 128 * 128
+SPARE = 1.5  # a reduced JPEG is still that much larger than on its canvas: the letterbox averages the rest
+MAX_PADDING = 0.25  # pixels of the canvas by which a reduced JPEG may be larger than the image
 START_OF_SCAN = b"\xff\xda"  # cannot stand in compressed data, where 0xff is always stuffed
 ANIMATED = ("PNG", "WEBP")  # the further pictures of a JPEG are previews, as several cameras add them
 SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B")  # Pillow's modes for a 16-bit grey PNG
@@ -49,14 +55,29 @@ def decode(data: bytes, spec: Preprocessing, max_pixels: int) -> Picture:
     try:
         width, height = imagesize.get(io.BytesIO(data))
         _check_size(width, height, max_pixels)
-        image = _to_array(data, spec.channels, max_pixels)
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP")) as file:
+            _check(file, max_pixels)
+            orientation = _orientation(file)
+            width, height = file.size[::-1] if orientation in QUARTER_TURNS else file.size
+            reduced_by = _reduce(file, min(spec.height / height, spec.width / width))
+            image = _to_array(file, orientation, spec.channels)
     except ServiceError:
         raise
     except Exception as error:  # decoders fail on hostile bytes with errors of every kind
         raise UndecodableImage(f"the {media_type} data is damaged or cut short: {error}") from error
-    canvas, placement = letterbox(image, spec)
-    height, width = image.shape[:2]
+    canvas, placement = letterbox(image, spec, reduced_by)
     return Picture(canvas, placement, media_type, width, height)
+
+
+def is_small(data: bytes) -> bool:
+    """Whether it is decoded in less time than another thread takes to begin: about 0.1 ms."""
+    if len(data) > SMALL_BYTES:
+        return False
+    try:
+        width, height = imagesize.get(io.BytesIO(data))
+    except Exception:  # noqa: BLE001 - whatever it is, decode will say what is wrong with it
+        return True
+    return bool(width * height <= SMALL_PIXELS)
 
 
 def as_picture(canvas: NDArray[np.uint8], spec: Preprocessing) -> Picture:
@@ -93,23 +114,37 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         raise TooLarge(f"the image has {width}x{height} pixels, {max_pixels} are allowed: send it smaller")
 
 
-def _to_array(data: bytes, channels: int, max_pixels: int) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP")) as image:
-        _check_size(*image.size, max_pixels)
-        if image.format in ANIMATED and getattr(image, "is_animated", False):
-            raise UnsupportedImage("the image is animated: send one frame as a JPEG, PNG or WebP file")
-        upright = _upright(image)
-        if upright.mode in SIXTEEN_BIT:
-            upright = Image.fromarray((np.asarray(upright, np.uint32) >> 8).astype(np.uint8))
-        if upright.mode == "P" and "transparency" in upright.info:
-            upright = upright.convert("RGBA")
-        array = np.asarray(upright.convert("L" if channels == 1 else "RGB"))
-    return array.reshape(*array.shape[:2], channels)
+def _check(file: ImageFile, max_pixels: int) -> None:
+    _check_size(*file.size, max_pixels)
+    if file.format in ANIMATED and getattr(file, "is_animated", False):
+        raise UnsupportedImage("the image is animated: send one frame as a JPEG, PNG or WebP file")
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _orientation(file: ImageFile) -> int:
     try:
-        orientation = image.getexif().get(ORIENTATION, 1)
+        return int(file.getexif().get(ORIENTATION, UPRIGHT))
     except Exception:  # noqa: BLE001 - damaged EXIF data must not cost a good image
-        return image
-    return ImageOps.exif_transpose(image) if orientation in range(2, 9) else image
+        return UPRIGHT
+
+
+def _reduce(file: ImageFile, scale: float) -> int:
+    """Has a JPEG decoded at 1/2, 1/4 or 1/8, with SPARE left for the letterbox; by how much, 1 for other files.
+
+    scale: from the image to its canvas. What does not divide is padded by the decoder: MAX_PADDING bounds that.
+    """
+    width, height = file.size
+    factors = [n for n in (8, 4, 2) if n * scale * SPARE <= 1 and max(-width % n, -height % n) * scale <= MAX_PADDING]
+    if not factors:
+        return 1
+    drafted = file.draft(file.mode, (max(width // factors[0], 1), max(height // factors[0], 1)))
+    return 1 if drafted is None else round(width / drafted[1][2])
+
+
+def _to_array(file: ImageFile, orientation: int, channels: int) -> NDArray[np.uint8]:
+    upright: Image.Image = file if orientation not in TURNED else ImageOps.exif_transpose(file)
+    if upright.mode in SIXTEEN_BIT:
+        upright = Image.fromarray((np.asarray(upright, np.uint32) >> 8).astype(np.uint8))
+    if upright.mode == "P" and "transparency" in upright.info:
+        upright = upright.convert("RGBA")
+    array = np.asarray(upright.convert("L" if channels == 1 else "RGB"))
+    return array.reshape(*array.shape[:2], channels)

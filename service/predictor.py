@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from models.contract.manifest import Manifest
 from service.batcher import Batcher
-from service.decode import Picture, as_picture, decode, png
+from service.decode import Picture, as_picture, decode, is_small, png
 from service.errors import BadRequest, DeadlineExceeded
 from service.labelling.journal import Journal
 from service.labelling.journal_errors import JournalUnavailable
@@ -76,9 +76,12 @@ class Predictor:
         decode and batcher, and ModelFault.
         """
         point, clock = self.choose(call.operating_point), _Clock()
-        loop = asyncio.get_running_loop()
         with self.metrics.statistics.inference():
-            read = await loop.run_in_executor(self.decoders, self._read, body, call)
+            if is_small(body):  # decoded sooner than handed to a thread
+                read = self._read(body, call)
+            else:
+                loop = asyncio.get_running_loop()
+                read = await loop.run_in_executor(self.decoders, self._read, body, call)
             return await self._answer(read, point, call, clock)
 
     async def predict_canvas(self, canvas: NDArray[np.uint8], call: Call) -> Outcome:
@@ -110,12 +113,12 @@ class Predictor:
             verdict=judge(forecast, self.manifest.operating_points, point),
             value=surprise(forecast.score, self.manifest.drift_reference["score"]),
             audited=audited,
+            station_s=clock.done(),
         )
         if outcome.verdict.lossy or audited:  # a client that leaves now costs the sample nothing
             queue = await asyncio.shield(self._journal(outcome, read, call.source))
-            outcome = replace(outcome, queue=queue)
             clock.lap("journal")
-        outcome = replace(outcome, station_s=clock.done())
+            outcome = replace(outcome, queue=queue, station_s=clock.done())
         self.metrics.observe(outcome, answer.batch_size)
         return outcome
 
@@ -123,9 +126,7 @@ class Predictor:
         if time.monotonic() >= call.deadline:
             raise DeadlineExceeded("the deadline passed before the image was decoded: retry, or allow more")
         picture = decode(body, self.manifest.preprocessing, self.max_pixels)
-        return _Read(
-            picture, sample_id(self.manifest.model, body), body
-        )  # hashed here: 16 MB would stall the event loop
+        return _Read(picture, sample_id(self.manifest.model, body), body)
 
     def _to_image(self, prediction: NDArray[np.float32], picture: Picture) -> NDArray[np.float64]:
         if self.manifest.task.kind == "keypoints":

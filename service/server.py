@@ -5,6 +5,7 @@ not printed as a traceback.
 """
 
 import asyncio
+import gc
 import logging
 import math
 import signal
@@ -86,6 +87,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nobody asks for the client's address
         # What was admitted is answered, also what is still being uploaded.
         timeout_graceful_shutdown=math.ceil(settings.upload_timeout_s + settings.request_timeout_s) + 1,
     )
@@ -98,6 +100,8 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
                 loop.remove_signal_handler(number)
                 # uvicorn stops on them, then raises them again for us: the lifespan must still be closed.
                 signal.signal(number, lambda *_: None)
+            gc.collect()
+            gc.freeze()  # what is loaded stays: no collection, which stops every thread, has to look at it again
             listener.listen(BACKLOG)
             resources: Resources = app.state.resources
             models = resources.models

@@ -29,13 +29,16 @@ class Placement:
         return (np.asarray(points, np.float64) - self.offset) / self.scale
 
 
-def letterbox(image: NDArray[np.uint8], spec: Preprocessing) -> tuple[NDArray[np.uint8], Placement]:
+def letterbox(
+    image: NDArray[np.uint8], spec: Preprocessing, reduced_by: int = 1
+) -> tuple[NDArray[np.uint8], Placement]:
     """image: uint8 [h, w, channels] -> canvas uint8 [height, width, channels] and its placement.
 
     The image is scaled to fit, centred, and bordered with `spec.fill`. Shrinking averages areas, so
-    that nothing aliases; growing interpolates linearly. Raises ValueError for another channel count.
+    that nothing aliases; growing interpolates linearly. reduced_by: each pixel of `image` stands for a
+    square of so many pixels, in which the placement then counts. Raises ValueError for another channel count.
     """
-    height, width, channels = image.shape
+    height, width, channels = image.shape[0] * reduced_by, image.shape[1] * reduced_by, image.shape[2]
     if channels != spec.channels:
         raise ValueError(f"image has {channels} channels, the model takes {spec.channels}")
     scale = min(spec.height / height, spec.width / width)
@@ -43,7 +46,7 @@ def letterbox(image: NDArray[np.uint8], spec: Preprocessing) -> tuple[NDArray[np
     new_width = min(max(round(width * scale), 1), spec.width)
     top, left = (spec.height - new_height) // 2, (spec.width - new_width) // 2
     placement = Placement((new_width / width, new_height / height), (float(left), float(top)))
-    if (height, width) == spec.canvas_shape[:2]:
+    if image.shape == spec.canvas_shape:
         return np.ascontiguousarray(image), placement
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     resized = cv2.resize(image, (new_width, new_height), interpolation=interpolation)

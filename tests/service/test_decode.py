@@ -1,12 +1,15 @@
+import io
 import struct
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from models.contract.manifest import Preprocessing
+from models.contract.preprocess import letterbox
 from service.decode import Picture, as_picture, decode, png, sniff
 from service.errors import BadRequest, ServiceError, TooLarge, UndecodableImage, UnsupportedImage
 
@@ -101,6 +104,48 @@ def test_a_jpeg_of_very_many_scans_is_refused_before_it_is_decoded(encode: Encod
     assert picture(data).canvas.shape == (16, 16, 3)
     with pytest.raises(UndecodableImage, match="scans"):
         picture(data[:-2] + 1000 * last_scan + data[-2:])
+
+
+def smooth(width: int, height: int) -> Image.Image:
+    """A photograph's smoothness, and another colour in every place."""
+    coarse = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(128, 96), (129, 97), (1000, 701), (33, 400), (3, 700), (31, 31), (257, 7)])
+def test_a_jpeg_decoded_at_a_fraction_of_its_size_is_where_and_what_the_whole_one_is(
+    encode: Encode, size: tuple[int, int], orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(smooth(*size), "JPEG", quality=95, exif=exif)
+    whole = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    expected, placement = letterbox(np.asarray(whole), COLOUR)
+    decoded = picture(data)
+    assert (decoded.width, decoded.height) == whole.size
+    assert np.abs(decoded.canvas.astype(float) - expected).mean() < 3
+    corners = np.array([[0.0, 0.0], whole.size])
+    assert np.abs(decoded.placement.to_canvas(corners) - placement.to_canvas(corners)).max() < 1  # of 16
+
+
+@pytest.mark.parametrize("options", [{"progressive": True}, {"subsampling": 0}, {"subsampling": 2, "quality": 30}])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_every_kind_of_large_jpeg_is_read_in_its_colours(encode: Encode, mode: str, options: dict[str, Any]) -> None:
+    image = smooth(500, 333).convert(mode)
+    expected = np.asarray(image.convert("RGB").resize((16, 11), Image.Resampling.BOX), float)
+    canvas = picture(encode(image, "JPEG", **options)).canvas
+    assert np.abs(canvas[2:13] - expected).mean() < 8
+
+
+def test_the_placement_of_a_reduced_jpeg_counts_in_its_own_pixels(encode: Encode) -> None:
+    image = Image.new("RGB", (999, 999))
+    image.paste((255, 255, 255), (400, 200, 800, 600))
+    decoded = picture(encode(image, "JPEG", quality=95))
+    rows, columns = np.nonzero(decoded.canvas[..., 0] > 128)
+    points = [[columns.min(), rows.min()], [columns.max() + 1, rows.max() + 1]]
+    found = decoded.placement.to_image(np.array(points, np.float64))
+    assert np.abs(found - [[400, 200], [800, 600]]).max() < 999 / 16  # a pixel of the canvas
 
 
 def test_a_one_pixel_image_is_an_image(encode: Encode) -> None:
