@@ -1,0 +1,41 @@
+"""An environment of its own for every server that is compared, pinned, in a folder that the user names.
+
+Each holds what the service needs, at the versions of constraints.txt, and one server: they share ONNX Runtime, numpy
+and the decoders to the digit.
+"""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PINS = {"mosec": "mosec==0.9.8", "litserve": "litserve==0.2.19", "bentoml": "bentoml==1.4.39"}
+NAME = re.compile(r"[A-Za-z0-9._-]+")
+
+
+def interpreter(server: str, folder: Path) -> Path:
+    """The Python that runs the server: this one unless the server is pinned. Builds the environment if need be."""
+    if server not in PINS:
+        return Path(sys.executable)
+    place, wanted = folder / server, "\n".join([PINS[server], str(ROOT), *_constraints()])
+    python, built = place / "bin" / "python", place / "built"
+    if not built.exists() or built.read_text() != wanted:
+        print(f"building {place} with {PINS[server]} ...", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(place)], check=True)  # noqa: S603 - our own command
+        (place / "constraints.txt").write_text("\n".join(_constraints()))
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        shared = ["--constraint", str(place / "constraints.txt"), "--editable", f"{ROOT}[cpu]"]
+        subprocess.run([*pip, *shared, PINS[server]], check=True)  # noqa: S603 - as above
+        built.write_text(wanted)
+    return python
+
+
+def _constraints() -> list[str]:
+    """Those lines of constraints.txt that the service names itself: what these need in turn, each server may choose."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = project["dependencies"] + project["optional-dependencies"]["cpu"]
+    names = {match.group().lower() for one in needed if (match := NAME.match(one))}
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return [line for line in lines if (match := NAME.match(line)) and match.group().lower() in names]

@@ -1,0 +1,101 @@
+"""What the rounds say of Losscast beside the others: ratios within a round, then their median and range. Pure."""
+
+import contextlib
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.serving.contestants import FLOOR
+from benchmarks.serving.rounds import HEADLINE
+
+Cells = Mapping[str, Any]
+Round = Mapping[str, Cells]  # by contestant
+BARE = "bare"  # Losscast with the network without the forecast
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        return cls(statistics.median(values), min(values), max(values))
+
+    def text(self, digits: int) -> str:
+        """The median, and from the lowest to the highest."""
+        return f"{self.median:,.{digits}f} ({self.low:,.{digits}f} to {self.high:,.{digits}f})"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A bound on one ratio. `of` gives it for one round; KeyError when something it needs was not measured."""
+
+    material: str
+    text: str
+    at_most: bool
+    bound: float
+    of: Callable[[Round], float]
+
+    def met(self, spread: Spread) -> bool:
+        return spread.median <= self.bound if self.at_most else spread.median >= self.bound
+
+
+def throughput(cells: Cells) -> float:
+    """Requests per second, the best of the closed loops."""
+    return max(float(cell["per_s"]) for name, cell in cells.items() if name.startswith("clients="))
+
+
+def cpu_ms(cells: Cells) -> float:
+    """Processor time, in ms, of a request with `HEADLINE` clients; of the floor, of an image."""
+    return float((cells.get(f"clients={HEADLINE}") or cells[FLOOR])["cpu_ms"])
+
+
+def _faster_than(*peers: str) -> Callable[[Round], float]:
+    return lambda found: throughput(found["losscast"]) / max(throughput(found[peer]) for peer in peers)
+
+
+def _cost_of(one: str, other: str) -> Callable[[Round], float]:
+    return lambda found: cpu_ms(found[one]) / cpu_ms(found[other])
+
+
+def _tail(found: Round) -> float:
+    return float(found["losscast"]["poisson"]["p99_ms"] / found[FLOOR][FLOOR]["alone_ms"])
+
+
+AT_MOST, AT_LEAST = True, False
+TARGETS = (
+    Target("keypoints", "CPU per request / the floor's", AT_MOST, 1 / 0.93, _cost_of("losscast", FLOOR)),
+    Target("keypoints", "throughput / mosec's", AT_LEAST, 0.97, _faster_than("mosec")),
+    Target("keypoints", "throughput / LitServe's", AT_LEAST, 1.3, _faster_than("litserve")),
+    Target("keypoints", "throughput / plain FastAPI's", AT_LEAST, 2.2, _faster_than("fastapi")),
+    Target("keypoints", "p99 at 70 % Poisson load / time of one image alone", AT_MOST, 7.0, _tail),
+    Target("keypoints", "CPU per request / the same without detection", AT_MOST, 1.03, _cost_of("losscast", BARE)),
+    Target("tiny", "throughput / mosec's", AT_LEAST, 0.85, _faster_than("mosec")),
+    Target("tiny", "mosec's CPU per request / ours", AT_LEAST, 0.85, _cost_of("mosec", "losscast")),
+    Target(
+        "tiny", "throughput / the best of LitServe and BentoML", AT_LEAST, 10.0, _faster_than("litserve", "bentoml")
+    ),
+    Target("tiny", "throughput / plain FastAPI's", AT_LEAST, 4.0, _faster_than("fastapi")),
+)
+
+
+def rounds_of(results: Mapping[str, Any], material: str) -> list[Round]:
+    """What was measured with a material, round by round."""
+    found: dict[str, dict[str, Cells]] = {}
+    for name, cells in results["visits"].items():
+        of, contestant, number = name.split("/")
+        if of == material:
+            found.setdefault(number, {})[contestant] = cells
+    return [found[number] for number in sorted(found, key=int)]
+
+
+def spread(rounds: Sequence[Round], figure: Callable[[Round], float]) -> Spread | None:
+    """Over the rounds that have all it needs; None when there is none."""
+    values = []
+    for one in rounds:
+        with contextlib.suppress(KeyError):
+            values.append(figure(one))
+    return Spread.of(values) if values else None
