@@ -1,9 +1,10 @@
-"""Do the four promises hold, and how much do they give away? `python benchmarks/guarantees.py`
+"""Do the four promises hold, and how much do they give away? `python benchmarks/guarantees.py --pose-data DIR`
 
 A pool of sources with known losses is split again and again into calibration and test; each promise is
 calibrated on the one and measured on the other. Selective risk, which holds for most calibration sets
 instead of on average, is calibrated on draws from the pool and compared with the pool's own risk. Pools are
-synthetic losses and the answers of the shipped digits bundle. Writes guarantees.json and guarantees.md.
+synthetic losses and the answers of the shipped bundles; pose needs its photographs. Writes guarantees.json and
+guarantees.md.
 """
 
 import platform
@@ -20,12 +21,11 @@ import typer
 from numpy.typing import NDArray
 from rich.progress import track
 
+from benchmarks.guarantees_pools import Pool, Shipped, shipped, synthetic_pool
 from benchmarks.guarantees_report import markdown
 from models.calibration_data import CalibrationData
-from models.contract.bundle import read_manifest, read_onnx
+from models.contract.bundle import read_manifest
 from models.contract.manifest import Loss, OperatingPoint
-from models.contract.runtime import open_session
-from models.evaluation import TEST_SEED
 from models.guarantees import (
     DELTA,
     Infeasible,
@@ -33,35 +33,15 @@ from models.guarantees import (
     joint_risk,
     miss_rate,
     operating_points,
-    score_grid,
     selective_risk,
 )
-from models.tasks.digits import Digits
-from models.tasks.protocol import Split
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-VIEWS, CALIBRATION_SEED, BATCH = 4, 0, 64
 CALIBRATION_SIZE = 400  # sources
+ONE_VIEW = "flag budget, one view"
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Pool:
-    """Answers with their true losses, and thresholds to try that come from other data."""
-
-    data: CalibrationData
-    grid: Array
-
-    def of_sources(self, chosen: NDArray[np.bool_]) -> CalibrationData:
-        """chosen: [m]."""
-        return self.of_rows(np.flatnonzero(chosen[self.data.sources]))
-
-    def of_rows(self, rows: Rows, *, independent: bool = False) -> CalibrationData:
-        d = self.data
-        sources = None if independent else d.sources[rows]
-        return CalibrationData.of(d.scores[rows], d.ood_scores[rows], d.losses[rows], d.loss, sources)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,51 +143,6 @@ def _risk(data: CalibrationData, accepted: NDArray[np.bool_]) -> tuple[float, fl
     return (float(data.clipped[accepted].mean()) if accepted.any() else 0.0), float(accepted.mean())
 
 
-def synthetic_pool(sources: int = 4000, views: int = VIEWS, seed: int = 0) -> Pool:
-    """Gamma losses whose shape varies, a score that knows their log mean but for noise, an OOD score that knows little.
-
-    Views of one source share half of the variance of all three.
-    """
-    rng = np.random.default_rng(seed)
-
-    def draw(number: int) -> tuple[Array, Array, Array]:
-        shared, own = rng.normal(size=(2, 3, number, 1)), rng.normal(size=(3, number, views))
-        hard, noise, far = (np.sqrt(0.5) * (shared[0] + own)).reshape(3, -1)
-        shape = rng.choice([1.0, 8.0], hard.size)
-        losses = rng.gamma(shape, np.exp(0.7 * hard) / shape)
-        return 0.7 * hard + 0.4 * noise, np.exp(0.3 * far + 0.1 * hard), losses
-
-    loss = Loss(name="synthetic", unit="units", failure_level=2.0)
-    scores, ood_scores, losses = draw(sources)
-    data = CalibrationData.of(scores, ood_scores, losses, loss, np.repeat(np.arange(sources), views))
-    return Pool(data, score_grid(draw(500)[0]))
-
-
-def digits_pool(bundle: Path, splits: tuple[Split, ...]) -> Pool:
-    """The bundle's own answers: sources of the given splits, four views each; the grid is from the head split."""
-    task = Digits()
-    if read_manifest(bundle).provenance.data_fingerprint != task.fingerprint:
-        raise SystemExit(f"{bundle} was trained on other data than these digits: train it again")
-    columns = [np.concatenate(parts) for parts in zip(*(_answers(bundle, task, s, VIEWS) for s in splits), strict=True)]
-    scores, ood_scores, losses, sources = columns
-    grid = score_grid(_answers(bundle, task, "head", 1)[0])
-    return Pool(CalibrationData.of(scores, ood_scores, losses, task.loss, sources), grid)
-
-
-def _answers(bundle: Path, task: Digits, split: Split, views: int) -> tuple[Array, Array, Array, NDArray[np.int64]]:
-    """Scores, OOD scores, true losses and sources."""
-    examples = task.examples(split, views, TEST_SEED if split == "test" else CALIBRATION_SEED)
-    session = open_session(read_onnx(bundle, read_manifest(bundle)))
-    names = ["score", "ood_score", "prediction"]
-    batches = [
-        session.run(names, {"image": examples.images[start : start + BATCH]})
-        for start in range(0, len(examples), BATCH)
-    ]
-    score, ood_score, preds = (np.concatenate(column) for column in zip(*batches, strict=True))
-    losses = task.true_loss(preds, examples.targets)
-    return score.astype(np.float64), ood_score.astype(np.float64), losses, examples.source
-
-
 def _of_one_view(rng: np.random.Generator, data: CalibrationData, level: float) -> OperatingPoint:
     """From one view of each source, drawn anew: those of one number are, in a pool, a sample of their own."""
     shuffled = rng.permutation(data.scores.size)
@@ -220,31 +155,30 @@ def _of_one_view(rng: np.random.Generator, data: CalibrationData, level: float) 
 def promises(loss: Loss) -> dict[str, Marginal]:
     return {
         "flag budget": Marginal(0.1, flag_budget, flagged_share),
-        "flag budget, one view": Marginal(0.1, partial(_of_one_view, np.random.default_rng(2)), flagged_share),
+        ONE_VIEW: Marginal(0.1, partial(_of_one_view, np.random.default_rng(2)), flagged_share),
         "miss rate": Marginal(0.1, miss_rate, missed_share),
         "joint risk": Marginal(0.4 * loss.failure_level, joint_risk, passed_loss),
     }
 
 
 def main(
-    bundle: Annotated[Path, typer.Option(help="Whose answers.")] = ROOT / "bundles" / "digits" / "1",
+    store: Annotated[Path, typer.Option(help="With the bundles whose answers are taken.")] = ROOT / "bundles",
+    pose_data: Annotated[Path | None, typer.Option(help="Folder with the photographs of pose; else left out.")] = None,
     resplits: Annotated[int, typer.Option(min=2, help="Of each pool into calibration and test.")] = 4000,
     draws: Annotated[int, typer.Option(min=2, help="Calibration sets for selective risk.")] = 10_000,
     out: Annotated[Path, typer.Option(help="Folder for guarantees.json and guarantees.md.")] = RESULTS,
 ) -> None:
     """Measures, prints the table and writes the results."""
-    pools = {
-        "synthetic": (synthetic_pool(), synthetic_pool()),
-        "digits": (digits_pool(bundle, ("calibration", "test")), digits_pool(bundle, ("test",))),
-    }
+    bundles = shipped(store, pose_data)
+    tests = {name: one.pool("test") for name, one in bundles.items()}
+    pools = {"synthetic": (synthetic_pool(), synthetic_pool())}
+    pools |= {name: (one.pool("calibration", "test"), tests[name]) for name, one in bundles.items()}
     record: dict[str, Any] = {
-        "command": f"python benchmarks/guarantees.py --resplits {resplits} --draws {draws}",
-        "bundle": "/".join(bundle.parts[-2:]),
-        "data_fingerprint": read_manifest(bundle).provenance.data_fingerprint,
+        "command": f"python benchmarks/guarantees.py --pose-data DIR --resplits {resplits} --draws {draws}",
         "resplits": resplits,
         "calibration_sources": CALIBRATION_SIZE,
         "pools": {name: dict(_measured(name, *pool, resplits, draws)) for name, pool in pools.items()},
-        "shipped": _shipped(digits_pool(bundle, ("calibration",)), pools["digits"][1]),
+        "shipped": {name: _one_draw(one, tests[name]) for name, one in bundles.items()},
         "software": {
             "python": platform.python_version(),
             "numpy": np.__version__,
@@ -261,19 +195,20 @@ def main(
 
 def _measured(name: str, pool: Pool, population: Pool, resplits: int, draws: int) -> Iterator[tuple[str, Any]]:
     loss = pool.data.loss
+    found = promises(loss)
+    if pool.data.size == pool.data.scores.size:
+        found.pop(ONE_VIEW)  # there is but one
     yield "unit", loss.unit
     yield (
         "marginal",
-        {
-            title: marginal(pool, promise, resplits)
-            for title, promise in track(promises(loss).items(), f"On average, {name}")
-        },
+        {title: marginal(pool, promise, resplits) for title, promise in track(found.items(), f"On average, {name}")},
     )
     yield "selective", selective(population, 0.5 * loss.failure_level, draws)
 
 
-def _shipped(calibration: Pool, test: Pool) -> dict[str, Any]:
+def _one_draw(one: Shipped, test: Pool) -> dict[str, Any]:
     """The operating points of the real calibration split, and what they do on the test split."""
+    calibration, provenance = one.pool("calibration"), read_manifest(one.bundle).provenance
     found = operating_points(calibration.data, calibration.grid)
     rows = {}
     for name, point in found.points.items():
@@ -288,7 +223,13 @@ def _shipped(calibration: Pool, test: Pool) -> dict[str, Any]:
             "joint_risk": passed_loss(test.data, verdict)[0] / test.data.size,
             "selective_risk": _risk(test.data, ~verdict)[0],
         }
-    return {"points": rows, "refused": found.refused, "largest_loss": float(calibration.data.losses.max())}
+    return {
+        "bundle": "/".join(one.bundle.parts[-2:]),
+        "data_fingerprint": provenance.data_fingerprint,
+        "points": rows,
+        "refused": found.refused,
+        "largest_loss": float(calibration.data.losses.max()),
+    }
 
 
 if __name__ == "__main__":

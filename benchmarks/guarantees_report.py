@@ -13,7 +13,8 @@ def _head(record: dict[str, Any]) -> Iterator[str]:
     yield "# The promises, measured"
     yield ""
     yield f"Made by `{record['command']}`. Three promises hold on average over calibration sets: {record['resplits']}"
-    yield f"resplits of each pool into {record['calibration_sources']} calibration sources of four views and the rest."
+    yield f"resplits of each pool into {record['calibration_sources']} calibration sources and the rest. Of digits"
+    yield "and of synthetic sources there are four views each."
     yield "Used: mean over level. Spread: standard deviation over resplits. One view: of each calibration source."
     yield ""
 
@@ -47,15 +48,18 @@ def _selective_rows(record: dict[str, Any]) -> Iterator[str]:
 
 def _shipped_rows(record: dict[str, Any]) -> Iterator[str]:
     yield ""
-    yield f"One draw, the calibration split of {record['bundle']}, and what its thresholds do on the test split:"
+    yield "One draw, the calibration split of each bundle, and what its thresholds do on the test split:"
     yield ""
-    yield _row("point", "level", "flagged", "failures missed", "joint risk", "selective risk")
-    yield "|---|---:|---:|---:|---:|---:|"
-    for name, row in record["shipped"]["points"].items():
-        shares = (f"{100 * row['flagged']:.1f} %", f"{100 * row['missed_of_failures']:.1f} %")
-        yield _row(name, f"{row['level']:g}", *shares, f"{row['joint_risk']:.2f}", f"{row['selective_risk']:.2f}")
-    for name, reason in record["shipped"]["refused"].items():
-        yield f"\nRefused: {name}: {reason}."
+    yield _row("bundle", "point", "level", "flagged", "failures missed", "joint risk", "selective risk")
+    yield "|---|---|---:|---:|---:|---:|---:|"
+    for one in record["shipped"].values():
+        for name, row in one["points"].items():
+            shares = (_percent(row["flagged"]), _percent(row["missed_of_failures"]))
+            risks = (f"{row['joint_risk']:.3f}", f"{row['selective_risk']:.3f}")
+            yield _row(one["bundle"], name, f"{row['level']:g}", *shares, *risks)
+    for one in record["shipped"].values():
+        for name, reason in one["refused"].items():
+            yield f"\nRefused by {one['bundle']}: {name}: {reason}."
 
 
 def _percent(share: float, digits: int = 1) -> str:

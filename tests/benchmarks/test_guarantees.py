@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.guarantees import Pool, digits_pool, marginal, promises, selective, synthetic_pool
+from benchmarks.guarantees import marginal, promises, selective
+from benchmarks.guarantees_pools import Pool, shipped, synthetic_pool
 from benchmarks.guarantees_report import markdown
 from models.contract.bundle import read_manifest
 
@@ -36,7 +37,7 @@ def test_promises_are_kept_on_a_synthetic_pool() -> None:
 
 @pytest.mark.slow
 def test_promises_are_kept_on_the_answers_of_the_shipped_bundle() -> None:
-    assert_kept(digits_pool(REPOSITORY / "bundles" / "digits" / "1", ("calibration", "test")))
+    assert_kept(shipped(REPOSITORY / "bundles", None)["digits"].pool("calibration", "test"))
 
 
 def test_the_committed_results_keep_every_promise() -> None:
@@ -48,23 +49,36 @@ def test_the_committed_results_keep_every_promise() -> None:
         assert row["violations"] <= row["delta"] + row["two_se"], (name, row)
 
 
-def test_the_committed_results_are_those_of_the_shipped_bundle_and_its_data() -> None:
-    made = record()
-    provenance = read_manifest(REPOSITORY / "bundles" / made["bundle"]).provenance
-    assert made["data_fingerprint"] == provenance.data_fingerprint
+def test_the_committed_results_are_those_of_the_shipped_bundles_and_their_data() -> None:
+    made = record()["shipped"]
+    assert set(made) == {"digits", "pose"}
+    for one in made.values():
+        manifest = read_manifest(REPOSITORY / "bundles" / one["bundle"])
+        assert one["data_fingerprint"] == manifest.provenance.data_fingerprint
+        assert {name: point["score_threshold"] for name, point in one["points"].items()} == pytest.approx(
+            {name: point.score_threshold for name, point in manifest.operating_points.items()}, abs=1e-5
+        )
 
 
 def test_the_committed_table_shows_the_committed_figures() -> None:
     assert (RESULTS / "guarantees.md").read_text() == markdown(record())
 
 
-def test_the_page_for_users_states_the_committed_figures() -> None:
+@pytest.mark.parametrize("model", ["digits", "pose"])
+def test_the_page_for_users_states_the_committed_figures(model: str) -> None:
     page = (REPOSITORY / "docs" / "guarantees.md").read_text()
-    digits = record()["pools"]["digits"]
-    for name in ("flag budget", "miss rate"):
-        row = digits["marginal"][name]
-        assert f"{100 * row['level']:.1f} % → {100 * row['mean']:.1f} %" in page
-    assert f"3.2 px → {digits['marginal']['joint risk']['mean']:.2f} px" in page
-    selective_row = digits["selective"]
-    assert f"10.0 % → {100 * selective_row['violations']:.1f} % of the sets" in page
-    assert f"the promise for {100 * selective_row['violations_of_plug_in']:.1f} %" in page
+    column = {"pose": 3, "digits": 4}[model]
+    cells = {row.split("|")[1].strip(): row.split("|")[column] for row in page.splitlines() if row.startswith("| `")}
+    measured, risk = record()["pools"][model], record()["pools"][model]["selective"]
+    for point, name in (("`budget`", "flag budget"), ("`miss_rate`", "miss rate")):
+        row = measured["marginal"][name]
+        assert f"{100 * row['level']:.1f} % → {100 * row['mean']:.1f} %" in cells[point]
+    joint = measured["marginal"]["joint risk"]
+    assert f"{joint['level']:g} {measured['unit']} → {joint['mean']:.3f}" in cells["`joint_risk`"]
+    broken = f"{100 * risk['delta']:.1f} % → {100 * risk['violations']:.1f} % of the sets, {risk['mean_risk']:.3f}"
+    assert f"{risk['level']:g} {measured['unit']}, broken by {broken}" in cells["`selective_risk`"]
+
+
+def test_the_page_for_users_states_what_no_guarantee_costs() -> None:
+    plug_in = record()["pools"]["digits"]["selective"]["violations_of_plug_in"]
+    assert f"the promise for {100 * plug_in:.1f} %" in (REPOSITORY / "docs" / "guarantees.md").read_text()
