@@ -19,7 +19,7 @@ from benchmarks.serving.contestants import FLOOR_BATCHES, Contestant, Settings, 
 from benchmarks.serving.environments import ROOT
 from benchmarks.serving.load import read_images, requests
 from benchmarks.serving.material import Material
-from benchmarks.serving.processes import Server, free_port, serving
+from benchmarks.serving.processes import NotServing, Server, free_port, serving
 from service.settings import available_cpus
 
 HEADLINE = 32  # clients, of the figures that stand for all
@@ -27,6 +27,10 @@ SHARE = 0.7  # of the capacity, under Poisson arrivals
 DRAIN_S, POLL_S = 15.0, 0.1
 ROWS = re.compile(r"^losscast_journal_rows (\S+)$", re.MULTILINE)
 Cell = dict[str, float]
+
+
+class LoadFailed(RuntimeError):  # noqa: N818 - it says what happened
+    """A program of this benchmark ended in an error: mostly, the server answered with something else than 200."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +92,16 @@ def best_settings(contestant: Contestant, material: Material, plan: Plan) -> tup
     if len(contestant.settings) == 1:
         return contestant.settings[0], []
     tried: list[dict[str, Any]] = [
-        {"settings": one, **headline(contestant, one, material, plan)} for one in contestant.settings
+        {"settings": one, **_tried(contestant, one, material, plan)} for one in contestant.settings
     ]
     return max(tried, key=lambda one: one["per_s"])["settings"], tried
+
+
+def _tried(contestant: Contestant, settings: Settings, material: Material, plan: Plan) -> dict[str, Any]:
+    try:
+        return dict(headline(contestant, settings, material, plan))
+    except (NotServing, LoadFailed) as error:
+        return {"per_s": 0.0, "failed": str(error)}
 
 
 @contextmanager
@@ -114,7 +125,7 @@ def _program(name: str, *arguments: object) -> Any:
     paths = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=paths, capture_output=True, check=False)  # noqa: S603 - our own program
     if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr.decode(errors='replace')[-2000:]}")
+        raise LoadFailed(f"{' '.join(command)} failed:\n{done.stderr.decode(errors='replace')[-2000:]}")
     return orjson.loads(done.stdout)
 
 

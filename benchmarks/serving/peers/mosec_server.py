@@ -48,7 +48,14 @@ class Whole(Infer):
 if __name__ == "__main__":
     settings = json.loads(os.environ["SERVING_SETTINGS"])
     decoders = settings.pop("decoders")
-    sys.argv[1:] = ["--address", "127.0.0.1", "--port", os.environ["SERVING_PORT"], "--log-level", "warning"]
+    address = ["--address", "127.0.0.1", "--port", os.environ["SERVING_PORT"]]
+    sys.argv[1:] = [
+        *address,
+        "--log-level",
+        "warning",
+        "--timeout",
+        "30000",
+    ]  # milliseconds; 3 s fail on a busy machine
     server = Server()
     if decoders:
         server.append_worker(Decode, num=decoders, route="/predict")
