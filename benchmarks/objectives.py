@@ -89,7 +89,7 @@ def main(
         raise SystemExit("a tiny run is no result: give --out another folder")
     config, redraws = (TrainingConfig.tiny(), TINY_REDRAWS) if tiny else (TrainingConfig(), REDRAWS)
     task = Digits()
-    trunk = _trunk(bundle, task)
+    trunk = trunk_of(bundle, task)
     head_split = observe(trunk, task.examples("head", views=config.head_views, seed=config.seed), task)
     examples = task.examples("test", views=task.test_views, seed=TEST_SEED)
     test_split = observe(trunk, examples, task)
@@ -126,7 +126,8 @@ def _conditions(task: Digits, config: TrainingConfig, seeds: int, test: Test) ->
     }
 
 
-def _trunk(bundle: Path, task: Digits) -> KeypointNet:
+def trunk_of(bundle: Path, task: Digits) -> KeypointNet:
+    """The network of a digits bundle, from its weights. Exits when it learned from other digits."""
     if read_manifest(bundle).provenance.data_fingerprint != task.fingerprint:
         raise SystemExit(f"{bundle} was trained on other data than these digits: train it again")
     trunk = KeypointNet(KeypointNetConfig())

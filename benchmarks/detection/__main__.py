@@ -6,6 +6,7 @@ not made again, so that a run can be cut short and taken up. `--prepare` stops b
 """
 
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -98,17 +99,18 @@ def answer(trunk: Trunk, cache: Path, seeds: int, *, tiny: bool) -> Answers:
     }
     clean = {"calibration": look("calibration"), "test": look("test")}
     scores: dict[str, list[dict[str, Scores]]] = {}
-    for name in (*LEARNED, *UNLEARNED):
+    for seed, name in product(range(seeds), (*LEARNED, *UNLEARNED)):  # a run that is cut short has whole seeds
+        if seed and name in UNLEARNED:
+            continue
         splits = clean | (corrupted if name in CORRUPTIBLE else {})
-        for seed in range(seeds if name in LEARNED else 1):
-            path = cache / trunk.mark / "scores" / f"{name.replace(' ', '_')}-{seed}.npz"
+        path = cache / trunk.mark / "scores" / f"{name.replace(' ', '_')}-{seed}.npz"
 
-            def make(name: str = name, seed: int = seed, splits: dict[str, Seen] = splits) -> dict[str, Scores]:
-                say(f"trunk {trunk.number}: {name}, seed {seed}")
-                scorer: Scorer = learned(name, setting, seed) if name in LEARNED else unlearned(name, setting)
-                return {split: scorer(one) for split, one in splits.items()}
+        def make(name: str = name, seed: int = seed, splits: dict[str, Seen] = splits) -> dict[str, Scores]:
+            say(f"trunk {trunk.number}: {name}, seed {seed}")
+            scorer: Scorer = learned(name, setting, seed) if name in LEARNED else unlearned(name, setting)
+            return {split: scorer(one) for split, one in splits.items()}
 
-            scores.setdefault(name, []).append(dict(kept(path, make)))
+        scores.setdefault(name, []).append(dict(kept(path, make)))
     order = mirror_order(trunk.task.task.names)
     for name in COSTLY:
         several = costly(name, clean["test"], look("test-mirrored"), order, trunk.task.preprocessing.width)

@@ -70,21 +70,28 @@ def _calibration(scores: Array, losses: Array, score_map: LossMap) -> dict[str, 
 
 
 def ahead(
-    shipped: str, scores: Mapping[str, Sequence[Sequence[Scores]]], losses: Sequence[Array], redraws: int
+    shipped: str,
+    scores: Mapping[str, Sequence[Sequence[Scores]]],
+    losses: Sequence[Array],
+    redraws: int,
+    sources: NDArray[np.int64] | None = None,
 ) -> dict[str, dict[str, float]]:
     """1 - nAURC of `shipped` less that of each other: mean over trunks and seeds, with simultaneous intervals.
 
-    scores: by name, then trunk, then seed; losses: [n] of each trunk. The largest of the rivals' deviations, in their
+    scores: by name, then trunk, then seed; losses: [n] of each trunk; sources: [n], what is redrawn as a whole, unset:
+    every row by itself. The largest of the rivals' deviations, in their
     standard errors, sets the width of all intervals (max-t; Westfall & Young 1993).
     """
-    n = losses[0].size
+    source = np.arange(losses[0].size) if sources is None else np.unique(sources, return_inverse=True)[1]
+    n = int(source.max()) + 1
     orders = {
         name: [[np.argsort(one.images, kind="stable") for one in seeds] for seeds in trunks]
         for name, trunks in scores.items()
     }
     best = [np.argsort(loss, kind="stable") for loss in losses]
     rng = np.random.default_rng(0)
-    draws = [np.ones(n, np.int64), *(rng.multinomial(n, np.full(n, 1 / n)) for _ in range(redraws))]
+    drawn = [np.ones(n, np.int64), *(rng.multinomial(n, np.full(n, 1 / n)) for _ in range(redraws))]
+    draws = [counts[source] for counts in drawn]
     found = np.array([_means(orders, best, losses, counts) for counts in draws])  # [1 + redraws, names]
     names = list(orders)
     difference = found[:, [names.index(shipped)]] - found

@@ -2,7 +2,7 @@
 
 trunk weights x split -> `Seen`: the readings of `models.readings` as halves, predictions, losses, the coarser maps
 pooled heads need, and the references that cost more than one pass. A split is `trunk`, `head`, `calibration`,
-`test`, any of these with `-mirrored`, or `test-<corruption>-<strength>`.
+`test`, any of these with `-mirrored` or one of `CHANGES`, or `test-<corruption>-<strength>`.
 """
 
 import hashlib
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.detection.corruptions import spoil
+from models.augmentation import Augmentation, augment, mirror_order
 from models.baselines import dropout_predictions
+from models.engine import reproducible
 from models.heatmap import HeatmapNet, HeatmapNetConfig
 from models.keypoint_training import KeypointObservations, halved, joined, mirrored
 from models.readings import Readings, read
@@ -28,6 +30,11 @@ from models.tasks.protocol import Split
 BATCH = 50
 CORRUPTED = 120  # test images under each corruption and strength, the same ones
 CORRUPTED_SEED = 0
+# The training's own changes, well beyond its ranges: shift to choose by, none of the corruptions of the comparison.
+BEYOND = Augmentation(
+    scale=1.8, shift=0.25, brightness=0.5, contrast=2.5, saturation=1.0, tint=1.4, cutouts=4, cutout=0.6
+)
+CHANGES = {"augmented": (Augmentation(), 1001), "shifted": (BEYOND, 2000)}
 
 Progress = Callable[[str], None]
 
@@ -113,11 +120,26 @@ def _examples(task: Pose, split: str, limit: int | None) -> tuple[NDArray[np.uin
     if rest == ["mirrored"]:
         examples = mirrored(examples, task.task.names)
     images, targets = examples.images[:limit], examples.targets[:limit]
+    if rest and rest[0] in CHANGES:
+        return _changed(images, targets, mirror_order(task.task.names), *CHANGES[rest[0]])
     if len(rest) < 2:  # noqa: PLR2004 - kind and strength
         return images, targets
     kind, strength = rest
     some = np.random.default_rng(CORRUPTED_SEED).permutation(len(images))[:CORRUPTED]
     return spoil(images[some], targets[some], kind, int(strength))
+
+
+def _changed(
+    images: NDArray[np.uint8], targets: NDArray[np.float32], order: Sequence[int], ranges: Augmentation, seed: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Every image changed at random, as a trunk's batches are."""
+    found: list[tuple[Tensor, Tensor]] = []
+    with reproducible(seed):
+        batches = (torch.split(torch.from_numpy(one), BATCH) for one in (images, targets))
+        for batch in zip(*batches, strict=True):
+            changed, places = augment(batch[0], batch[1], order, ranges)
+            found.append((changed.round().to(torch.uint8), places.float()))
+    return torch.cat([one[0] for one in found]).numpy(), torch.cat([one[1] for one in found]).numpy()
 
 
 def _look(trunk: Trunk, images: NDArray[np.uint8], targets: NDArray[np.float32], *, passes: bool) -> Seen:

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from benchmarks.detection.compare import Truth, ahead, figures
 from benchmarks.detection.corruptions import KINDS, STRENGTHS
 from benchmarks.detection.rivals import COSTLY, ENSEMBLE, LEARNED, SHIPPED, UNLEARNED, Scores
-from benchmarks.detection.shift import aurocs, both
+from benchmarks.detection.shift import RULES, aurocs
 from models import evaluation
 
 Array = NDArray[np.float64]
 OOD = "Mahalanobis distance"
+VERDICT = "OOD flag first, by OOD score"
 POINTS = 60  # of a risk-coverage curve
 CURVES = (SHIPPED, "heatmap peak, mean", "pooled head, LearningLoss++", OOD, ENSEMBLE)
 
@@ -86,6 +87,11 @@ def _trunk(one: Answers) -> dict[str, float]:
 def _mean_figures(answers: list[Answers], name: str) -> dict[str, dict[str, float]]:
     """Mean over trunks and seeds, and the worst of them."""
     rows = [figures(seed["test"], seed.get("calibration"), one.truth) for one in answers for seed in one.scores[name]]
+    return mean_and_worst(rows)
+
+
+def mean_and_worst(rows: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Of each figure over the rows, one for each trunk and seed."""
     return {key: _mean_and_worst(key, [row[key] for row in rows]) for key in rows[0]}
 
 
@@ -101,7 +107,7 @@ def _mean_and_worst(key: str, values: list[float]) -> dict[str, float]:
 def _end(answers: list[Answers], *, oracle: bool) -> dict[str, dict[str, float]]:
     truths = [one.truth for one in answers]
     rows = [figures(Scores(t.losses if oracle else np.zeros_like(t.losses)), None, t) for t in truths]
-    return {key: _mean_and_worst(key, [row[key] for row in rows]) for key in rows[0]}
+    return mean_and_worst(rows)
 
 
 def _shift(answers: list[Answers]) -> dict[str, Any]:
@@ -122,8 +128,8 @@ def _shift(answers: list[Answers]) -> dict[str, Any]:
     }
 
 
-def _runs(answers: list[Answers], splits: list[str]) -> Iterator[tuple[Answers, dict[str, Array], Array]]:
-    """Of each trunk and seed: the scores under these corruptions, and the losses."""
+def _runs(answers: list[Answers], splits: list[str]) -> Iterator[tuple[Answers, int, dict[str, Array], Array]]:
+    """Of each trunk and seed of its heads: the scores under these corruptions, and the losses."""
     for one in answers:
         for seed, shipped in enumerate(one.scores[SHIPPED]):
             rivals = {
@@ -132,15 +138,16 @@ def _runs(answers: list[Answers], splits: list[str]) -> Iterator[tuple[Answers, 
                 if splits[0] in runs[0] and name != SHIPPED
             } | {SHIPPED: shipped}
             scores = {name: np.concatenate([by[split].images for split in splits]) for name, by in rivals.items()}
-            yield one, scores, np.concatenate([one.losses(split) for split in splits])
+            yield one, seed, scores, np.concatenate([one.losses(split) for split in splits])
 
 
-def _cell(one: Answers, scores: dict[str, Array], losses: Array) -> dict[str, float]:
-    together = both(scores[SHIPPED], scores[OOD], one.scores[OOD][0]["calibration"].images)
+def _cell(one: Answers, seed: int, scores: dict[str, Array], losses: Array) -> dict[str, float]:
+    """The verdict with its score threshold moving flags what is beyond the OOD threshold first."""
+    known = one.scores[SHIPPED][seed]["calibration"].images, one.scores[OOD][0]["calibration"].images
+    ranks = {VERDICT: RULES[VERDICT]((scores[SHIPPED], scores[OOD]), known)}
     return {
         "failure_rate": float((losses > one.failure_level).mean()),
-        "verdict": aurocs({"verdict": together}, losses, one.failure_level)["verdict"],
-        **aurocs(scores, losses, one.failure_level),
+        **aurocs(ranks | {SHIPPED: scores[SHIPPED]} | scores, losses, one.failure_level),
     }
 
 

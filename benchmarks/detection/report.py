@@ -10,6 +10,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 from benchmarks.detection.corruptions import KINDS, STRENGTHS
+from benchmarks.detection.record import VERDICT
 
 MAIN = {
     "one_minus_naurc": "1 - nAURC",
@@ -30,7 +31,6 @@ CALIBRATION = {
 
 def tables(record: dict[str, Any]) -> str:
     """All tables; the page in docs holds them as they are."""
-    shipped = record["shipped"]
     lines = [
         *_conditions(record),
         "",
@@ -40,17 +40,7 @@ def tables(record: dict[str, Any]) -> str:
         "",
         *_table(record, MAIN),
         "",
-        f"### How far `{shipped}` is ahead",
-        "",
-        "Difference of 1 - nAURC; 95 % intervals that hold for all rows at once (paired bootstrap of images, max-t).",
-        "",
-        "| rival | difference | interval | excludes zero |",
-        "|---|---:|---:|---|",
-        *(
-            f"| {name} | {row['mean']:+.3f} | {row['low']:+.3f} to {row['high']:+.3f} | "
-            f"{'yes' if row['low'] > 0 or row['high'] < 0 else 'no'} |"
-            for name, row in record["ahead"].items()
-        ),
+        *_ahead(record),
         "",
         "### What a labelling budget finds (failures: loss > .5)",
         "",
@@ -64,12 +54,33 @@ def tables(record: dict[str, Any]) -> str:
         "",
         "### Under corruptions that no training saw",
         "",
-        "AUROC of failures over the five strengths of a corruption together; `verdict`: score and OOD score as one.",
+        f"AUROC of failures over the five strengths of a corruption together; `{VERDICT}`: the order in",
+        "which the verdict flags images as its score threshold falls.",
         "",
         *_shift_table(record),
         "",
     ]
     return "\n".join(lines)
+
+
+def digits_tables(record: dict[str, Any]) -> str:
+    """The tables of digits, in the same columns."""
+    made, level = record["conditions"], record["conditions"]["failure_level"]
+    columns = {key: title.replace("> .5", f"> {level:g} px") for key, title in MAIN.items() if key != "keypoint_auroc"}
+    lines = [
+        f"The trunk of bundle {made['bundle']}, {made['head_seeds']} seeds of every head;",
+        f"{made['test_canvases']} canvases of {made['test_digits']} test digits. Mean over seeds / the worst.",
+        "",
+        *_table(record, columns),
+        "",
+        *_ahead(record),
+        "",
+        "### Predicted loss in its unit",
+        "",
+        *_table(record, CALIBRATION),
+        "",
+    ]
+    return "\n".join(lines).replace("\n### ", "\n#### ")
 
 
 def plot_coverage(record: dict[str, Any], path: Path) -> None:
@@ -85,7 +96,7 @@ def plot_coverage(record: dict[str, Any], path: Path) -> None:
 
 def plot_shift(record: dict[str, Any], path: Path) -> None:
     """AUROC of failures over strength, for each corruption."""
-    shown = ("verdict", record["shipped"], "heatmap peak, mean", "Mahalanobis distance")
+    shown = (record["shipped"], VERDICT, "heatmap peak, mean", "Mahalanobis distance")
     figure, axes = plt.subplots(2, 4, figsize=(11, 5), sharex=True, sharey=True)
     for kind, place in zip(KINDS, axes.flat, strict=False):
         for name in shown:
@@ -121,6 +132,18 @@ def _conditions(record: dict[str, Any]) -> Iterator[str]:
             f"| {one['number']} | {one['pck']:.3f} | {one['mean_loss']:.3f} | "
             f"{100 * one['failure_rate']:.1f} % | {one['mean_loss_held_out']:.3f} | {one['mean_loss_learned']:.3f} |"
         )
+
+
+def _ahead(record: dict[str, Any]) -> Iterator[str]:
+    yield f"### How far `{record['shipped']}` is ahead"
+    yield ""
+    yield "Difference of 1 - nAURC; 95 % intervals that hold for all rows at once (paired bootstrap of images, max-t)."
+    yield ""
+    yield "| rival | difference | interval | excludes zero |"
+    yield "|---|---:|---:|---|"
+    for name, row in record["ahead"].items():
+        sure = "yes" if row["low"] > 0 or row["high"] < 0 else "no"
+        yield f"| {name} | {row['mean']:+.3f} | {row['low']:+.3f} to {row['high']:+.3f} | {sure} |"
 
 
 def _table(record: dict[str, Any], columns: dict[str, str]) -> Iterator[str]:

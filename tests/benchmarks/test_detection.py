@@ -4,19 +4,22 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks.detection import corruptions
+from benchmarks.detection import corruptions, report
 from benchmarks.detection.compare import ahead
 from benchmarks.detection.rivals import Scores
-from benchmarks.detection.shift import both
+from benchmarks.detection.shift import RULES
 from models.heatmap import HeatmapNet, HeatmapNetConfig
 
 ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks/detection/results"
 RNG = np.random.default_rng(0)
 
 
@@ -88,9 +91,20 @@ def test_simultaneous_intervals_hold_the_difference_and_tell_a_better_score_from
     assert all(row["low"] <= row["mean"] <= row["high"] for row in found.values())
 
 
-def test_the_verdict_ranks_what_is_far_above_all_else_and_the_rest_by_score() -> None:
-    ranks = both(np.array([3.0, 1.0, 2.0, 0.0]), np.array([0.1, 0.2, 9.0, 8.0]), RNG.uniform(0, 1, 500))
-    assert ranks.argsort().tolist() == [1, 0, 3, 2]
+@pytest.mark.parametrize(
+    ("rule", "order"),
+    [
+        ("score alone", [3, 1, 2, 0]),
+        ("OOD flag first, by OOD score", [1, 0, 3, 2]),
+        ("OOD flag first, by score", [1, 0, 3, 2]),
+        ("smaller tail share", [1, 3, 2, 0]),
+        ("smallest flag budget, a tenth for OOD", [1, 3, 2, 0]),
+    ],
+)
+def test_each_way_to_rank_by_both_scores_puts_last_what_it_says(rule: str, order: list[int]) -> None:
+    known = RNG.uniform(0, 1, 500), RNG.uniform(0, 1, 500)
+    images = np.array([0.9999, 0.1, 0.5, 0.05]), np.array([0.1, 0.2, 9.0, 8.0])
+    assert RULES[rule](images, known).argsort().tolist() == order
 
 
 @pytest.mark.slow
@@ -108,7 +122,11 @@ def test_a_tiny_selection_writes_a_row_for_every_choice(tmp_path: Path) -> None:
     assert "| held-out images alone |" in table
 
 
-def test_the_page_shows_the_tables_that_the_benchmark_wrote() -> None:
-    written = (ROOT / "benchmarks/detection/results/detection.md").read_text().strip()
-    assert written
-    assert written in (ROOT / "docs/detection.md").read_text()
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [("detection", report.tables)],
+)
+def test_the_page_shows_the_tables_that_the_benchmark_wrote(name: str, written: Callable[[Any], str]) -> None:
+    tables = (RESULTS / f"{name}.md").read_text()
+    assert tables == written(json.loads((RESULTS / f"{name}.json").read_text()))
+    assert tables.strip() in (ROOT / "docs/detection.md").read_text()
