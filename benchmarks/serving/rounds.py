@@ -24,7 +24,7 @@ from service.settings import available_cpus
 
 HEADLINE = 32  # clients, of the figures that stand for all
 SHARE = 0.7  # of the capacity, under Poisson arrivals
-DRAIN_S, POLL_S = 15.0, 0.1
+DRAIN_S, POLL_S = 15.0, 0.5  # each poll costs the service a few milliseconds of the time that is measured
 ROWS = re.compile(r"^losscast_journal_rows (\S+)$", re.MULTILINE)
 Cell = dict[str, float]
 
