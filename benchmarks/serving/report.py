@@ -68,13 +68,16 @@ def _bars(
 
 
 def _targets(found: Mapping[str, Sequence[Round]]) -> list[str]:
-    rows = ["| Model | Ratio within a round | wanted | measured: median (range) | met |", "|---|---|---:|---:|---|"]
+    head = _row("Model", "Ratio within a round", "wanted", "measured: median (range)", "met", "the floor in its place")
+    rows = [head, "|---|---|---:|---:|---|---:|"]
     for target in TARGETS:
         measured = spread(found[target.material], target.of)
         if measured:
             wanted = f"{'≤' if target.at_most else '≥'} {target.bound:.3g}"
             met = "yes" if target.met(measured) else "**no**"
-            rows.append(_row(target.material, target.text, wanted, measured.text(2 if measured.median > 2 else 3), met))  # noqa: PLR2004 - digits to show
+            limit = spread(found[target.material], target.limit) if target.limit else None
+            best = f"{limit.median:.2f}" if limit else NOTHING
+            rows.append(_row(target.material, target.text, wanted, measured.text(3), met, best))
     return rows
 
 

@@ -54,8 +54,8 @@ def test_a_target_is_met_by_the_median_on_the_right_side_of_its_bound() -> None:
 
 def test_the_tables_say_what_was_measured_and_which_targets_were_missed() -> None:
     text = tables({"visits": VISITS, "chosen": {}})
-    assert "| tiny | throughput / mosec's | ≥ 0.85 | 1.500 (1.500 to 1.500) | yes |" in text
-    assert "| tiny | throughput / plain FastAPI's | ≥ 4 | 3.00 (3.00 to 3.00) | **no** |" in text
+    assert "| tiny | throughput / mosec's | ≥ 0.85 | 1.500 (1.500 to 1.500) | yes | 3.33 |" in text
+    assert "| tiny | throughput / plain FastAPI's | ≥ 4 | 3.000 (3.000 to 3.000) | **no** | 6.67 |" in text
     assert "LitServe" not in text.split("| Settings")[0].split("CPU ms/request")[1]
 
 
