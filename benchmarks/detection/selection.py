@@ -76,8 +76,6 @@ ROWS: Mapping[str, Row] = {
     "log-loss regression": learning(objective="log_loss"),
     "Gamma likelihood": learning(objective="gamma"),
     "cross-entropy": learning(objective="cross_entropy"),
-    "without the maps at the predicted places": reading("shape", "rivals", "geometry", "identity"),
-    "without heatmaps of other joints": reading("local", "shape", "geometry", "identity"),
 }
 
 

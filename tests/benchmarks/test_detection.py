@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.detection import corruptions, report
+from benchmarks.detection import corruptions, report, selection
 from benchmarks.detection.compare import ahead
 from benchmarks.detection.rivals import Scores
 from benchmarks.detection.shift import RULES
@@ -124,7 +124,7 @@ def test_a_tiny_selection_writes_a_row_for_every_choice(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "written"),
-    [("detection", report.tables)],
+    [("detection", report.tables), ("selection", selection.tables)],
 )
 def test_the_page_shows_the_tables_that_the_benchmark_wrote(name: str, written: Callable[[Any], str]) -> None:
     tables = (RESULTS / f"{name}.md").read_text()
