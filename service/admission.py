@@ -21,10 +21,10 @@ class Admission:
         """Holds places for a request's images and its bytes, from before they are read until they are answered.
 
         Raises QueueFull when either runs out; a single request is always admitted, whatever its size.
+        Its further images, once it is known how many it has, bring no more bytes.
         """
-        full = (
-            self.in_flight + images > self._max_in_flight
-            or self.in_flight_bytes + size_bytes > self._max_in_flight_bytes
+        full = self.in_flight + images > self._max_in_flight or (
+            size_bytes and self.in_flight_bytes + size_bytes > self._max_in_flight_bytes
         )
         if full and self.in_flight:
             raise QueueFull(f"{self.in_flight} images are being answered, no more are admitted: retry after a second")

@@ -53,10 +53,10 @@ def decode(data: bytes, spec: Preprocessing, max_pixels: int) -> Picture:
     if media_type == "image/jpeg" and data.count(START_OF_SCAN) > MAX_SCANS:
         raise UndecodableImage(f"the JPEG has more than {MAX_SCANS} scans: save it again with fewer, or as baseline")
     try:
-        width, height = imagesize.get(io.BytesIO(data))
-        _check_size(width, height, max_pixels)
+        stated = _stated_size(data)
+        _check_size(*stated, max_pixels)
         with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP")) as file:
-            _check(file, max_pixels)
+            _check(file, stated, max_pixels)
             orientation = _orientation(file)
             width, height = file.size[::-1] if orientation in QUARTER_TURNS else file.size
             reduced_by = _reduce(file, min(spec.height / height, spec.width / width))
@@ -73,11 +73,8 @@ def is_small(data: bytes) -> bool:
     """Whether it is decoded in less time than another thread takes to begin: about 0.1 ms."""
     if len(data) > SMALL_BYTES:
         return False
-    try:
-        width, height = imagesize.get(io.BytesIO(data))
-    except Exception:  # noqa: BLE001 - whatever it is, decode will say what is wrong with it
-        return True
-    return bool(width * height <= SMALL_PIXELS)
+    width, height = _stated_size(data)
+    return width * height <= SMALL_PIXELS
 
 
 def as_picture(canvas: NDArray[np.uint8], spec: Preprocessing) -> Picture:
@@ -107,6 +104,12 @@ def sniff(data: bytes) -> str:
     raise UnsupportedImage("the body is not a JPEG, PNG or WebP file: send one of those, as raw bytes")
 
 
+def _stated_size(data: bytes) -> tuple[int, int]:
+    """Width and height by the header alone, as stored; -1 where it states none."""
+    width, height = imagesize.get(io.BytesIO(data), exif_rotation=False)
+    return int(width), int(height)
+
+
 def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width < 1 or height < 1:
         raise UndecodableImage("the image header is damaged or cut short: it states no size")
@@ -114,8 +117,10 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         raise TooLarge(f"the image has {width}x{height} pixels, {max_pixels} are allowed: send it smaller")
 
 
-def _check(file: ImageFile, max_pixels: int) -> None:
+def _check(file: ImageFile, stated: tuple[int, int], max_pixels: int) -> None:
     _check_size(*file.size, max_pixels)
+    if file.size != stated:  # else `is_small` is told a small size, and the event loop decodes a large one
+        raise UndecodableImage("the image header is damaged: it states two sizes")
     if file.format in ANIMATED and getattr(file, "is_animated", False):
         raise UnsupportedImage("the image is animated: send one frame as a JPEG, PNG or WebP file")
 

@@ -41,12 +41,12 @@ class Line:
             yield self.predictor
         finally:
             self._users -= 1
-            if not self._users:
+            if self._users <= 0:
                 self._free.set()
 
     async def retire(self) -> None:
         """Closes it once nobody holds it. Nobody new may take it meanwhile."""
-        while self._users:
+        while self._users > 0:  # below it after `abandon`, when users let go of what nobody counts any more
             self._free.clear()
             await self._free.wait()
         await self._stack.aclose()

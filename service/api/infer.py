@@ -7,7 +7,6 @@ error of one image: the first that fails fails its request, and is named.
 import asyncio
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -69,8 +68,7 @@ async def infer(
         if asked.timeout_us is not None:
             latest = min(latest, time.monotonic() + asked.timeout_us / 1e6)
         call = Call(request_id, source, line.choose(asked.operating_point), latest)
-        more = len(pictures) - 1  # the first was admitted before anybody knew how many there are
-        with shared.admission.admit(0, more) if more else nullcontext():
+        with shared.admission.admit(0, len(pictures) - 1):  # the first was, before anybody knew how many there are
             outcomes = await in_time(_answer_all(line, pictures, call), request.receive, latest)
     answer, headers = write(_head(asked, line, call), tensors(outcomes, line.manifest, wanted), wanted)
     return Response(answer, headers=headers)

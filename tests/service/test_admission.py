@@ -31,3 +31,12 @@ def test_a_request_that_fails_gives_its_places_back() -> None:
     with pytest.raises(ZeroDivisionError), admission.admit(600):
         raise ZeroDivisionError
     assert (admission.in_flight, admission.in_flight_bytes) == (0, 0)
+
+
+def test_the_further_images_of_a_request_larger_than_the_bound_need_places_and_no_bytes() -> None:
+    admission = Admission(max_in_flight=3, max_in_flight_bytes=1000)
+    with admission.admit(5000):
+        with admission.admit(0, images=2):
+            assert (admission.in_flight, admission.in_flight_bytes) == (3, 5000)
+        with pytest.raises(QueueFull), admission.admit(0, images=3):
+            pass

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from models.contract.manifest import Preprocessing
 from models.contract.preprocess import letterbox
-from service.decode import Picture, as_picture, decode, png, sniff
+from service.decode import Picture, as_picture, decode, is_small, png, sniff
 from service.errors import BadRequest, ServiceError, TooLarge, UndecodableImage, UnsupportedImage
 
 Encode = Callable[..., bytes]
@@ -104,6 +104,19 @@ def test_a_jpeg_of_very_many_scans_is_refused_before_it_is_decoded(encode: Encod
     assert picture(data).canvas.shape == (16, 16, 3)
     with pytest.raises(UndecodableImage, match="scans"):
         picture(data[:-2] + 1000 * last_scan + data[-2:])
+
+
+def test_a_header_that_tells_two_readers_two_sizes_is_refused_before_it_is_decoded(encode: Encode) -> None:
+    small = claiming_jpeg(encode, 100, 100)
+    at = small.index(b"\xff\xc0")
+    seen_first = small[at : at + 19] + b"\xff\xd9"  # the small size, within what Pillow takes for a comment
+    junk = b"\xff\x00\x00\x06"  # skipped by Pillow; a segment of four bytes, the comment's head, to the other
+    comment = b"\xff\xfe" + struct.pack(">H", len(seen_first) + 2) + seen_first
+    data = small[:20] + junk + comment + claiming_jpeg(encode, 900, 900)[20:]
+    assert Image.open(io.BytesIO(data)).size == (900, 900)
+    assert is_small(data)  # so it would be decoded in the event loop
+    with pytest.raises(UndecodableImage, match="two sizes"):
+        picture(data)
 
 
 def smooth(width: int, height: int) -> Image.Image:

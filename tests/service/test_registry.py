@@ -344,3 +344,13 @@ async def test_twenty_swaps_in_a_row_leave_the_lines_that_are_named(registry: Re
         with attempt:
             assert states(registry) == {"1": "READY", "2": "READY"}
     assert registry.dead() == []
+
+
+async def test_a_line_closes_although_its_user_lets_go_just_when_it_is_abandoned(registry: Registry) -> None:
+    with registry.using():
+        line = registry.line("tiny")
+        retiring = asyncio.create_task(line.retire())
+        await asyncio.sleep(0)
+        line.abandon()
+    await asyncio.wait_for(retiring, 10)
+    assert not line.alive
