@@ -11,17 +11,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from models.calibration import budget_threshold
+from models.calibration_data import OOD_BUDGET
 from models.contract import manifest
 from models.contract.runtime import load_runtime
 from models.loaded_task import Batches, LoadedSplit, LoadedTask, SampleLoss
 from models.pipeline import finish, train_head
 from models.regressors import normalise
 from models.tapped import TappedRegressor
-from models.training import Progress, TrainingConfig, silent
+from models.tasks.protocol import check_examples
+from models.training import Progress, TrainingConfig, check_losses, silent
 
 PROBE = 8  # images that a network must answer before anything is learned
+BATCH = 64
 CARD = "The network and its data were brought by their owner, whose documentation describes them."
 
 
@@ -58,14 +62,39 @@ def adopt(  # noqa: PLR0913 - what a network, a task and its data consist of
     load_runtime()
     learned = LoadedTask(task, loss, sample_loss, data, card)
     regressor = TappedRegressor(network, layers, task, learned.preprocessing, mean, std)
-    _check_answers(regressor, learned)
     before = {name: value.clone() for name, value in network.state_dict().items()}
+    _check_answers(regressor, learned)
+    _check_frozen(network, before)
+    _check_measurable(regressor, learned)
     config = config or TrainingConfig(head_views=1)
     trained = train_head(regressor, learned, config, progress)
+    _check_frozen(network, before)
+    return finish(learned, store, config, trained, progress)
+
+
+def _check_frozen(network: nn.Module, before: Mapping[str, Tensor]) -> None:
     changed = [name for name, value in network.state_dict().items() if not torch.equal(value, before[name])]
     if changed:
-        raise AdoptionError(f"the network changed while its head was trained, in {changed[0]}: it must be frozen")
-    return finish(learned, store, config, trained, progress)
+        raise AdoptionError(
+            f"the network changes when it is used, in {changed[0]}, also in eval mode: it must be frozen"
+        )
+
+
+def _check_measurable(regressor: TappedRegressor, task: LoadedTask) -> None:
+    """Losses that thresholds and figures can be made from, and enough of them for an OOD threshold."""
+    for split in ("calibration", "test"):
+        examples = task.examples(split)
+        check_examples(examples, task.task, task.preprocessing, f"the {split} split of {task.task.name}")
+        with torch.no_grad():
+            batches = torch.split(torch.from_numpy(examples.images), BATCH)
+            preds = torch.cat([regressor.alone(normalise(images)) for images in batches])
+        try:
+            losses = task.true_loss(preds.numpy(), examples.targets)
+            check_losses(losses)
+            if split == "calibration":
+                budget_threshold(losses, OOD_BUDGET)  # needs a number of images, whatever is measured of them
+        except ValueError as error:
+            raise AdoptionError(f"the {split} split: {error}") from error
 
 
 def _check_answers(regressor: TappedRegressor, task: LoadedTask) -> None:

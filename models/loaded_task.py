@@ -96,13 +96,17 @@ class LoadedTask:
 
 
 def _loaded(split: str, batches: Batches) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    images, targets = [], []
+    images: list[NDArray[np.uint8]] = []
+    targets: list[NDArray[np.float32]] = []
     for number, batch in enumerate(batches):
         try:
             one, other = batch
         except (TypeError, ValueError) as error:
             raise DataError(f"batch {number} of {split} is not a pair of images and targets") from error
-        _check_batch(f"batch {number} of {split}", one, other)
+        where = f"batch {number} of {split}"
+        _check_batch(where, one, other)
+        if images and (one.shape[1:] != images[0].shape[1:] or other.shape[1:] != targets[0].shape[1:]):
+            raise DataError(f"{where} has images and targets of other shapes than those before it")
         images.append(one.numpy())
         targets.append(other.to(torch.float32).numpy())
     if not images:

@@ -45,6 +45,10 @@ class TappedRegressor(Regressor):
         self.base = base.eval().requires_grad_(requires_grad=False)
         self._layers = _checked(base, layers)
         for name, values in (("mean", mean), ("std", std)):
+            if len(values) not in {1, canvas.channels}:
+                raise ValueError(
+                    f"{name} has {len(values)} values: give one, or one for each of {canvas.channels} channels"
+                )
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
         with torch.no_grad():
             prediction, maps = self._run(torch.zeros(2, canvas.channels, canvas.height, canvas.width))

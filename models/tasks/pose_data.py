@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from models.contract import manifest
 from models.contract.preprocess import letterbox
+from models.tasks.protocol import FAR_OUT
 
 FILE_SPLITS = ("train", "calibration", "test")
-FAR_OUT = 1.0  # times the longer side beyond the frame: no slip of a hand, but labels in other units
 OUTSIDE = 0.1  # times the longer side beyond the frame: such a point says nothing about the photograph
 
 
@@ -95,13 +95,20 @@ def _read_labels(folder: Path) -> tuple[tuple[str, ...], list[_Label], Any]:
 
 
 def _label(entry: dict[str, Any], keypoints: int) -> _Label:
-    file, split, size = str(entry["image"]), entry["split"], (int(entry["width"]), int(entry["height"]))
+    file, split, size = str(entry["image"]), entry["split"], (entry["width"], entry["height"])
+    if not all(isinstance(side, int) and side > 0 for side in size):
+        raise ValueError(
+            f"{file} has a width and a height of {size[0]!r} and {size[1]!r}, not two whole numbers above 0"
+        )
     if split not in FILE_SPLITS:
         raise ValueError(f"{file} is in split {split!r}, which is none of {', '.join(FILE_SPLITS)}")
     rows = entry["joints"]
     if len(rows) != keypoints or any(len(row) != 3 for row in rows):  # noqa: PLR2004 - x, y, annotated
         raise ValueError(f"{file} needs {keypoints} joints of x, y and annotated")
-    table = np.array(rows, np.float64)
+    try:
+        table = np.array(rows, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{file} has joints that are not numbers") from error
     if not np.isin(table[:, 2], (0, 1)).all():
         raise ValueError(f"{file} has a joint whose third value is neither 0 nor 1")
     joints = np.where(table[:, 2:] == 1, table[:, :2], np.nan)

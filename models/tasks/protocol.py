@@ -13,6 +13,7 @@ from models.contract import manifest
 
 Split = Literal["trunk", "head", "calibration", "test"]
 SPLITS: tuple[Split, ...] = ("trunk", "head", "calibration", "test")
+FAR_OUT = 1.0  # times the longer side beyond the frame: no slip of a hand, but labels in other units
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,8 @@ def check_examples(examples: Examples, task: manifest.Task, canvas: manifest.Pre
             f"{where} has {count} images, {len(examples.source)} sources and {len(examples.stratum)} strata"
         )
     _check_targets(examples.targets, task, where)
+    if task.kind == "keypoints":
+        _check_range(examples.targets, canvas, where)
 
 
 def _check_targets(targets: NDArray[np.float32], task: manifest.Task, where: str) -> None:
@@ -108,6 +111,17 @@ def _check_targets(targets: NDArray[np.float32], task: manifest.Task, where: str
     nothing = np.asarray(missing.reshape(len(targets), -1).all(axis=1))
     if nothing.any():
         raise ValueError(f"{where} has no annotated keypoint in row {_first_row(nothing)}: leave such images out")
+
+
+def _check_range(targets: NDArray[np.float32], canvas: manifest.Preprocessing, where: str) -> None:
+    size = np.array([canvas.width, canvas.height])
+    far = np.nan_to_num(np.maximum(-targets, targets - size)) > FAR_OUT * max(size)
+    if far.any():
+        row = _first_row(far)
+        raise ValueError(
+            f"{where} has a keypoint out of range of its {size[0]}x{size[1]} pixels in row {row}: "
+            f"({', '.join(f'{value:g}' for value in targets[row][far[row].any(axis=-1)][0])})"
+        )
 
 
 def _first_row(bad: NDArray[np.bool_]) -> int:

@@ -167,6 +167,15 @@ class Restless(nn.Module):
         return prediction + self.calls
 
 
+class Counting(Restless):
+    """Changes a buffer too, but not its answers."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        prediction: Tensor = self.inner(images)
+        return prediction
+
+
 class Pair(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -193,6 +202,8 @@ BROKEN_NETWORKS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
     "differently each time": (Restless, {"layers": ["inner.0"]}),
     "returns tuple": (Pair, {"layers": ["inner.0"]}),
     "predicts NaN": (Spoilt, {"layers": ["inner.0"]}),
+    "changes when it is used, in calls": (Counting, {"layers": ["inner.0"]}),
+    "std has 3 values: give one": (small_network, {"std": (1, 2, 4)}),
 }
 
 
@@ -211,9 +222,9 @@ def negative(preds: Tensor, targets: Tensor) -> Tensor:
 
 
 BROKEN_LOSSES: dict[str, Callable[[Tensor, Tensor], Any]] = {
-    r"the loss gives \[400, 1\] for 400 samples": lambda preds, targets: (preds - targets).abs(),
+    r"the loss gives \[300, 1\] for 300 samples": lambda preds, targets: (preds - targets).abs(),
     "the loss gives float": lambda preds, targets: float((preds - targets).abs().mean()),
-    "of 400 samples is not finite": lambda preds, targets: (preds - targets).abs().squeeze(1) / 0,
+    "of 300 samples is not finite": lambda preds, targets: (preds - targets).abs().squeeze(1) / 0,
     "must not be negative": negative,
     "true losses are 1: there is nothing": lambda preds, _targets: torch.ones(len(preds)),
     "true losses are 0: there is nothing": lambda preds, _targets: torch.zeros(len(preds)),
@@ -236,6 +247,43 @@ def test_a_loss_that_nothing_can_be_learned_from_is_refused_before_training(
     assert not steps
 
 
+FAR = 1e9
+BROKEN_MEASURES: dict[str, tuple[str, Callable[[tuple[Tensor, Tensor]], Any]]] = {
+    "the calibration split: all 300 true losses are 0": ("calibration", lambda data: (data[0], 0 * data[1] + FAR)),
+    "the test split: all 200 true losses are 0": ("test", lambda data: (data[0], 0 * data[1] + FAR)),
+    "the calibration split: the loss of 300 of 300 samples is not finite": (
+        "calibration",
+        lambda data: (data[0], 0 * data[1] - FAR),
+    ),
+    "the calibration split: 98 calibration scores .* at least 99 are needed": (
+        "calibration",
+        lambda data: (data[0][:98], data[1][:98]),
+    ),
+    "the test split of tilt has targets that are not finite": ("test", lambda data: (data[0], data[1] / 0)),
+}
+
+
+@pytest.mark.parametrize("message", BROKEN_MEASURES)
+def test_a_split_that_nothing_can_be_measured_on_is_refused_before_training(
+    tmp_path: Path, splits: dict[str, Any], message: str
+) -> None:
+    def loss(preds: Tensor, targets: Tensor) -> Tensor:
+        errors = (preds - targets).abs().squeeze(1)
+        return torch.where(targets.squeeze(1) == FAR, 0, torch.where(targets.squeeze(1) == -FAR, torch.nan, errors))
+
+    steps: list[int] = []
+    split, spoil = BROKEN_MEASURES[message]
+    with pytest.raises(ValueError, match=message):
+        adopted(
+            small_network(),
+            splits | {split: spoil(splits[split])},
+            tmp_path,
+            sample_loss=loss,
+            progress=lambda _what, done, _total: steps.append(done),
+        )
+    assert not steps
+
+
 def used_up(_data: tuple[Tensor, Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
     yield from ()
 
@@ -250,6 +298,7 @@ BROKEN_DATA: dict[str, Callable[[tuple[Tensor, Tensor]], Any]] = {
     "targets that are not finite": lambda data: [(data[0], data[1] * float("nan"))],
     "images of calibration are": lambda data: [(data[0][:, :16], data[1])],
     r"\[b, height, width, 1 or 3\]": lambda data: [(data[0].repeat(1, 1, 1, 2), data[1])],
+    "batch 1 of head has images and targets of other shapes": lambda data: [data, (data[0][:, :16], data[1])],
 }
 
 

@@ -39,6 +39,8 @@ def test_partly_annotated_examples_are_fine() -> None:
         ({"source": np.arange(2)}, "3 images, 2 sources and 3 strata"),
         ({"targets": targets(np.inf, 2, 1, 0)}, "not finite, first in row 2"),
         ({"targets": targets(np.nan, 1)}, "no annotated keypoint in row 1"),
+        ({"targets": targets(17, 1, 0)}, r"keypoint out of range of its 6x8 pixels in row 1: \(17, 17\)"),
+        ({"targets": targets(-9, 2, 1)}, r"keypoint out of range of its 6x8 pixels in row 2: \(-9, -9\)"),
     ],
 )
 def test_examples_that_do_not_fit_are_refused_by_the_name_of_where_they_are(
