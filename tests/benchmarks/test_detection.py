@@ -122,6 +122,28 @@ def test_a_tiny_selection_writes_a_row_for_every_choice(tmp_path: Path) -> None:
     assert "| held-out images alone |" in table
 
 
+STATED = {  # row of the page's first table -> figure, and what it is shown times
+    "1 - nAURC": ("one_minus_naurc", 1),
+    "AUROC, loss > .5": ("failure_auroc", 1),
+    "rank correlation": ("rank_correlation", 1),
+    "share of the oracle's cut at 80 %": ("share_of_oracle_cut", 1),
+    "AUROC of joints, error > .5 torso": ("keypoint_auroc", 1),
+    "mean predicted loss, off by": ("mean_error", -100),
+    "worst decile, off by": ("decile_error_worst", 100),
+}
+
+
+def test_what_the_page_says_was_reached_is_what_was_measured() -> None:
+    page, record = ((ROOT / "docs/detection.md").read_text(), json.loads((RESULTS / "detection.json").read_text()))
+    rows = {row.split("|")[1].strip(): row.split("|")[3] for row in page.splitlines() if row.startswith("| ")}
+    for title, (figure, times) in STATED.items():
+        found, measured = rows[title].replace(" %", "").split("/"), record["figures"][record["shipped"]][figure]
+        exact = [times * measured["mean"], times * measured["worst"]]
+        assert [float(one) for one in found] == pytest.approx(exact, abs=0.051 if abs(times) > 1 else 0.00051), title
+    shift = float(rows["AUROC under corruptions, both scores ranked as chosen: by the score"])
+    assert shift == pytest.approx(record["shift"]["all"]["all together"][record["shipped"]], abs=0.00051)
+
+
 @pytest.mark.parametrize(
     ("name", "written"),
     [("detection", report.tables), ("selection", selection.tables)],
