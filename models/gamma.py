@@ -6,7 +6,6 @@ scale in the unit of the loss. Everything is a function of delta / theta, in clo
 by quadrature for any k > 0. Arrays in, arrays out; no state.
 """
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -74,17 +73,6 @@ def expected_learning_loss_pp_gradient(delta: ArrayLike, score_gap: ArrayLike, k
     `expected_pair_target` does.
     """
     return special.expit(_not_nan(score_gap, "score_gap")) - expected_pair_target(delta, k, theta)
-
-
-def mean_larger_share(k: float) -> float:
-    """E[max(l_i, l_j) / (l_i + l_j)] over all pairs of Gamma(k, theta) losses: the q that serves them best on average.
-
-    1/2 + Gamma(k + 1/2) / (2 sqrt(pi) Gamma(k + 1)), as the share is Beta(k, k); theta cancels. Raises
-    ValueError on k that is not positive and finite.
-    """
-    _check_law(k, 1.0)
-    # poch keeps the ratio of two Gamma functions finite where each overflows
-    return 0.5 + 0.5 / (math.sqrt(math.pi) * float(special.poch(k + 0.5, 0.5)))
 
 
 def _similar_closed(x: Array, k: int) -> Array:

@@ -19,8 +19,8 @@ Predicts {_target(manifest)} and forecasts, for every image, the loss it is abou
 
 {data}
 
-Source images: {", ".join(f"{size} {split}" for split, size in made.split_sizes.items())}. The trunk split trains the
-regressor; {_head_data(manifest)}; the head split also fixes the reference of the OOD
+Source images: {", ".join(f"{size} {split}" for split, size in made.split_sizes.items())}. {_trunk_data(manifest)};
+{_head_data(manifest)}; the head split also fixes the reference of the OOD
 score; the calibration split sets the predicted loss, the thresholds and the drift reference; the test split only
 measures. Data fingerprint: `{made.data_fingerprint}`.
 
@@ -30,7 +30,7 @@ measures. Data fingerprint: `{made.data_fingerprint}`.
 
 ## Figures on the test split
 
-Measured on `model.onnx` itself; `losscast evaluate` prints them again, with what each one means.
+Measured on `model.onnx` itself{_again(manifest)}.
 
 | figure | value |
 |---|---|
@@ -45,8 +45,8 @@ Measured on `model.onnx` itself; `losscast evaluate` prints them again, with wha
 
 ## Making
 
-Made by `losscast train {made.task}` ({made.code_version}), seed {made.seed}, {made.date}; parent version:
-{made.parent_version or "none"}. Code and weights under Apache-2.0. For further training `models.export.state_dict`
+Made by {_maker(manifest)} ({made.code_version}), seed {made.seed}, {made.date}; parent version:
+{made.parent_version or "none"}. {_licence(manifest)} For further training `models.export.state_dict`
 reads the weights back from `model.onnx`.
 """
 
@@ -54,6 +54,30 @@ reads the weights back from `model.onnx`.
 def _target(manifest: Manifest) -> str:
     task = manifest.task
     return f"{len(task.names)} {'points' if task.kind == 'keypoints' else 'values'} ({', '.join(task.names)})"
+
+
+def _adopted(manifest: Manifest) -> bool:
+    """Whether the network was there before: nothing here trained it."""
+    return manifest.provenance.split_sizes.get("trunk") == 0
+
+
+def _trunk_data(manifest: Manifest) -> str:
+    return "The regressor was trained elsewhere" if _adopted(manifest) else "The trunk split trains the regressor"
+
+
+def _maker(manifest: Manifest) -> str:
+    return "`models.adoption.adopt`" if _adopted(manifest) else f"`losscast train {manifest.provenance.task}`"
+
+
+def _again(manifest: Manifest) -> str:
+    """The command knows the tasks of this package, not those of others."""
+    return "" if _adopted(manifest) else "; `losscast evaluate` prints them again, with what each one means"
+
+
+def _licence(manifest: Manifest) -> str:
+    if _adopted(manifest):
+        return "The regressor is its owner's, on the owner's terms."
+    return "Code and weights under Apache-2.0."
 
 
 def _head_data(manifest: Manifest) -> str:

@@ -249,7 +249,7 @@ def make_live(folder: Path) -> None:
 def _network(trained: Trained, config: TrainingConfig) -> str:
     regressor, head = (_parameters(module) for module in (trained.regressor, trained.head))
     return (
-        f"A convolutional network of {regressor:,} parameters {trained.regressor.summary}, and a {config.head}\n"
+        f"A network of {regressor:,} parameters {trained.regressor.summary}, and a {config.head}\n"
         f"loss head of {head:,} parameters trained with {config.objective} on its frozen feature maps."
     )
 

@@ -52,12 +52,6 @@ def read(features: Features, limbs: Sequence[tuple[int, int]]) -> Readings:
     )
 
 
-def heatmap_peaks(logits: Tensor) -> Tensor:
-    """Largest probability of each heatmap's window, the usual confidence: [b, k, h, w] -> [b, k] in 0..1."""
-    mass = logits.float().flatten(2).softmax(dim=2).view(logits.shape)
-    return _windows(mass).flatten(2).amax(dim=2)
-
-
 def heatmap_entropies(logits: Tensor) -> Tensor:
     """Of each heatmap, in nats: [b, k, h, w] -> [b, k]."""
     logs = logits.float().flatten(2).log_softmax(dim=2)

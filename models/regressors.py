@@ -32,7 +32,7 @@ class Regressor(nn.Module, ABC):
     eval mode whatever else is in the batch.
     """
 
-    summary: str  # for the model card, after "a convolutional network of n parameters"
+    summary: str  # for the model card, after "a network of n parameters"
     map_channels: tuple[int, ...]  # of `Features.maps`, in their order
     embedding_size: int
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models.heatmap import HeatmapNet, HeatmapNetConfig
 from models.keypoint_head import KeypointHeadConfig, KeypointLossHead, reading_sizes
-from models.readings import EXPECTED, Readings, heatmap_entropies, heatmap_peaks, read
+from models.readings import EXPECTED, Readings, heatmap_entropies, read
 from models.regressors import Features
 
 LIMBS = ((0, 1), (1, 2))
@@ -64,9 +64,8 @@ def test_a_second_peak_is_seen_only_where_there_is_one() -> None:
     assert float(distance[1]) == pytest.approx(8 / 16, abs=0.07)
 
 
-def test_a_certain_heatmap_has_a_high_peak_and_little_entropy() -> None:
+def test_a_certain_heatmap_has_little_entropy() -> None:
     maps = torch.stack((bump(8, 8), torch.zeros(16, 16)))[None]
-    assert float(heatmap_peaks(maps)[0, 0]) > 0.95
     assert heatmap_entropies(maps)[0].tolist() == pytest.approx([2.84, np.log(256)], abs=0.02)
 
 

@@ -25,6 +25,17 @@ def test_the_card_says_which_images_trained_the_loss_head(tiny_version: Manifest
     assert "both it and the head split, with mirror images, train the loss head" in model_card(of_keypoints, "", "")
 
 
+def test_the_card_of_an_adopted_network_claims_neither_its_training_nor_its_licence(tiny_version: Manifest) -> None:
+    made = tiny_version.provenance.model_copy(update={"split_sizes": {"trunk": 0, "head": 400}})
+    card = model_card(tiny_version.model_copy(update={"provenance": made}), "", "")
+    assert "The regressor was trained elsewhere" in card
+    assert "Made by `models.adoption.adopt`" in card
+    assert "on the owner's terms" in card
+    for claim in ("losscast train", "losscast evaluate", "The trunk split trains", "Apache"):
+        assert claim not in card
+        assert claim in model_card(tiny_version, "", "")
+
+
 def test_the_card_states_what_else_is_promised_and_what_is_not(tiny_version: Manifest) -> None:
     risk = OperatingPoint(
         guarantee="The loss that passes is small.",
