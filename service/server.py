@@ -22,6 +22,7 @@ from rich.console import Console
 from models.contract.runtime import RuntimeMissing
 from service.api.resources import Resources
 from service.app import create_app
+from service.connection import Connection
 from service.engine import EngineError
 from service.errors import ServiceError
 from service.labelling.embedded import EmbeddedError
@@ -82,6 +83,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     app = create_app(settings)
     config = uvicorn.Config(
         app,
+        http=Connection,
         lifespan="off",
         log_config=None,
         log_level="warning",

@@ -1,0 +1,85 @@
+"""Connections that do not become requests, by real sockets."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from service import connection
+from service.connection import MAX_HEAD_BYTES, Connection
+
+HEAD = b"GET / HTTP/1.1\r\nHost: losscast\r\n"
+PATIENCE_S = 10.0  # of the test
+
+
+async def answer(_: Scope, receive: Receive, send: Send) -> None:
+    message = await receive()
+    while message.get("more_body"):
+        message = await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+@asynccontextmanager
+async def client() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    config = uvicorn.Config(answer, http=Connection, lifespan="off", log_config=None)
+    config.load()
+    state = uvicorn.server.ServerState()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Connection(config=config, server_state=state, app_state={}), "127.0.0.1", 0
+    )
+    async with server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        yield reader, writer
+        writer.close()
+
+
+async def everything(reader: asyncio.StreamReader) -> bytes:
+    """What comes until the server closes."""
+    return await asyncio.wait_for(reader.read(), PATIENCE_S)
+
+
+@pytest.mark.parametrize("sent", [b"", b"G", HEAD], ids=["nothing", "one byte", "half a head"])
+async def test_a_connection_that_does_not_become_a_request_is_closed(
+    sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "HEAD_S", 0.05)
+    async with client() as (reader, writer):
+        writer.write(sent)
+        assert await everything(reader) == b""
+
+
+async def test_headers_without_end_are_refused() -> None:
+    async with client() as (reader, writer):
+        writer.write(HEAD)
+        for _ in range(1000):
+            if writer.is_closing() or reader.at_eof():
+                break
+            writer.write(b"X-More: " + 8192 * b"x" + b"\r\n")
+            try:
+                await writer.drain()
+            except ConnectionError:
+                break
+        else:
+            pytest.fail(f"{1000 * 8192} bytes of headers were taken, {MAX_HEAD_BYTES} are the bound")
+
+
+async def test_headers_in_pieces_are_read_and_the_time_for_them_ends_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with client() as (reader, writer):
+        monkeypatch.setattr(connection, "HEAD_S", 0.5)
+        body = b"Content-Length: 3\r\n\r\nabc"
+        for piece in (HEAD, b"X-A: b\r\n", body, HEAD + body):  # the second request on the same connection
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0)
+        for _ in range(2):
+            reply = await asyncio.wait_for(reader.readuntil(b"ok"), PATIENCE_S)
+            assert reply.startswith(b"HTTP/1.1 200")
+        writer.write(HEAD + b"Content-Length: 3\r\n\r\na")  # a body may take longer
+        await writer.drain()
+        await asyncio.sleep(2 * connection.HEAD_S)
+        writer.write(b"bc")
+        assert (await asyncio.wait_for(reader.readuntil(b"ok"), PATIENCE_S)).startswith(b"HTTP/1.1 200")
