@@ -1,5 +1,6 @@
 """Liveness, readiness and metrics: open to probes and scrapers, without a key."""
 
+import asyncio
 import logging
 
 from fastapi import APIRouter, Response
@@ -34,10 +35,12 @@ async def ready(shared: Shared) -> dict[str, bool]:
 @router.get("/metrics", response_class=Response)
 async def metrics(shared: Shared) -> Response:
     """Everything there is to watch, in Prometheus' text format."""
-    for name in shared.models.names:
-        try:
-            shared.metrics.queue(name, await shared.queue.stats(name))
-        except Exception as error:  # noqa: BLE001 - whatever ails the queue must not hide the other metrics
-            log.warning("no figures of the labelling queue: %s", error)
+    names = shared.models.names  # at once: a server that hangs costs one timeout, not one for each model
+    answers = await asyncio.gather(*map(shared.queue.stats, names), return_exceptions=True)
+    for name, answer in zip(names, answers, strict=True):
+        if isinstance(answer, BaseException):  # whatever ails the queue must not hide the other metrics
+            log.warning("no figures of the labelling queue of %s: %s", name, answer)
             shared.metrics.queue(name, None)
+        else:
+            shared.metrics.queue(name, answer)
     return Response(shared.metrics.render(), headers={"content-type": shared.metrics.CONTENT_TYPE})
