@@ -59,7 +59,11 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How one module is fitted. `average`: decay per step of the running average of the weights; 0 keeps none."""
+    """How one module is fitted. `average`: decay per step of the running average of the weights; 0 keeps none.
+
+    about: what else tells this training from others, such as data, seed and objective: a checkpoint of another one must
+    not be taken for its own.
+    """
 
     name: str
     size: int  # examples
@@ -68,6 +72,7 @@ class Plan:
     learning_rate: float
     weight_decay: float
     average: float = 0.0
+    about: str = ""
 
     @property
     def steps(self) -> int:

@@ -132,6 +132,7 @@ def train_keypoint_head(
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
+        about=f"keypoint head, {config.objective} over {config.over}, seed {config.seed}",
     )
     with reproducible(config.seed):
         fit(

@@ -102,6 +102,7 @@ def train_regressor(  # noqa: PLR0913, PLR0917 - what, from what, how, where, an
         learning_rate=config.trunk_learning_rate,
         weight_decay=config.trunk_weight_decay,
         average=config.trunk_average,
+        about=f"data {task.fingerprint}, seed {config.seed}, {config.trunk_views} views, {config.augmentation}",
     )
     with reproducible(config.seed):
         fit(regressor, columns, loss, plan, engine or Engine.start(), partial(progress, "trunk"), watch)
@@ -152,6 +153,7 @@ def train_loss_head(
         batch_size=config.batch_size,
         learning_rate=config.head_learning_rate,
         weight_decay=WEIGHT_DECAY,
+        about=f"{config.head} head, {config.objective}, margin {config.margin:g}, seed {config.seed}",
     )
     with reproducible(config.seed):
         fit(head, lambda _epoch: everything, loss, plan, engine or Engine.start(), partial(progress, "loss head"))

@@ -1,11 +1,14 @@
 """A keypoint head learns which keypoints and images are bad, from readings alone."""
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from models.engine import Engine, TrainingError
 from models.evaluation import rank_correlation
 from models.keypoint_head import KeypointHeadConfig, KeypointLossHead
 from models.keypoint_training import (
@@ -99,3 +102,13 @@ def test_a_mirror_swaps_left_and_right_and_turns_the_picture_over() -> None:
     assert np.isnan(found.targets[0, 0]).all()
     assert found.targets[0, 1].tolist() == [6.5, 2]
     assert one.targets[0, 0, 0] == 1.5
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"objective": "gamma"}, {"over": "images"}])
+def test_a_head_is_not_taken_from_the_run_of_another_seed_or_objective(tmp_path: Path, change: dict[str, Any]) -> None:
+    engine, brief, seen = Engine.start(folder=tmp_path), KeypointTraining(epochs=1), observations(64)
+    sizes = tuple(part.shape[-1] for part in seen.readings)
+    head = KeypointLossHead(KeypointHeadConfig(sizes, KEYPOINTS, ((0, 1),), parts=("shape", "identity")))
+    train_keypoint_head(head, seen, brief, engine=engine)
+    with pytest.raises(TrainingError, match="is of another training"):
+        train_keypoint_head(head, seen, replace(brief, **change), engine=engine)

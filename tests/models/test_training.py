@@ -1,12 +1,13 @@
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from models.engine import reproducible
+from models.engine import Engine, TrainingError, reproducible
 from models.loss_head import LossHeadConfig, build_loss_head
 from models.objectives import OBJECTIVES, Objective
 from models.recipes import recipe
@@ -127,6 +128,25 @@ def test_progress_counts_every_step_up_to_the_total(head_data: Observations) -> 
     head = build_loss_head(LossHeadConfig(tuple(one.shape[1] for one in head_data.maps)))
     train_loss_head(head, head_data, TINY, lambda *step: seen.append(step))
     assert seen == [("loss head", step, 12) for step in range(1, 13)]
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"objective": "learning_loss"}, {"margin": 2.0}])
+def test_a_head_is_not_taken_from_the_run_of_another_seed_or_objective(
+    tmp_path: Path, head_data: Observations, change: dict[str, Any]
+) -> None:
+    head = build_loss_head(LossHeadConfig(tuple(one.shape[1] for one in head_data.maps)))
+    engine = Engine.start(folder=tmp_path)
+    train_loss_head(head, head_data, TINY, engine=engine)
+    with pytest.raises(TrainingError, match="is of another training"):
+        train_loss_head(head, head_data, dataclasses.replace(TINY, **change), engine=engine)
+
+
+@pytest.mark.slow
+def test_a_trunk_is_not_taken_from_the_run_of_another_seed(tmp_path: Path, digits: Digits) -> None:
+    engine = Engine.start(folder=tmp_path)
+    train_regressor(KeypointNet(KeypointNetConfig()), digits, TINY, engine=engine)
+    with pytest.raises(TrainingError, match="is of another training"):
+        train_regressor(KeypointNet(KeypointNetConfig()), digits, dataclasses.replace(TINY, seed=1), engine=engine)
 
 
 def test_effort_scales_the_epochs_but_never_to_none() -> None:
