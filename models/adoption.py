@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from models.calibration import budget_threshold
 from models.calibration_data import OOD_BUDGET
 from models.contract import manifest
+from models.contract.bundle import check_store
 from models.contract.runtime import load_runtime
 from models.loaded_task import Batches, LoadedSplit, LoadedTask, SampleLoss
 from models.pipeline import finish, train_head
@@ -56,10 +57,11 @@ def adopt(  # noqa: PLR0913 - what a network, a task and its data consist of
     unit of `loss`. data: batches of uint8 images [b, height, width, channels] and their targets, for "head" (best of
     images that the network has not learned from), "calibration" and "test", disjoint.
 
-    Raises AdoptionError, ValueError (a layer, data or losses that cannot be used) or RuntimeMissing before the first
-    epoch.
+    Raises AdoptionError, ValueError (a layer, data, losses or a store that cannot be used) or RuntimeMissing before the
+    first epoch.
     """
     load_runtime()
+    check_store(store, task.name)
     learned = LoadedTask(task, loss, sample_loss, data, card)
     regressor = TappedRegressor(network, layers, task, learned.preprocessing, mean, std)
     before = {name: value.clone() for name, value in network.state_dict().items()}

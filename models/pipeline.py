@@ -65,11 +65,11 @@ def train_bundle(
     """Trains a model for `task`, publishes it as the next version in `store`, makes it live; its folder.
 
     The version that was live becomes `previous`. Of the processes of a run on several devices the first
-    publishes. Raises RuntimeMissing before the training rather than after it,
-    ValueError for a task or for data that nothing can be learned from and BundleError when the store
-    cannot take the version.
+    publishes. Raises before the training rather than after it: RuntimeMissing, ValueError for a task or for data that
+    nothing can be learned from, and BundleError when the store cannot take the version.
     """
     load_runtime()
+    bundle.check_store(store, task.task.name)
     config, engine = config or recipe(task).config, engine or Engine.start()
     trained = train(task, config, progress, engine)
     folder = finish(task, store, config, trained, progress) if engine.fabric.is_global_zero else None

@@ -78,6 +78,18 @@ def write_index(model_folder: Path, index: ModelIndex) -> None:
     _replace(model_folder / "model.json", orjson.dumps(index.model_dump(), option=orjson.OPT_INDENT_2) + b"\n")
 
 
+def check_store(store: Path, model: str) -> None:
+    """Raises BundleError unless the store can take a version of the model: to be asked before hours of training."""
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=store):
+            pass  # it has no name: whoever watches the store does not see it
+    except OSError as error:
+        raise BundleError(f"{store} cannot be written to as a bundle store ({error.strerror})") from error
+    if (store / model / "model.json").exists():
+        read_index(store / model)
+
+
 def publish(store: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Path:
     """Writes one version of a model beside the others and returns its folder.
 

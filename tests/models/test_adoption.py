@@ -284,6 +284,14 @@ def test_a_split_that_nothing_can_be_measured_on_is_refused_before_training(
     assert not steps
 
 
+def test_a_store_that_cannot_take_the_bundle_is_refused_before_training(tmp_path: Path, splits: dict[str, Any]) -> None:
+    (tmp_path / "file").touch()
+    steps: list[int] = []
+    with pytest.raises(ValueError, match="cannot be written to as a bundle store"):
+        adopted(small_network(), splits, tmp_path / "file", progress=lambda _what, done, _total: steps.append(done))
+    assert not steps
+
+
 def used_up(_data: tuple[Tensor, Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
     yield from ()
 

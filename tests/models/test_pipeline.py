@@ -7,7 +7,7 @@ import pytest
 
 from models.calibration import budget_threshold
 from models.calibration_data import OOD_BUDGET
-from models.contract.bundle import ModelIndex, read_index, read_manifest, read_onnx
+from models.contract.bundle import BundleError, ModelIndex, read_index, read_manifest, read_onnx
 from models.engine import Engine
 from models.evaluation import evaluate_bundle
 from models.export import run_onnx
@@ -101,6 +101,14 @@ def test_a_task_that_is_not_of_keypoints_is_refused_before_training() -> None:
 def test_a_keypoint_head_is_refused_before_training_where_there_are_no_heatmaps(digits: Digits) -> None:
     with pytest.raises(ValueError, match="a keypoint head needs heatmaps"):
         train(digits, dataclasses.replace(TINY, head="keypoint"))
+
+
+def test_a_store_that_cannot_take_the_version_is_refused_before_training(digits: Digits, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    steps: list[int] = []
+    with pytest.raises(BundleError, match="cannot be written to as a bundle store"):
+        train_bundle(digits, tmp_path / "file", TINY, lambda _what, done, _total: steps.append(done))
+    assert not steps
 
 
 def test_photographs_become_a_bundle_whose_training_can_be_taken_up_again(pose_folder: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import pytest
 from models.contract.bundle import (
     BundleError,
     ModelIndex,
+    check_store,
     next_version,
     publish,
     read_index,
@@ -22,6 +23,24 @@ def test_a_published_version_reads_back_and_leaves_nothing_beside_it(tmp_path: P
     assert read_manifest(folder) == tiny_version
     assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "model.onnx", "model_card.md"]
     assert [path.name for path in (tmp_path / "tiny").iterdir()] == ["1"]
+
+
+def test_a_store_that_can_take_a_version_is_left_as_it_was(tmp_path: Path, tiny_version: Manifest) -> None:
+    check_store(tmp_path / "new", "tiny")
+    assert list((tmp_path / "new").iterdir()) == []
+    write_index(publish(tmp_path, tiny_version, FILES).parent, ModelIndex(live=1))
+    check_store(tmp_path, "tiny")
+
+
+def test_a_store_that_cannot_take_a_version_is_told_before_training(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for store in (tmp_path / "file", tmp_path / "file" / "bundles"):
+        with pytest.raises(BundleError, match="cannot be written to as a bundle store"):
+            check_store(store, "tiny")
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "model.json").write_text("{")
+    with pytest.raises(BundleError, match="is damaged"):
+        check_store(tmp_path, "tiny")
 
 
 def test_versions_are_never_rewritten(tmp_path: Path, tiny_version: Manifest) -> None:
