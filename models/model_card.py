@@ -53,7 +53,8 @@ reads the weights back from `model.onnx`.
 
 def _target(manifest: Manifest) -> str:
     task = manifest.task
-    return f"{len(task.names)} {'points' if task.kind == 'keypoints' else 'values'} ({', '.join(task.names)})"
+    unit = "point" if task.kind == "keypoints" else "value"
+    return f"{len(task.names)} {unit}{'s' if len(task.names) > 1 else ''} ({', '.join(task.names)})"
 
 
 def _adopted(manifest: Manifest) -> bool:

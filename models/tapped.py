@@ -124,8 +124,8 @@ def _as_map(output: Tensor) -> Tensor:
 
 def _checked(base: nn.Module, layers: Sequence[str]) -> list[str]:
     known = [name for name, _ in base.named_modules() if name]
-    if not layers:
-        raise ValueError("name at least one layer to read")
+    if not layers or isinstance(layers, str):  # the letters of a name are names to Python
+        raise ValueError("name at least one layer to read, in a list")
     for name in layers:
         if name not in known:
             near = get_close_matches(name, known, n=3)

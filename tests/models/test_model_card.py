@@ -25,6 +25,11 @@ def test_the_card_says_which_images_trained_the_loss_head(tiny_version: Manifest
     assert "both it and the head split, with mirror images, train the loss head" in model_card(of_keypoints, "", "")
 
 
+def test_the_card_counts_one_value_as_one(tiny_version: Manifest) -> None:
+    tilt = tiny_version.task.model_copy(update={"kind": "vector", "names": ("tilt",)})
+    assert "Predicts 1 value (tilt)" in model_card(tiny_version.model_copy(update={"task": tilt}), "", "")
+
+
 def test_the_card_of_an_adopted_network_claims_neither_its_training_nor_its_licence(tiny_version: Manifest) -> None:
     made = tiny_version.provenance.model_copy(update={"split_sizes": {"trunk": 0, "head": 400}})
     card = model_card(tiny_version.model_copy(update={"provenance": made}), "", "")

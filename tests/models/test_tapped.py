@@ -72,10 +72,11 @@ def test_the_network_gets_pixels_as_its_owner_scales_them(base: Foreign, images:
         (["stem", "bodi"], "has no layer 'bodi': did you mean body"),
         (["xyz"], "has no layer 'xyz': there are stem, stem.0"),
         ([], "at least one layer"),
+        ("stem", "at least one layer to read, in a list"),
         (["spare"], "does not use its layer 'spare'"),
     ],
 )
-def test_a_layer_that_cannot_be_read_is_refused(base: Foreign, layers: list[str], message: str) -> None:
+def test_a_layer_that_cannot_be_read_is_refused(base: Foreign, layers: list[str] | str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TappedRegressor(base, layers, AGES, CANVAS)
 
