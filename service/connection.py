@@ -1,8 +1,8 @@
-"""One client's connection, as uvicorn has it, with bounds on what comes before a request is one.
+"""One client's connection, as uvicorn has it, with bounds on what is no body.
 
-uvicorn waits for ever for a request to begin and for its headers to end, and takes headers of any size:
-connections that send nothing would use up the process's files, and one that sends headers without end its
-memory. From the end of the headers on, `service.middleware` and `service.api.waiting` bound size and time.
+uvicorn waits for ever for a request to begin and for its headers to end, and takes headers and trailers of any size:
+connections that send nothing would use up the process's files, and one that sends headers without end its memory. The
+body itself is bounded, in size and time, by `service.middleware` and `service.api.waiting`.
 """
 
 import asyncio
@@ -10,42 +10,59 @@ import asyncio
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_S = 10.0  # for a new connection's first bytes, and for a request's headers from the first to the last
-MAX_HEAD_BYTES = 64 * 1024  # beside the pieces in which they begin and end
+MAX_HEAD_BYTES = 64 * 1024  # beside the piece in which they begin
 
 
 class Connection(HttpToolsProtocol):
+    _in_request = False  # whether one has begun and not come in full
     _in_head = False  # whether headers have begun and not ended
-    _head_bytes = 0
+    _is_new = False  # whether a request began in the piece that is being read
+    _received = 0  # bytes of a request, from its second piece on
+    _body = 0  # of them
     _limit: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
         super().connection_made(transport)
-        self._limit = self.loop.call_later(HEAD_S, transport.close)
+        self._restrict()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unlimit()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
-        self._in_head, self._head_bytes = True, 0
+        self._in_request = self._in_head = self._is_new = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self._unlimit()
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        self._body += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._in_request = False
+        super().on_message_complete()
+
     def data_received(self, data: bytes) -> None:
-        was_in_head = self._in_head
+        was_in_request = self._in_request
+        self._received += len(data)
         super().data_received(data)
-        if not self._in_head:  # all but always: headers come in one piece
-            self._unlimit()
-        elif not was_in_head:
-            self._unlimit()
-            self._limit = self.loop.call_later(HEAD_S, self.transport.close)
-        else:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-                self.send_400_response("The headers are too long.")
+        if self._is_new:
+            self._is_new, self._received, self._body = False, 0, 0
+            if self._in_head:  # seldom: headers come in one piece
+                self._unlimit()
+                self._restrict()
+        elif not was_in_request and self._limit is None:  # empty lines, which begin nothing
+            self._restrict()
+        # Chunks bring bytes of their own beside the body's, and trailers come behind it.
+        if self._received > MAX_HEAD_BYTES + 2 * self._body and not self.transport.is_closing():
+            self.send_400_response("The headers are too long.")
+
+    def _restrict(self) -> None:
+        self._limit = self.loop.call_later(HEAD_S, self.transport.close)
 
     def _unlimit(self) -> None:
         if self._limit is not None:
