@@ -1,5 +1,6 @@
 """Settings, read once from LOSSCAST_* environment variables, frozen, and passed down."""
 
+import itertools
 import math
 import os
 from pathlib import Path
@@ -10,20 +11,32 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MIB, GIB = 2**20, 2**30
-CGROUP = Path("/sys/fs/cgroup")
+CGROUP, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+QUOTA_FILES = (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us"))  # cgroup v2 and v1
 
 
 def available_cpus() -> int:
-    """Processors this process may use: its affinity, and the quota of its container (cgroup v2 or v1)."""
+    """Processors this process may use: its affinity, and the quotas of its container or service."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+    for folder, names in itertools.product(_cgroups(), QUOTA_FILES):
         try:
-            quota, period = " ".join((CGROUP / name).read_text() for name in files).split()
+            quota, period = " ".join((folder / name).read_text() for name in names).split()
         except (OSError, ValueError):
             continue
         if quota.isdecimal():  # otherwise "max" or -1: no quota
             count = min(count, math.ceil(int(quota) / int(period)))
     return max(count, 1)
+
+
+def _cgroups() -> set[Path]:
+    """Folders of the process's own groups and of those above them, each of which may have a quota."""
+    folders = {CGROUP, CGROUP / "cpu"}
+    for line in OWN_CGROUPS.read_text().splitlines() if OWN_CGROUPS.exists() else ():
+        _, controllers, path = line.split(":", 2)
+        if not controllers or "cpu" in controllers.split(","):
+            own = CGROUP / ("cpu" if controllers else "") / path.lstrip("/")
+            folders |= {own, *own.parents}
+    return folders
 
 
 class Settings(BaseSettings):

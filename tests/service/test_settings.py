@@ -42,16 +42,23 @@ def test_options_go_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
         ({"cpu.max": "max 100000"}, 64),
         ({"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, 4),
         ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 64),
+        ({"system.slice/losscast.service/cpu.max": "300000 100000"}, 3),
+        ({"system.slice/cpu.max": "200000 100000", "system.slice/losscast.service/cpu.max": "max 100000"}, 2),
+        ({"cpu/box/cpu.cfs_quota_us": "500000", "cpu/box/cpu.cfs_period_us": "100000"}, 5),
+        ({"other.slice/cpu.max": "100000 100000"}, 64),
         ({}, 64),
     ],
 )
-def test_threads_follow_the_quota_of_the_container(
+def test_threads_follow_the_quotas_of_the_container_or_service(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: dict[str, str], cpus: int
 ) -> None:
     for name, content in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
+    own = tmp_path / "own"
+    own.write_text("4:memory:/mine\n2:cpu,cpuacct:/box\n0::/system.slice/losscast.service\n")
     monkeypatch.setattr(settings_module, "CGROUP", tmp_path)
+    monkeypatch.setattr(settings_module, "OWN_CGROUPS", own)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
     assert Settings().decode_workers == cpus
 
