@@ -5,17 +5,33 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 README = (REPOSITORY / "README.md").read_text()
+PUBLISHED = (REPOSITORY / "benchmarks" / "detection" / "results" / "detection.md").read_text()
 
 
 def rows(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith("|")]
 
 
-def test_the_table_is_the_one_that_the_benchmark_wrote() -> None:
+def test_the_digits_table_is_the_one_that_the_benchmark_wrote() -> None:
     written = rows((REPOSITORY / "benchmarks/results/objectives.md").read_text())
-    shown = rows(README)
+    shown = rows(README[README.index("| head |") :])
     assert len(shown) >= 8
     assert shown == written[: len(shown)]
+
+
+def test_the_pose_table_is_that_of_the_published_comparison() -> None:
+    published = {cells[0]: cells for cells in cells_under("| score | 1 - nAURC", PUBLISHED)}
+    shown = cells_under("| score | 1 - nAURC", README)
+    columns = [published["score"].index(name) for name in shown[0]]
+    assert len(shown) > 5
+    for row in shown:
+        assert row == [published[row[0]][column] for column in columns]
+
+
+def cells_under(heading: str, page: str) -> list[list[str]]:
+    """The heading and the rows of the table that it begins."""
+    lines = page[page.index(heading) :].partition("\n\n")[0].splitlines()
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if not line.startswith("|---")]
 
 
 def test_every_link_leads_to_a_file() -> None:
