@@ -1,16 +1,19 @@
 """One client's connection, as uvicorn has it, with bounds on what is no body.
 
-uvicorn waits for ever for a request to begin and for its headers to end, and takes headers and trailers of any size:
-connections that send nothing would use up the process's files, and one that sends headers without end its memory. The
-body itself is bounded, in size and time, by `service.middleware` and `service.api.waiting`.
+uvicorn waits for ever for a request to begin and for its headers to end, takes headers and trailers of any size, and
+queues any number of pipelined requests: connections that send nothing would use up the process's files, and one that
+sends headers or requests without end its memory. The body itself is bounded, in size and time, by
+`service.middleware` and `service.api.waiting`.
 """
 
 import asyncio
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_S = 10.0  # for a new connection's first bytes, and for a request's headers from the first to the last
 MAX_HEAD_BYTES = 64 * 1024  # beside the piece in which they begin
+MAX_PIPELINED = 32  # requests behind the one that is being answered
 
 
 class Connection(HttpToolsProtocol):
@@ -34,6 +37,8 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise httptools.HttpParserError("too many requests wait on one connection")
         self._in_head = False
         self._unlimit()
         super().on_headers_complete()

@@ -9,7 +9,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from service import connection
-from service.connection import MAX_HEAD_BYTES, Connection
+from service.connection import MAX_HEAD_BYTES, MAX_PIPELINED, Connection
 
 HEAD = b"POST / HTTP/1.1\r\nHost: losscast\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
@@ -78,6 +78,18 @@ async def flood(writer: asyncio.StreamWriter, line: bytes) -> None:
         writer.write(line)
         await writer.drain()
         await asyncio.sleep(0)
+
+
+async def test_requests_are_answered_in_a_row_but_not_taken_without_end() -> None:
+    request = HEAD + b"Content-Length: 0\r\n\r\n"
+    async with client() as (reader, writer):
+        writer.write(MAX_PIPELINED * request)
+        for _ in range(MAX_PIPELINED):
+            assert (await asyncio.wait_for(reader.readuntil(b"ok"), PATIENCE_S)).startswith(b"HTTP/1.1 200")
+        writer.write(10 * MAX_PIPELINED * request)
+        replies = await everything(reader)
+        assert replies.count(b"HTTP/1.1 200") <= MAX_PIPELINED + 1
+        assert b"HTTP/1.1 400" in replies
 
 
 @pytest.mark.parametrize("piece", [1 << 20, 16])
