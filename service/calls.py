@@ -97,7 +97,7 @@ def predict_many(
     source: str | None = None,
     operating_point: str | None = None,
 ) -> Call[ManyReply]:
-    """Several images in one request: each gets its own reply or error, in order."""
+    """Several images in one request, 64 at most (413): each gets its own reply or error, in order."""
     if not images:
         raise ClientError("there is no image to ask about: give at least one")
     files = [("image", ("image", image.read_bytes() if isinstance(image, Path) else image)) for image in images]

@@ -22,9 +22,11 @@ async def live() -> dict[str, bool]:
 
 @router.get("/v2/health/ready", responses={503: {"model": ErrorReply}})
 async def ready(shared: Shared) -> dict[str, bool]:
-    """Send requests here: it is not told to stop, no line is dead, and all that works in the background is alive."""
+    """Send requests here: the default model is loaded, no line and nothing in the background is dead, no stop was asked."""
     if shared.draining.is_set():
         raise Unavailable("the service was told to stop and takes no new clients: use another replica")
+    if shared.models.live_version(shared.models.default) is None:
+        raise Unavailable(f"the default model {shared.models.default} was unloaded: load it again")
     dead = [f"the engine of {line}" for line in shared.models.dead()]
     dead += [f"the {task.get_name()}" for task in shared.tasks if task.done()]
     if dead:

@@ -78,6 +78,14 @@ async def test_what_the_store_names_is_served_once_it_is_loaded(http: httpx.Asyn
     assert await index(http, ready=True) == {"1": "READY", "2": "READY"}
 
 
+async def test_a_replica_is_not_ready_while_its_default_model_is_unloaded(http: httpx.AsyncClient) -> None:
+    assert (await http.post(UNLOAD)).status_code == 200
+    reply = await http.get("/v2/health/ready")
+    assert (reply.status_code, "unloaded" in reply.json()["error"]) == (503, True)
+    assert (await http.post(LOAD)).status_code == 200
+    assert (await http.get("/v2/health/ready")).status_code == 200
+
+
 async def test_a_load_that_fails_says_why_and_keeps_the_old_version(http: httpx.AsyncClient, store: Path) -> None:
     write_index(store / "tiny", ModelIndex(live=2))
     (store / "tiny/2/model.onnx").write_bytes(b"no model")
