@@ -22,7 +22,7 @@ async def live() -> dict[str, bool]:
 
 @router.get("/v2/health/ready", responses={503: {"model": ErrorReply}})
 async def ready(shared: Shared) -> dict[str, bool]:
-    """Send requests here: the default model is loaded, no line and nothing in the background is dead, no stop was asked."""
+    """Send requests here: the default model is loaded, all lines and what works behind them live, no stop was asked."""
     if shared.draining.is_set():
         raise Unavailable("the service was told to stop and takes no new clients: use another replica")
     if shared.models.live_version(shared.models.default) is None:
