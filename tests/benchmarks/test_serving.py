@@ -24,6 +24,7 @@ from models.contract.bundle import read_manifest
 from service.decode import decode
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+PAGE, WRITTEN = ROOT / "docs" / "serving.md", ROOT / "benchmarks" / "serving" / "results" / "serving.md"
 
 
 def server(cpu: float, per_s: float) -> dict[str, Any]:
@@ -137,3 +138,9 @@ def test_the_gpu_benchmark_measures_every_precision_where_its_provider_is_there(
     assert [(row["precision"], row["batch"]) for row in rows] == [("fp32", 1), ("fp32", 2), ("fp16", 1), ("fp16", 2)]
     assert all(row["infer_per_s"] > row["with_decoding_per_s"] > 0 for row in rows)
     assert table(rows).count("\n") == 6
+
+
+def test_the_page_shows_the_tables_that_the_benchmark_wrote() -> None:
+    written = WRITTEN.read_text().strip()
+    assert written
+    assert written in PAGE.read_text()
