@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.detection import corruptions, report, selection
+from benchmarks.detection import corruptions, digits, report, selection
 from benchmarks.detection.compare import ahead
 from benchmarks.detection.rivals import Scores
 from benchmarks.detection.shift import RULES
+from models.contract.bundle import read_manifest
 from models.heatmap import HeatmapNet, HeatmapNetConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -122,6 +123,21 @@ def test_a_tiny_selection_writes_a_row_for_every_choice(tmp_path: Path) -> None:
     assert "| held-out images alone |" in table
 
 
+@pytest.mark.slow
+def test_a_tiny_run_on_digits_writes_figures_of_every_score(tmp_path: Path) -> None:
+    options = ("--out", str(tmp_path), "--seeds", "1", "--threads", "1", "--tiny")
+    command = [sys.executable, "-m", "benchmarks.detection.digits", *options]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    record = json.loads((tmp_path / "digits.json").read_text())
+    assert {*digits.HEADS, "heteroscedastic head", "nearest neighbours", "oracle"} <= set(record["figures"])
+    assert record["figures"]["oracle"]["one_minus_naurc"]["mean"] == pytest.approx(1)
+
+
+def test_figures_of_digits_are_of_the_digits_that_ship() -> None:
+    made = json.loads((RESULTS / "digits.json").read_text())["conditions"]
+    assert made["data_fingerprint"] == read_manifest(ROOT / "bundles" / made["bundle"]).provenance.data_fingerprint
+
+
 STATED = {  # row of the page's first table -> figure, and what it is shown times
     "1 - nAURC": ("one_minus_naurc", 1),
     "AUROC, loss > .5": ("failure_auroc", 1),
@@ -146,7 +162,7 @@ def test_what_the_page_says_was_reached_is_what_was_measured() -> None:
 
 @pytest.mark.parametrize(
     ("name", "written"),
-    [("detection", report.tables), ("selection", selection.tables)],
+    [("detection", report.tables), ("selection", selection.tables), ("digits", report.digits_tables)],
 )
 def test_the_page_shows_the_tables_that_the_benchmark_wrote(name: str, written: Callable[[Any], str]) -> None:
     tables = (RESULTS / f"{name}.md").read_text()
