@@ -95,8 +95,7 @@ def peak_mean(logits: Tensor) -> Tensor:
     """
     width = logits.shape[3]
     mass = logits.float().flatten(2).softmax(dim=2)
-    size = 2 * WINDOW_CELLS + 1
-    windows = functional.avg_pool2d(mass.view(logits.shape), size, 1, WINDOW_CELLS)
+    windows = window_mass(mass.view(logits.shape), WINDOW_CELLS)
     peak = windows.flatten(2).argmax(dim=2, keepdim=True)  # [b, k, 1]
     columns, rows = (one.flatten() for one in cell_indices(logits))
     near = ((columns - peak % width).abs() <= WINDOW_CELLS) & ((rows - peak // width).abs() <= WINDOW_CELLS)
@@ -104,6 +103,21 @@ def peak_mean(logits: Tensor) -> Tensor:
     total = weights.sum(dim=2)
     places = torch.stack([(weights * one.to(mass)).sum(dim=2) / total for one in (columns, rows)], dim=2)
     return STRIDE_PX * (places + 0.5)
+
+
+def window_mass(mass: Tensor, cells: int) -> Tensor:
+    """mass: [b, k, h, w] -> that of the window around every cell, [b, k, h, w]. A window reaches `cells` to each side.
+
+    Two products with band matrices: ONNX Runtime's average pooling adds every window up anew, at many times the cost.
+    """
+    rows, columns = (_band(length, cells).to(mass) for length in mass.shape[2:])
+    return rows @ mass @ columns
+
+
+def _band(length: int, cells: int) -> Tensor:
+    """[length, length], true where two places are at most that many cells apart."""
+    places = torch.arange(length)
+    return (places.unsqueeze(1) - places).abs() <= cells
 
 
 def heatmap_loss(logits: Tensor, targets: Tensor) -> Tensor:

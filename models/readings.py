@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.heatmap import PEAK_CELLS, STRIDE_PX, cell_indices
+from models.heatmap import PEAK_CELLS, STRIDE_PX, cell_indices, window_mass
 from models.regressors import Features
 
 SMALLEST_MASS = 1e-6  # of a peak: below it a logarithm says nothing
@@ -60,7 +60,7 @@ def heatmap_entropies(logits: Tensor) -> Tensor:
 
 def _shape(mass: Tensor, logits: Tensor, places: Tensor, size: Tensor) -> Tensor:
     """[b, k, 17]: log peak first, `ENTROPY` and `EXPECTED` where these say."""
-    windows = _windows(mass)
+    windows = window_mass(mass, PEAK_CELLS)
     columns, rows = (one.to(mass).flatten() for one in cell_indices(mass))
     cells = places / STRIDE_PX - 0.5  # [b, k, 2]
     dx, dy = columns - cells[..., :1], rows - cells[..., 1:]  # [b, k, h w]
@@ -105,15 +105,9 @@ def _expected(mass: Tensor, distance: Tensor, size: Tensor) -> list[Tensor]:
     return [mean.clamp(min=SMALLEST_MASS).log() for mean in means]
 
 
-def _windows(mass: Tensor) -> Tensor:
-    """Mass of the window around every cell, [b, k, h, w]."""
-    side = 2 * PEAK_CELLS + 1
-    return functional.avg_pool2d(mass, side, 1, PEAK_CELLS) * side**2
-
-
 def _claims(mass: Tensor, places: Tensor) -> Tensor:
     """[b, k, 2 k]: for each place the log mass that every heatmap has there, then the transpose."""
-    claimed = _sample(_windows(mass), places, mass).clamp(min=SMALLEST_MASS).log()  # [b, heatmap, place]
+    claimed = _sample(window_mass(mass, PEAK_CELLS), places, mass).clamp(min=SMALLEST_MASS).log()  # [b, heatmap, place]
     return torch.cat([claimed.transpose(1, 2), claimed], dim=2)
 
 

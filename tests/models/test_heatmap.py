@@ -5,7 +5,7 @@ import torch
 from models.calibration import fit_gaussian, fit_loss_map
 from models.export import export_onnx
 from models.graph import ForecastGraph
-from models.heatmap import STRIDE_PX, HeatmapNet, HeatmapNetConfig, cell_indices, heatmap_loss, peak_mean
+from models.heatmap import STRIDE_PX, HeatmapNet, HeatmapNetConfig, cell_indices, heatmap_loss, peak_mean, window_mass
 from models.loss_head import LossHeadConfig, build_loss_head
 from models.regressors import Features, normalise
 
@@ -28,6 +28,12 @@ def test_features_have_the_sizes_that_the_network_announces() -> None:
     assert features.embedding.shape == (2, net.embedding_size)
     assert features.heatmaps.shape == (2, 3, 32, 32)
     assert net.embedding_size <= 256
+
+
+def test_the_mass_of_a_window_is_the_sum_of_its_cells_and_of_nothing_beyond_the_edge() -> None:
+    mass = torch.rand(2, 3, 12, 9, generator=torch.Generator().manual_seed(0))
+    summed = torch.nn.functional.avg_pool2d(mass, 5, 1, 2) * 25  # counts zeros beyond the edge
+    torch.testing.assert_close(window_mass(mass, 2), summed)
 
 
 def test_the_peak_is_found_between_cells_as_x_then_y() -> None:
