@@ -70,6 +70,8 @@ def test_demo_tells_its_story_and_leaves_nothing_running(scratch: Path, tmp_path
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_demo_that_is_interrupted_leaves_nothing_running(scratch: Path, number: signal.Signals) -> None:
+    # A shell's background job ignores SIGINT, and so would what it starts. With a handler here, the demo does not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(DEMO, env=_environment(scratch), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         output = ""
