@@ -91,18 +91,19 @@ class HeatmapNet(Regressor):
 def peak_mean(logits: Tensor) -> Tensor:
     """logits: [b, k, h, w] -> keypoints [b, k, 2] in canvas pixels, between cells.
 
-    The peak is the window of cells with the most mass, the keypoint the mean place within it.
+    The peak is the window of cells with the most mass, the keypoint the mean place within it. A window is a product of
+    a range of rows and one of columns, so its sums are small matrix products.
     """
-    width = logits.shape[3]
-    mass = logits.float().flatten(2).softmax(dim=2)
-    windows = window_mass(mass.view(logits.shape), WINDOW_CELLS)
-    peak = windows.flatten(2).argmax(dim=2, keepdim=True)  # [b, k, 1]
-    columns, rows = (one.flatten() for one in cell_indices(logits))
-    near = ((columns - peak % width).abs() <= WINDOW_CELLS) & ((rows - peak // width).abs() <= WINDOW_CELLS)
-    weights = mass * near.to(mass)
-    total = weights.sum(dim=2)
-    places = torch.stack([(weights * one.to(mass)).sum(dim=2) / total for one in (columns, rows)], dim=2)
-    return STRIDE_PX * (places + 0.5)
+    height, width = logits.shape[2:]
+    mass = logits.float().flatten(2).softmax(dim=2).view(logits.shape)
+    peak = window_mass(mass, WINDOW_CELLS).flatten(2).argmax(dim=2, keepdim=True)  # [b, k, 1]
+    columns, rows = (torch.arange(length, device=logits.device).to(mass) for length in (width, height))
+    near_x = ((columns - peak % width).abs() <= WINDOW_CELLS).to(mass)  # [b, k, w]
+    near_y = ((rows - peak // width).abs() <= WINDOW_CELLS).to(mass)  # [b, k, h]
+    by_column = torch.stack([near_y, near_y * rows], dim=2) @ mass * near_x.unsqueeze(2)  # [b, k, 2, w]
+    total, y = by_column.sum(dim=3).unbind(dim=2)
+    x = (by_column[:, :, 0] * columns).sum(dim=2)
+    return STRIDE_PX * (torch.stack([x, y], dim=2) / total.unsqueeze(2) + 0.5)
 
 
 def window_mass(mass: Tensor, cells: int) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.heatmap import PEAK_CELLS, STRIDE_PX, cell_indices, window_mass
+from models.heatmap import PEAK_CELLS, STRIDE_PX, window_mass
 from models.regressors import Features
 
 SMALLEST_MASS = 1e-6  # of a peak: below it a logarithm says nothing
@@ -54,28 +54,40 @@ def read(features: Features, limbs: Sequence[tuple[int, int]]) -> Readings:
 
 def heatmap_entropies(logits: Tensor) -> Tensor:
     """Of each heatmap, in nats: [b, k, h, w] -> [b, k]."""
-    logs = logits.float().flatten(2).log_softmax(dim=2)
-    return -(logs.exp() * logs).sum(dim=2)
+    flat = logits.float().flatten(2)
+    mass = flat.softmax(dim=2)
+    return (_log_sum(mass, flat) - (mass * flat).sum(dim=2, keepdim=True)).squeeze(2)
+
+
+def _log_sum(mass: Tensor, logits: Tensor) -> Tensor:
+    """Log of the sum of exponentials of logits [b, k, n] whose softmax is `mass`: [b, k, 1]; no pass over them more."""
+    return logits.amax(dim=2, keepdim=True) - mass.amax(dim=2, keepdim=True).log()
 
 
 def _shape(mass: Tensor, logits: Tensor, places: Tensor, size: Tensor) -> Tensor:
-    """[b, k, 17]: log peak first, `ENTROPY` and `EXPECTED` where these say."""
-    windows = window_mass(mass, PEAK_CELLS)
-    columns, rows = (one.to(mass).flatten() for one in cell_indices(mass))
+    """[b, k, 17]: log peak first, `ENTROPY` and `EXPECTED` where these say.
+
+    Boxes and squared distances are sums or products of one part by row and one by column: most columns come from sums
+    of the mass over either, which are small beside passes over every cell.
+    """
+    width, flat, scores = mass.shape[3], mass.flatten(2), logits.float().flatten(2)
     cells = places / STRIDE_PX - 0.5  # [b, k, 2]
-    dx, dy = columns - cells[..., :1], rows - cells[..., 1:]  # [b, k, h w]
-    outside = (torch.maximum(dx.abs(), dy.abs()) > 2 * PEAK_CELLS).to(mass)
-    others = windows.flatten(2) * outside
-    second, where = others.max(dim=2, keepdim=True)
-    second_x, second_y = (torch.gather(one, 2, where) for one in (dx, dy))
-    flat = mass.flatten(2)
-    mean_x, mean_y = ((flat * one).sum(dim=2, keepdim=True) for one in (dx, dy))
-    squared = (flat * (dx.square() + dy.square())).sum(dim=2, keepdim=True)
-    local = flat * (1 - outside)
-    sharpness = (local * (dx.square() + dy.square())).sum(dim=2, keepdim=True)
+    dx, dy = _along(mass, 3) - cells[..., :1], _along(mass, 2) - cells[..., 1:]  # [b, k, w] and [b, k, h]
+    near_x, near_y = (one.abs() <= 2 * PEAK_CELLS for one in (dx, dy))
+    windows = window_mass(mass, PEAK_CELLS)
+    others = windows.masked_fill(near_y.unsqueeze(3) & near_x.unsqueeze(2), 0)
+    second, where = others.flatten(2).max(dim=2, keepdim=True)
+    second_x, second_y = torch.gather(dx, 2, where % width), torch.gather(dy, 2, where // width)
+    box_y = near_y.to(mass)
+    weights = torch.stack([torch.ones_like(dy), dy, dy.square(), box_y, box_y * dy.square()], dim=2)
+    all_x, by_y, by_y2, box, box_y2 = (weights @ mass).unbind(dim=2)  # [b, k, w] each
+    mean_x, mean_y = (one.sum(dim=2, keepdim=True) for one in (all_x * dx, by_y))
+    squared = (all_x * dx.square() + by_y2).sum(dim=2, keepdim=True)
+    sharpness = ((box * dx.square() + box_y2) * near_x).sum(dim=2, keepdim=True)
     peak = windows.flatten(2).amax(dim=2, keepdim=True)
     top = flat.amax(dim=2, keepdim=True)
-    width = float(mass.shape[3])
+    log_sum = _log_sum(flat, scores)
+    distance = (dx.square().unsqueeze(2) + dy.square().unsqueeze(3)).sqrt()
     return torch.cat(
         [
             peak.clamp(min=SMALLEST_MASS).log(),
@@ -85,24 +97,33 @@ def _shape(mass: Tensor, logits: Tensor, places: Tensor, size: Tensor) -> Tensor
             (second_x.square() + second_y.square()).sqrt() / width,
             second_x / width,
             second_y / width,
-            heatmap_entropies(logits).unsqueeze(2),
+            log_sum - (flat * scores).sum(dim=2, keepdim=True),
             squared.clamp(min=SMALLEST_MASS).log(),
             sharpness.clamp(min=SMALLEST_MASS).log(),
             (mean_x.square() + mean_y.square() + SMALLEST_MASS).sqrt() / width,
-            logits.float().flatten(2).amax(dim=2, keepdim=True),
-            logits.float().flatten(2).logsumexp(dim=2, keepdim=True),
-            logits.float().flatten(2).mean(dim=2, keepdim=True),
-            *_expected(flat, (dx.square() + dy.square()).sqrt(), size / STRIDE_PX),
+            scores.amax(dim=2, keepdim=True),
+            log_sum,
+            scores.mean(dim=2, keepdim=True),
+            _expected(flat, distance.flatten(2), size / STRIDE_PX),
         ],
         dim=2,
     )
 
 
-def _expected(mass: Tensor, distance: Tensor, size: Tensor) -> list[Tensor]:
-    """Log of the expected loss, were the heatmap right: distance over a share of the pose's size, at most one."""
-    limits = [share * size.unsqueeze(2) for share in SHARES]
-    means = [(mass * (distance / limit).clamp(max=1)).sum(dim=2, keepdim=True) for limit in limits]
-    return [mean.clamp(min=SMALLEST_MASS).log() for mean in means]
+def _along(mass: Tensor, axis: int) -> Tensor:
+    """Indices of the cells along an axis, as numbers like those of `mass`."""
+    return torch.arange(mass.shape[axis], device=mass.device).to(mass)
+
+
+def _expected(mass: Tensor, distance: Tensor, size: Tensor) -> Tensor:
+    """Log of the expected loss, were the heatmap right: distance over a share of the pose's size, at most one.
+
+    mass, distance: [b, k, n]; size: [b, 1] in cells -> [b, k, shares].
+    """
+    limits = torch.cat([share * size for share in SHARES], dim=1).unsqueeze(1)  # [b, 1, shares]
+    shortened = torch.minimum(distance.unsqueeze(2), limits.unsqueeze(3))  # [b, k, shares, n]
+    means = (shortened @ mass.unsqueeze(3)).squeeze(3) / limits
+    return means.clamp(min=SMALLEST_MASS).log()
 
 
 def _claims(mass: Tensor, places: Tensor) -> Tensor:
