@@ -19,6 +19,7 @@ SPEND_S = 2.0  # in all, for a model that needs less than a tenth of it for an i
 SIZES_SHARE = 0.7  # of that for the batch sizes, the rest for the workers
 SLICE_S = 0.02  # of one measurement, or one batch for each worker
 ROUNDS = 5
+HANDOFF_S = 5e-5  # of a processor, to hand a batch to a thread and its answers back (some 50 us with uvloop)
 BESIDE_S = 4e-4  # of a processor, for an image outside the engine: reading, decoding, answering
 LAST_STEPS = 2
 SCHEDSTAT = Path("/proc/thread-self/schedstat")  # ns on a processor, ns ready and waiting for one, time slices
@@ -109,14 +110,14 @@ def _in_rounds(measure: Callable[[int], float], rates: dict[int, list[float]], u
 
 
 def _images_per_s(engine: Tunable, size: int, workers: int) -> float:
-    """With that many threads at it, were they alone on the machine."""
+    """With that many threads at it, were they alone on the machine, and each batch handed over."""
 
     def work(until: float) -> float:
-        began, done = _own_time_s(), 0
-        while not done or time.perf_counter() < until:
+        began, batches = _own_time_s(), 0
+        while not batches or time.perf_counter() < until:
             engine.rehearse(size)
-            done += size
-        return done / (_own_time_s() - began)
+            batches += 1
+        return batches * size / (_own_time_s() - began + batches * HANDOFF_S)
 
     with ThreadPoolExecutor(workers, thread_name_prefix="tuning") as threads:
         return sum(threads.map(work, [time.perf_counter() + SLICE_S] * workers))

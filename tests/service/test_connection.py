@@ -121,3 +121,18 @@ async def test_headers_in_pieces_are_read_and_the_time_for_them_ends_with_them(m
         await asyncio.sleep(2 * connection.HEAD_S)
         writer.write(b"bc")
         assert (await asyncio.wait_for(reader.readuntil(b"ok"), PATIENCE_S)).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_reply_comes_in_one_piece() -> None:
+    async with client() as (reader, writer):
+        writer.write(HEAD + b"Content-Length: 0\r\n\r\n")
+        first = await asyncio.wait_for(reader.read(1 << 16), PATIENCE_S)
+    assert first.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert first.endswith(b"\r\n\r\nok")
+
+
+async def test_a_reply_without_a_body_is_not_held_back() -> None:
+    async with client() as (reader, writer):
+        writer.write(b"HEAD / HTTP/1.1\r\nHost: losscast\r\n\r\n")
+        first = await asyncio.wait_for(reader.read(1 << 16), PATIENCE_S)
+    assert first.endswith(b"\r\n\r\n")
