@@ -34,6 +34,7 @@ from benchmarks.serving.rounds import (
 )
 from benchmarks.serving.soak import soak as soak_test
 from models.contract.runtime import RuntimeMissing
+from service.engine import EngineError
 
 RESULTS = ROOT / "benchmarks" / "serving" / "results"
 PLOT = ROOT / "docs" / "serving.png"
@@ -41,6 +42,7 @@ JSON = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_SORT_KEYS
 QUICK = ("losscast", "fastapi")  # need no environment of their own
 BY_NAME = {one.name: one for one in CONTESTANTS}
 MATERIALS = ("tiny", "keypoints")
+GPU_CLIENTS = 64
 
 
 def main(  # noqa: PLR0913, PLR0917 - a command's options
@@ -147,13 +149,17 @@ def measure_gpu(cache: Path, out: Path, seconds: float) -> None:
     """Writes gpu.json and gpu.md; without a GPU it says so in one line."""
     try:
         check_gpu()
-        rows = on_gpu(prepare(cache, ["keypoints"])["keypoints"], seconds)
-    except (NoGpu, RuntimeMissing) as error:
+        material = prepare(cache, ["keypoints"])["keypoints"]
+        rows = on_gpu(material, seconds)
+        plan = Plan(cache.resolve(), seconds)
+        served = headline(BY_NAME["losscast"], {}, replace(material, provider="gpu"), plan, GPU_CLIENTS)
+    except (NoGpu, EngineError, RuntimeMissing) as error:
         raise SystemExit(str(error)) from error
+    text = table(rows, served | {"clients": GPU_CLIENTS})
     out.mkdir(parents=True, exist_ok=True)
-    (out / "gpu.json").write_bytes(orjson.dumps(rows, option=JSON))
-    (out / "gpu.md").write_text(table(rows))
-    print(table(rows))
+    (out / "gpu.json").write_bytes(orjson.dumps({"rows": rows, "served": served} | _machine(), option=JSON))
+    (out / "gpu.md").write_text(text)
+    print(text)
 
 
 def _machine() -> dict[str, Any]:

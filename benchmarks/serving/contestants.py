@@ -43,6 +43,7 @@ def environment(material: Material, settings: Settings, port: int, state: Path) 
         "LOSSCAST_BUNDLES": str(material.store),
         "LOSSCAST_MODEL": material.model,
         "LOSSCAST_PORT": str(port),
+        "LOSSCAST_PROVIDER": material.provider,
         "LOSSCAST_STATE": str(state),
     }
     if material.model == "bare":

@@ -1,7 +1,8 @@
 """The engine on a GPU: images per second of the keypoint model by batch size, in float32 and float16.
 
-Alone on canvases that are ready, and with the decoding of JPEG files on all processors before each batch. Needs
-`losscast[gpu]`; elsewhere it says so.
+The service's own engine: on canvases that are ready with one thread that calls it and with two, so that one prepares a
+batch while the other's is computed; and with two that decode their JPEG files first, on all processors. Then the
+whole service over HTTP. Needs `losscast[gpu]`; elsewhere it says so.
 """
 
 import itertools
@@ -17,61 +18,72 @@ from numpy.typing import NDArray
 from benchmarks.serving.keypoints import SPEC
 from benchmarks.serving.load import read_images
 from benchmarks.serving.material import HEIGHT, WIDTH, Material
-from models.contract.runtime import load_runtime, open_session
+from models.contract.bundle import read_manifest, read_onnx
+from models.contract.runtime import load_runtime, visible_gpus
 from service.decode import decode
+from service.engine import Engine
 from service.settings import available_cpus
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-GPU = "CUDAExecutionProvider"
-NONE = "there is no GPU here that ONNX Runtime can use: this needs an NVIDIA GPU and losscast[gpu]"
+COLUMNS = {
+    "one_thread_per_s": "images/s, one thread",
+    "two_threads_per_s": "two threads",
+    "with_decoding_per_s": "two threads, with decoding",
+}
 
 
 class NoGpu(RuntimeError):  # noqa: N818 - the condition is the name
-    """There is none, or ONNX Runtime cannot use it."""
+    """There is none that can be used."""
 
 
 def check_gpu() -> None:
-    """Raises NoGpu where ONNX Runtime was built without one. That it can be used shows once a session is open."""
-    if GPU not in load_runtime().get_available_providers():
-        raise NoGpu(NONE)
+    """Raises NoGpu where the driver shows none. That ONNX Runtime can use it shows once an engine is open."""
+    if not visible_gpus():
+        raise NoGpu("there is no GPU here: this needs an NVIDIA GPU, its driver and losscast[gpu]")
 
 
 def on_gpu(
-    material: Material, seconds: float, provider: str = GPU, batches: Sequence[int] = BATCHES
+    material: Material, seconds: float, provider: str = "gpu", batches: Sequence[int] = BATCHES
 ) -> list[dict[str, Any]]:
-    """One row for each precision and batch size, in images per second. Raises NoGpu."""
-    model = (material.bundle / "model.onnx").read_bytes()
+    """One row for each precision and batch size, in images per second. Raises EngineError where there is no GPU."""
+    manifest = read_manifest(material.bundle)
+    model = read_onnx(material.bundle, manifest)
     bodies = read_images(material.images)
     rows = []
-    with ThreadPoolExecutor(available_cpus()) as pool:
-        for (name, content), batch in itertools.product({"fp32": model, "fp16": _halved(model)}.items(), batches):
-            session = open_session(content, provider)
-            if provider not in session.get_providers():
-                raise NoGpu(NONE)
-            outputs = [one.name for one in session.get_outputs()]
-            chosen = list(itertools.islice(itertools.cycle(bodies), batch))
-            canvases = _decoded(pool, chosen)
+    with ThreadPoolExecutor(available_cpus()) as decoders:
+        for precision, content in {"fp32": model, "fp16": _halved(model)}.items():
+            engine = Engine(content, manifest, provider)
+            for batch in batches:
+                chosen = list(itertools.islice(itertools.cycle(bodies), batch))
+                canvases = _decoded(decoders, chosen)
 
-            def alone(session: Any = session, outputs: list[str] = outputs, ready: Any = canvases) -> None:
-                session.run(outputs, {"image": ready})
+                def alone(engine: Engine = engine, ready: Sequence[NDArray[np.uint8]] = canvases) -> None:
+                    engine(ready)
 
-            def whole(session: Any = session, outputs: list[str] = outputs, chosen: list[bytes] = chosen) -> None:
-                session.run(outputs, {"image": _decoded(pool, chosen)})
+                def whole(engine: Engine = engine, chosen: Sequence[bytes] = chosen) -> None:
+                    engine(_decoded(decoders, chosen))
 
-            rates = {"infer_per_s": _rate(alone, batch, seconds), "with_decoding_per_s": _rate(whole, batch, seconds)}
-            rows.append({"precision": name, "batch": batch, **rates})
+                measured = (_rate(alone, 1, seconds), _rate(alone, 2, seconds), _rate(whole, 2, seconds))
+                rates = {name: rate * batch for name, rate in zip(COLUMNS, measured, strict=True)}
+                rows.append({"precision": precision, "batch": batch, **rates})
+            engine.close()
     return rows
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Markdown."""
-    lines = ["| Precision | batch | images/s | with decoding |", "|---|---:|---:|---:|"]
-    text = "| {precision} | {batch} | {infer_per_s:,.0f} | {with_decoding_per_s:,.0f} |"
-    return "\n".join([*lines, *(text.format(**row) for row in rows)]) + "\n"
+def table(rows: Sequence[dict[str, Any]], served: dict[str, Any]) -> str:
+    """Markdown. served: one load of the whole service."""
+    head = [f"| Precision | batch | {' | '.join(COLUMNS.values())} |", f"|---|---:|{'---:|' * len(COLUMNS)}"]
+    cells = [[row["precision"], str(row["batch"]), *(f"{row[name]:,.0f}" for name in COLUMNS)] for row in rows]
+    whole = (
+        f"The whole service in float32 over HTTP, {served['clients']} clients, detection on: {served['per_s']:,.0f} "
+        f"requests/s, p50 {served['p50_ms']:.1f} ms, p99 {served['p99_ms']:.1f} ms, {served['cpu_ms']:.2f} ms of "
+        "processor time each."
+    )
+    return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in cells), "", whole]) + "\n"
 
 
-def _decoded(pool: ThreadPoolExecutor, bodies: Sequence[bytes]) -> NDArray[np.uint8]:
-    return np.stack([picture.canvas for picture in pool.map(lambda body: decode(body, SPEC, HEIGHT * WIDTH), bodies)])
+def _decoded(decoders: ThreadPoolExecutor, bodies: Sequence[bytes]) -> list[NDArray[np.uint8]]:
+    return [one.canvas for one in decoders.map(lambda body: decode(body, SPEC, HEIGHT * WIDTH), bodies)]
 
 
 def _halved(model: bytes) -> bytes:
@@ -84,10 +96,18 @@ def _halved(model: bytes) -> bytes:
     return content
 
 
-def _rate(work: Callable[[], None], batch: int, seconds: float) -> float:
+def _rate(work: Callable[[], None], threads: int, seconds: float) -> float:
+    """Calls per second of that many threads."""
+
+    def repeat(until: float) -> int:
+        done = 0
+        while time.perf_counter() < until:
+            work()
+            done += 1
+        return done
+
     work()  # allocates, and lets cuDNN choose
-    done, started = 0, time.perf_counter()
-    while (took := time.perf_counter() - started) < seconds:
-        work()
-        done += batch
-    return done / took
+    with ThreadPoolExecutor(threads) as pool:
+        started = time.perf_counter()
+        done = sum(pool.map(repeat, [started + seconds] * threads))
+        return done / (time.perf_counter() - started)

@@ -40,11 +40,12 @@ CHUNK = 60
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """A model's bundle in the store, and the folder of images that it is fed."""
+    """A model's bundle in the store, the folder of images that it is fed, and what computes it."""
 
     store: Path
     model: str
     images: Path
+    provider: str = "cpu"
 
     @property
     def bundle(self) -> Path:

@@ -57,11 +57,13 @@ def visit(contestant: Contestant, settings: Settings, material: Material, plan: 
     return cells
 
 
-def headline(contestant: Contestant, settings: Settings, material: Material, plan: Plan) -> Cell:
+def headline(
+    contestant: Contestant, settings: Settings, material: Material, plan: Plan, clients: int = HEADLINE
+) -> Cell:
     """The one closed loop that settings are chosen by, and that detection is priced by."""
     with started(contestant, settings, material, plan) as (server, path):
-        load(server, path, material, f"clients={HEADLINE}", plan.warm_up_s)
-        return load(server, path, material, f"clients={HEADLINE}", plan.seconds)
+        load(server, path, material, f"clients={clients}", plan.warm_up_s)
+        return load(server, path, material, f"clients={clients}", plan.seconds)
 
 
 def load(server: Server, path: str, material: Material, kind: str, seconds: float) -> Cell:
