@@ -55,7 +55,8 @@ def adopt(  # noqa: PLR0913 - what a network, a task and its data consist of
     [b, k] for a vector or [b, k, 2] in pixels for keypoints. layers: names as in `network.named_modules()`, whose
     outputs the head reads. sample_loss: of predictions and targets, both as the network predicts -> losses [b], in the
     unit of `loss`. data: batches of uint8 images [b, height, width, channels] and their targets, for "head" (best of
-    images that the network has not learned from), "calibration" and "test", disjoint.
+    images that the network has not learned from), "calibration" and "test", disjoint. A batch may have a third part,
+    sizes [b, 2] of the images as they will be posted; without it the service does not watch aspect and size for drift.
 
     Raises AdoptionError, ValueError (a layer, data, losses or a store that cannot be used) or RuntimeMissing before the
     first epoch.

@@ -130,8 +130,9 @@ def reference(
             raise ValueError(f"{bundle} is of {made.task!r}, whose data this command does not know: adopt it again")
         from models.renewal import renew_references  # noqa: PLC0415 - as above
 
+        task = _load_task(made.task, data, made.seed)
         with _progress_bars() as progress:
-            folder = renew_references(bundle, _load_task(made.task, data, made.seed), out, progress)
+            folder = renew_references(bundle, task, out, progress)
         live = read_index(folder.parent).live
         state = "live" if str(live) == folder.name else f"not live: version {live} is, with another ONNX"
         watched = ", ".join(read_manifest(folder).drift_reference)
@@ -229,15 +230,21 @@ def _progress_bars() -> Iterator[Callable[[str, int, int], None]]:
     """A callback that keeps one bar for each thing that is being done."""
     columns = (TextColumn("{task.description:<20}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     bars: dict[str, TaskID] = {}
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    progress = Progress(*columns, console=Console(stderr=True))
 
-        def update(what: str, done: int, total: int) -> None:
-            bar = bars.get(what)
-            if bar is None:
-                bar = bars[what] = progress.add_task(what, total=total)
-            progress.update(bar, completed=done)
+    def update(what: str, done: int, total: int) -> None:
+        if not bars:
+            progress.start()  # not before: what is refused at once is one line
+        bar = bars.get(what)
+        if bar is None:
+            bar = bars[what] = progress.add_task(what, total=total)
+        progress.update(bar, completed=done)
 
+    try:
         yield update
+    finally:
+        if bars:
+            progress.stop()
 
 
 @contextmanager

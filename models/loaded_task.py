@@ -103,14 +103,13 @@ def _loaded(split: str, batches: Batches) -> Columns:
     targets: list[NDArray[np.float32]] = []
     sizes: list[NDArray[np.int64]] = []
     for number, batch in enumerate(batches):
-        try:
-            one, other, *more = batch
-        except (TypeError, ValueError) as error:
-            raise DataError(f"batch {number} of {split} is not a pair of images and targets") from error
         where = f"batch {number} of {split}"
+        if not isinstance(batch, Sequence) or len(batch) not in {2, 3}:
+            raise DataError(f"{where} is not a pair of images and targets, nor a triple with sizes")
+        one, other, *more = batch
         _check_batch(where, one, other)
         if more:
-            sizes.append(_sizes(where, more, len(one)))
+            sizes.append(_sizes(where, more[0], len(one)))
         if len(sizes) != (number + 1 if more else 0):
             raise DataError(f"{where} and those before it must all have sizes of the images, or none")
         if images and (one.shape[1:] != images[0].shape[1:] or other.shape[1:] != targets[0].shape[1:]):
@@ -134,10 +133,9 @@ def _check_batch(where: str, images: Any, targets: Any) -> None:
         raise DataError(f"{where} has {len(images)} images and {len(targets)} targets")
 
 
-def _sizes(where: str, more: Sequence[Any], count: int) -> NDArray[np.int64]:
-    sizes = more[0]
-    if len(more) > 1 or not isinstance(sizes, Tensor) or sizes.shape != (count, 2) or sizes.is_floating_point():
-        raise DataError(f"{where} has more than images and targets: only sizes may follow, whole numbers [{count}, 2]")
+def _sizes(where: str, sizes: Any, count: int) -> NDArray[np.int64]:
+    if not isinstance(sizes, Tensor) or sizes.shape != (count, 2) or sizes.is_floating_point():
+        raise DataError(f"{where} has sizes that are not whole numbers [{count}, 2], width and height of each image")
     if count and int(sizes.min()) < 1:
         raise DataError(f"{where} has a size below one pixel")
     return sizes.long().numpy()

@@ -15,7 +15,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from models.adoption import adopt
 from models.contract.bundle import read_manifest, read_onnx
+from models.contract.loss_definition import KeypointLoss, LossDefinition, VectorLoss
 from models.contract.manifest import Loss, Preprocessing, Task
+from models.contract.signals import SIGNALS
 from models.export import run_onnx
 from models.loaded_task import DataError
 from models.regressors import normalise
@@ -65,7 +67,7 @@ def small_network(outputs: int = 1) -> nn.Sequential:
     )
 
 
-def loader(data: tuple[Tensor, Tensor]) -> DataLoader[tuple[Tensor, ...]]:
+def loader(data: tuple[Tensor, ...]) -> DataLoader[tuple[Tensor, ...]]:
     return DataLoader(TensorDataset(*data), batch_size=64)
 
 
@@ -115,6 +117,8 @@ def test_the_tutorial_makes_a_bundle_that_knows_its_failures(
     manifest = read_manifest(tmp_path / "bundles" / "tilt" / "1")
     assert names["folder"].resolve() == (tmp_path / "bundles" / "tilt" / "1").resolve()
     assert manifest.task == TILT
+    assert manifest.loss.definition == VectorLoss(error="absolute")
+    assert tuple(manifest.drift_reference) == SIGNALS[:-2]
     assert manifest.evaluation["rank_correlation_low"] > 0
     assert manifest.evaluation["failure_auroc_low"] > 0.5
     images, _ = splits["test"]
@@ -138,7 +142,10 @@ def test_a_network_of_keypoints_is_adopted_as_well_and_frozen(tmp_path: Path, sp
     torch.manual_seed(0)
     network = nn.Sequential(small_network(2), nn.BatchNorm1d(2), nn.Unflatten(1, (1, 2))).train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    data = {split: (images, torch.rand(len(images), 1, 2) * SIDE) for split, (images, _) in splits.items()}
+    data = {
+        split: (images, torch.rand(len(images), 1, 2) * SIDE, torch.full((len(images), 2), 640))
+        for split, (images, _) in splits.items()
+    }
     folder = adopted(
         network,
         data,
@@ -148,7 +155,9 @@ def test_a_network_of_keypoints_is_adopted_as_well_and_frozen(tmp_path: Path, sp
         loss=PIXELS,
         sample_loss=lambda preds, targets: (preds - targets).norm(dim=2).squeeze(1),
     )
-    assert read_manifest(folder).task.kind == "keypoints"
+    manifest = read_manifest(folder)
+    assert manifest.task.kind == "keypoints"
+    assert manifest.drift_reference["size"].values[0] == pytest.approx(np.log(640), abs=0.01)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
@@ -219,6 +228,28 @@ def test_a_network_that_cannot_be_adopted_is_refused_before_training(
 
 def negative(preds: Tensor, targets: Tensor) -> Tensor:
     return (preds - targets).squeeze(1) - 1000
+
+
+@pytest.mark.parametrize(
+    ("definition", "message"),
+    [
+        (VectorLoss(error="squared"), "correct its definition, or leave it out"),
+        (KeypointLoss(), "tilt has vector, but declares a loss of keypoints"),
+    ],
+)
+def test_a_loss_that_is_declared_otherwise_than_it_is_computed_is_refused_before_training(
+    tmp_path: Path, splits: dict[str, Any], definition: LossDefinition, message: str
+) -> None:
+    steps: list[int] = []
+    with pytest.raises(ValueError, match=message):
+        adopted(
+            small_network(),
+            splits,
+            tmp_path,
+            loss=DEGREES.model_copy(update={"definition": definition}),
+            progress=lambda _what, done, _total: steps.append(done),
+        )
+    assert not steps
 
 
 BROKEN_LOSSES: dict[str, Callable[[Tensor, Tensor], Any]] = {
@@ -302,6 +333,9 @@ BROKEN_DATA: dict[str, Callable[[tuple[Tensor, Tensor]], Any]] = {
     r"images torch.uint8 \[400, 32, 32\]": lambda data: [(data[0][..., 0], data[1])],
     "400 images and 399 targets": lambda data: [(data[0], data[1][1:])],
     "batch 0 of head is not a pair": lambda data: [data[0]],
+    r"sizes that are not whole numbers \[400, 2\]": lambda data: [(*data, torch.ones(400, 2))],
+    "a size below one pixel": lambda data: [(*data, torch.zeros(400, 2).long())],
+    "batch 1 of head and those before it must all have sizes": lambda data: [(*data, torch.ones(400, 2).long()), data],
     r"targets \[400, 2\], not \[400, 1\]": lambda data: [(data[0], data[1].repeat(1, 2))],
     "targets that are not finite": lambda data: [(data[0], data[1] * float("nan"))],
     "images of calibration are": lambda data: [(data[0][:, :16], data[1])],

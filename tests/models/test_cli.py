@@ -1,4 +1,6 @@
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +108,8 @@ def test_without_onnx_runtime_nothing_is_begun_and_one_line_says_what_to_install
         (("train", "faces"), "unknown task 'faces': choose one of digits"),
         (("evaluate", "no/such/folder"), "no/such/folder is not a bundle"),
         (("analyse", "--bundle", "no/such/folder"), "no/such/folder is not a bundle"),
+        (("reference", "no/such/folder", "--out", "no/such/store"), "no/such/folder is not a bundle"),
+        (("reference", str(BUNDLE), "--data", ".", "--out", "no/such/store"), "digits makes its own data"),
         (("analyse", "--losses", "no/such/file"), "no/such/file"),
         (("analyse", "--losses", "a.txt", "--bundle", "b"), "not both"),
         (("analyse", "--plot", "paper.xyz"), "xyz"),
@@ -118,7 +122,39 @@ def test_mistakes_are_told_in_one_line(arguments: tuple[str, ...], message: str)
     assert message in run.stderr
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "analyse"])
+@pytest.mark.slow
+def test_reference_publishes_the_same_model_with_its_references_and_needs_no_torch(tmp_path: Path) -> None:
+    run = losscast("reference", str(BUNDLE), "--out", str(tmp_path), code=WITHOUT_TORCH)
+    assert run.returncode == 0, run.stderr
+    assert "references" in run.stderr  # the bar
+    new = tmp_path / "digits" / "1"
+    assert run.stdout == (f"{new} is live. Watched: score, ood_score, luminance, contrast, sharpness, aspect, size.\n")
+    assert (new / "model.onnx").read_bytes() == (BUNDLE / "model.onnx").read_bytes()
+
+
+def test_reference_says_in_one_line_whose_data_it_lacks(tmp_path: Path) -> None:
+    adopted = shutil.copytree(BUNDLE, tmp_path / "1")
+    fields = json.loads((adopted / "manifest.json").read_text())
+    fields["provenance"]["task"] = "tilt"
+    (adopted / "manifest.json").write_text(json.dumps(fields))
+    run = losscast("reference", str(adopted), "--out", str(tmp_path / "store"))
+    assert run.returncode == 1
+    assert run.stderr.count("\n") == 1
+    assert "is of 'tilt', whose data this command does not know: adopt it again" in run.stderr
+
+
+def test_reference_refuses_other_data_than_the_bundle_was_made_from(tmp_path: Path) -> None:
+    other = shutil.copytree(BUNDLE, tmp_path / "1")
+    manifest = (other / "manifest.json").read_text()
+    (other / "manifest.json").write_text(manifest.replace("959ebaf983ab5775", "0123456789abcdef"))
+    run = losscast("reference", str(other), "--out", str(tmp_path / "store"))
+    assert run.returncode == 1
+    assert run.stderr.count("\n") == 1
+    assert "was made from other data than these: fingerprint 0123456789abcdef, not 959ebaf983ab5775" in run.stderr
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "analyse", "reference"])
 def test_help_shows_an_example_and_needs_no_torch(command: str) -> None:
     run = losscast(command, "--help", code=WITHOUT_TORCH)
     assert run.returncode == 0

@@ -1,4 +1,6 @@
+from models.contract.loss_definition import KeypointLoss
 from models.contract.manifest import Manifest, OperatingPoint
+from models.contract.reference import EmbeddingReference
 from models.model_card import model_card
 
 
@@ -23,6 +25,21 @@ def test_the_card_says_which_images_trained_the_loss_head(tiny_version: Manifest
     assert "the head split trains the loss head" in model_card(tiny_version, "", "")
     of_keypoints = tiny_version.model_copy(update={"keypoint_loss": True})
     assert "both it and the head split, with mirror images, train the loss head" in model_card(of_keypoints, "", "")
+
+
+def test_the_card_says_what_is_watched_and_whether_labels_correct_the_estimate(tiny_version: Manifest) -> None:
+    card = " ".join(model_card(tiny_version, "", "").split())
+    assert "100 calibration images: score, ood_score. Their predicted" in card
+    assert "do not correct it, as the loss is not declared" in card
+    whole = tiny_version.model_copy(
+        update={
+            "loss": tiny_version.loss.model_copy(update={"definition": KeypointLoss()}),
+            "embedding_reference": EmbeddingReference(size=9, projection=((1.0,) * 4,) * 3, offset=(0.0,) * 3),
+        }
+    )
+    card = " ".join(model_card(whole, "", "").split())
+    assert "ood_score, and the mean of the embedding in 3 directions" in card
+    assert "labels of the audit lane correct it" in card
 
 
 def test_the_card_counts_one_value_as_one(tiny_version: Manifest) -> None:
