@@ -80,7 +80,7 @@ def test_what_drift_is_told_by_comes_from_the_same_views(folder: Path, digits: D
     outputs = run_onnx(read_onnx(folder, manifest), seen.images)
     assert tuple(manifest.drift_reference) == SIGNALS
     assert {reference.size for reference in manifest.drift_reference.values()} == {400}
-    assert manifest.drift_reference["aspect"].values == pytest.approx(0, abs=2e-3)
+    assert max(manifest.drift_reference["aspect"].values) <= manifest.drift_reference["aspect"].jitter
     assert manifest.loss.definition == digits.loss.definition
     assert manifest.loss_reference is not None
     assert manifest.loss_reference.mean_predicted_loss == pytest.approx(outputs["predicted_loss"].mean(), rel=1e-4)

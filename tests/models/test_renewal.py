@@ -142,8 +142,8 @@ def test_what_ships_is_what_the_command_makes_of_it_with_the_same_onnx_figures_a
     assert old.embedding_reference is not None
     assert new.embedding_reference is not None
     embeddings = run_bundle(DIGITS, digits, digits.examples("calibration"))[1]["embedding"]
-    for reference in (old.embedding_reference, new.embedding_reference):
-        np.testing.assert_allclose(reference.whitening()(embeddings).mean(axis=0), 0, atol=1e-3)
+    for directions in (old.embedding_reference, new.embedding_reference):
+        np.testing.assert_allclose(directions.whitening()(embeddings).mean(axis=0), 0, atol=1e-3)
 
 
 def test_other_data_than_it_was_made_from_is_refused(old_pose: Path, digits: Digits) -> None:
