@@ -26,8 +26,8 @@ def export_onnx(graph: ForecastGraph, canvas_shape: Sequence[int]) -> bytes:
     """ONNX of `graph` for uint8 [batch, *canvas_shape]; the batch is free, outputs are `graph.outputs`.
 
     Weights keep their names and values: batch normalisation, say, is not folded into convolutions here, as ONNX Runtime
-    does so when it loads the file (see `_state_types`). Equal weights give equal bytes: what the exporter notes about the
-    machine it ran on is removed.
+    does so when it loads the file (see `_state_types`). Equal weights give equal bytes: what the exporter notes about
+    the machine it ran on is removed.
     Raises ExportError when ONNX Runtime and PyTorch disagree at any of `PARITY_BATCHES`.
     """
     example = torch.zeros(2, *canvas_shape, dtype=torch.uint8)
@@ -107,8 +107,8 @@ def _compare(what: str, expected: NDArray[np.float32], found: NDArray[np.float32
 def _state_types(model: onnx.ModelProto) -> onnx.ModelProto:
     """Casts to the type of some result made casts to that type, by name.
 
-    The exporter gives a convolution without a bias one of zeros, cast like its input. That makes it depend on the image,
-    and ONNX Runtime then folds neither it nor the batch normalisation behind: 18 % of `pose`'s time, 46 % of `digits`'.
+    The exporter gives a convolution without a bias one of zeros, cast like its input. So it depends on the image, and
+    ONNX Runtime folds neither it nor the batch normalisation behind: 18 % of `pose`'s time, 46 % of `digits`'.
     """
     typed = onnx.shape_inference.infer_shapes(model).graph
     types = {one.name: one.data_type for one in typed.initializer}

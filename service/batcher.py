@@ -145,9 +145,9 @@ class Batcher(Generic[In, Out]):
     async def _answer(self, batch: list[_Item[In, Out]]) -> None:
         """Answers each item; a part that fails is halved, so that its culprits alone get the error.
 
-        A model that fails at everything is given up after some failures in a row, and at most 2 log2(n) runs.
+        One culprit of n costs 2 log2(n) runs more; a model that fails at everything fewer than two for each item.
         """
-        parts, failures = [batch], 0
+        parts = [batch]
         while parts:
             now = time.monotonic()
             part = [item for item in parts.pop() if _wanted(item, now)]
@@ -155,10 +155,8 @@ class Batcher(Generic[In, Out]):
                 continue
             fault = await self._run_part(part)
             if fault is None:
-                failures = 0
                 continue
-            failures += 1
-            if len(part) == 1 or failures > math.log2(len(batch)) + 2:
+            if len(part) == 1:
                 _refuse(part, fault)
             else:
                 half = len(part) // 2
