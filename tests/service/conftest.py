@@ -1,6 +1,7 @@
 """A whole service: real engine, journal, blobs and Valkey, in this process over ASGI or as one of its own."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -10,13 +11,26 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 import stamina
 
 from service.app import create_app
 from service.client import LosscastClient
+from service.labelling.embedded import _Server, server_program
 from service.settings import Settings
 
 OpenService = Callable[..., Awaitable[httpx.AsyncClient]]
+PROGRAMS = list(dict.fromkeys(filter(None, [server_program(), shutil.which("redis-server")])))
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session", params=PROGRAMS, ids=lambda path: Path(path).name)
+async def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Path]:
+    """Socket of a server that all tests share; each works under a model name of its own."""
+    folder = tmp_path_factory.mktemp("valkey")
+    running = _Server(request.param, folder, folder / "valkey.sock")
+    await running.start()
+    yield running.socket
+    await running.stop()
 
 
 @asynccontextmanager

@@ -1,7 +1,6 @@
-"""A real server for the queue's tests, and small helpers to make samples and to wait for a condition."""
+"""Queues on a real server, and small helpers to make samples and to wait for a condition."""
 
 import asyncio
-import shutil
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,7 +10,6 @@ import pytest
 import pytest_asyncio
 
 from service.labelling.blobs import BlobStore
-from service.labelling.embedded import _Server, server_program
 from service.labelling.policy import QueuePolicy
 from service.labelling.redis_queue import RedisQueue
 from service.labelling.sample import Sample, sample_id
@@ -20,18 +18,6 @@ from tests.service.labelling.forgetful import ForgetfulServer
 Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
 MakeSample = Callable[..., Sample]
 Open = Callable[..., RedisQueue]
-
-PROGRAMS = list(dict.fromkeys(filter(None, [server_program(), shutil.which("redis-server")])))
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session", params=PROGRAMS, ids=lambda path: Path(path).name)
-async def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Path]:
-    """Socket of a server that all tests share; each works under a model name of its own."""
-    folder = tmp_path_factory.mktemp("valkey")
-    running = _Server(request.param, folder, folder / "valkey.sock")
-    await running.start()
-    yield running.socket
-    await running.stop()
 
 
 @pytest_asyncio.fixture
