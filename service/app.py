@@ -7,6 +7,7 @@ queue that it feeds.
 
 import asyncio
 import importlib.metadata
+import platform
 from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,6 +19,7 @@ from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
+from models.contract.runtime import load_runtime
 from service.admission import Admission
 from service.api import health, infer, labels, models, oip, predict_docs, queue, repository
 from service.api.predict import Predict
@@ -46,7 +48,7 @@ Lossy inputs wait in a labelling queue: lease them, label them, and the next ver
 
 def create_app(settings: Settings) -> FastAPI:
     """The ASGI application. Its lifespan raises when the service cannot start, with one line that says why."""
-    metrics = Metrics()
+    metrics = Metrics(settings.provider)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -75,6 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resources:
+    metrics.built(importlib.metadata.version("losscast"), platform.python_version(), load_runtime().__version__)
     journal = Journal.open(
         settings.state / "journal", max_bytes=settings.journal_max_bytes, max_rows=settings.journal_max_rows
     )
@@ -96,6 +99,7 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> 
     admission = Admission(settings.max_in_flight, settings.max_in_flight_bytes)
     _watch_line(metrics, admission, store)
     _watch_labelling(metrics, journal, drain, endings, janitor)
+    _watch_limits(metrics, settings)
     return Resources(settings, registry, admission, label_queue, endings, blobs, metrics, journal, tasks)
 
 
@@ -176,4 +180,16 @@ def _watch_labelling(metrics: Metrics, journal: Journal, drain: Drain, endings: 
             "losscast_janitor_deleted": ("Images deleted because no sample has them.", lambda: janitor.deleted),
             "losscast_janitor_errors": ("Steps of the janitor that failed.", lambda: janitor.errors),
         },
+    )
+
+
+def _watch_limits(metrics: Metrics, settings: Settings) -> None:
+    metrics.watch(
+        gauges={
+            "losscast_in_flight_limit": ("Images admitted at a time.", lambda: settings.max_in_flight),
+            "losscast_in_flight_bytes_limit": ("Bytes admitted at a time.", lambda: settings.max_in_flight_bytes),
+            "losscast_journal_rows_limit": ("Samples that the journal takes.", lambda: settings.journal_max_rows),
+            "losscast_journal_bytes_limit": ("Bytes that the journal takes.", lambda: settings.journal_max_bytes),
+        },
+        counters={},
     )

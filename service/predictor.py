@@ -112,6 +112,7 @@ class Predictor:
             forecast=forecast,
             verdict=judge(forecast, self.manifest.operating_points, point),
             value=surprise(forecast.score, self.manifest.drift_reference["score"]),
+            ood_value=surprise(forecast.ood_score, self.manifest.drift_reference["ood_score"]),
             audited=audited,
             station_s=clock.done(),
         )
