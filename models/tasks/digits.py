@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from models.contract import manifest
+from models.contract.loss_definition import KeypointLoss
 from models.tasks.canvas import Recipe, render
 from models.tasks.protocol import SPLITS, Examples, Split
 
@@ -46,7 +47,7 @@ class Digits:
     )
     preprocessing = manifest.Preprocessing(height=64, width=64, channels=1, fill=55)  # fill: a usual background
     # A quarter of the typical side (32 px): from there on the quad no longer says where the digit is.
-    loss = manifest.Loss(name="mean corner error", unit="px", failure_level=8.0)
+    loss = manifest.Loss(name="mean corner error", unit="px", failure_level=8.0, definition=KeypointLoss())
     card = CARD
     calibration_views = 4
     test_views = 8
