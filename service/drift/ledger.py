@@ -34,6 +34,18 @@ class Place:
         return [f"losscast:{{{self.model}}}:drift:{self.version}:{self.layout}:{name}" for name in names]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Parcel:
+    """What a replica adds."""
+
+    sequence: int  # of the replica's parcels; it increases
+    sums: NDArray[np.float64]  # [n], finite
+    images: int  # that they are of
+
+    def packed(self) -> bytes:
+        return self.sums.astype(PACKED).tobytes()
+
+
 @dataclass(frozen=True, slots=True)
 class Flushed:
     now_s: float  # unix seconds, by the server's clock
@@ -51,6 +63,7 @@ class Sums:
     totals: NDArray[np.float64]  # empty when there are none
     window: NDArray[np.float64]  # of the buckets that reach into the window; empty when there are none
     state: bytes  # as written last; empty: there is none
+    replicas: float  # over how many the images were dealt out of late: n^2 / sum n_i^2
 
 
 class Ledger:
@@ -60,26 +73,26 @@ class Ledger:
         self._server = server
         self._scripts = {file.stem: server.register(file.read_text()) for file in _LUA.glob("*.lua")}
 
-    async def flush(
-        self, place: Place, replica: str, sequence: int, sums: NDArray[np.float64] | None, lease_s: float
-    ) -> Flushed:
-        """Adds sums, float64 [n] and finite, unless this sequence number of the replica is in; None adds nothing.
+    async def flush(self, place: Place, replica: str, parcel: Parcel | None, lease_s: float) -> Flushed:
+        """Adds the parcel unless the ledger has it from this replica; None adds nothing.
 
-        A replica's sequence numbers increase. Leads from here on for lease_s when nobody else does.
+        Leads from here on for lease_s when nobody else does.
         """
-        packed = b"" if sums is None else sums.astype(PACKED).tobytes()
+        sequence, packed, images = (parcel.sequence, parcel.packed(), parcel.images) if parcel else (0, b"", 0)
         periods = [_ms(seconds) for seconds in (BUCKET_S, KEEP_S, lease_s, RETENTION_S)]
-        keys = place.keys("totals", "buckets", f"receipt:{replica}", "leader", "report")
-        reply = await self._server.run(self._scripts["flush"], keys, [replica, sequence, packed, *periods])
+        keys = place.keys("totals", "buckets", f"receipt:{replica}", "leader", "report", "shares")
+        arguments = [replica, sequence, packed, *periods, images]
+        reply = await self._server.run(self._scripts["flush"], keys, arguments)
         now_ms, token, born, report = reply
         return Flushed(float(now_ms) / 1000, token.decode(), born.decode(), report)
 
     async def look(self, place: Place, window_s: float) -> Sums:
         """What there is to judge. The window begins with a bucket: it is longer than asked for by less than one."""
-        keys = place.keys("totals", "buckets", "report")
+        keys = place.keys("totals", "buckets", "report", "shares")
         reply = await self._server.run(self._scripts["look"], keys, [_ms(window_s), _ms(BUCKET_S)])
-        now_ms, born, totals, state, *buckets = reply
-        return Sums(float(now_ms) / 1000, born.decode(), _unpacked([totals]), _unpacked(buckets), state)
+        now_ms, born, totals, state, shares, *buckets = reply
+        replicas = _replicas(np.array(shares, np.float64))
+        return Sums(float(now_ms) / 1000, born.decode(), _unpacked([totals]), _unpacked(buckets), state, replicas)
 
     async def write(self, place: Place, token: str, state: bytes, report: bytes) -> bool:
         """Whether it was written: not when the token is not the leader's any more."""
@@ -89,6 +102,10 @@ class Ledger:
 
 def _ms(seconds: float) -> int:
     return round(1000 * seconds)
+
+
+def _replicas(images: NDArray[np.float64]) -> float:
+    return float(images.sum() ** 2 / (images**2).sum()) if images.any() else 1.0
 
 
 def _unpacked(parts: Sequence[bytes]) -> NDArray[np.float64]:

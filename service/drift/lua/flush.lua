@@ -1,9 +1,10 @@
--- KEYS: totals, buckets, receipt of the replica, leader, report.
+-- KEYS: totals, buckets, receipt of the replica, leader, report, shares.
 -- ARGV: replica, sequence, sums (packed doubles; '' when there is nothing new), and in milliseconds: length of a
--- bucket, for how long buckets are kept, length of a lease, for how long all of it is kept after the last flush.
+-- bucket, for how long buckets are kept, length of a lease, for how long all of it is kept after the last flush;
+-- then how many images the sums are of.
 -- Adds the sums of a sequence number that is not in yet, and has the replica lead when nobody else does.
 -- Returns: time in ms, token of the leader ('' for all but the leader), when the totals began, report.
-local TOTALS, BUCKETS, RECEIPT, LEADER, REPORT = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local TOTALS, BUCKETS, RECEIPT, LEADER, REPORT, SHARES = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local replica, sequence, sums = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local bucket_ms, keep_ms, lease_ms, retention_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
 local clock = redis.call('TIME')
@@ -28,6 +29,18 @@ local function forget_old_buckets()
   end
 end
 
+-- How many images each replica saw of late: of a bucket half as many count as of the one after it.
+local function halve_shares()
+  local shares = redis.call('HGETALL', SHARES)
+  for i = 1, #shares, 2 do
+    if tonumber(shares[i + 1]) < 2 then
+      redis.call('HDEL', SHARES, shares[i])
+    else
+      redis.call('HSET', SHARES, shares[i], shares[i + 1] / 2)
+    end
+  end
+end
+
 local function add()
   redis.call('HSETNX', TOTALS, 'born', string.format('%.0f', now))
   redis.call('HSET', TOTALS, 'sums', added(redis.call('HGET', TOTALS, 'sums'), sums))
@@ -37,7 +50,9 @@ local function add()
   redis.call('SET', RECEIPT, sequence)
   if not known then
     forget_old_buckets()
+    halve_shares()
   end
+  redis.call('HINCRBYFLOAT', SHARES, replica, ARGV[8])
 end
 
 -- A token is never given twice, not even by a server that lost its latest writes: the replica's name is in it.

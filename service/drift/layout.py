@@ -1,0 +1,68 @@
+"""What the numbers of a tally are: one vector that adds up, in named sections.
+
+Replicas that mean the same by it have the same fingerprint, and only their sums are added: another reference, another
+build that bins or samples in another way, makes a ledger of its own.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from models.contract.manifest import Manifest
+from models.contract.signals import SIGNALS, Signal
+from service.drift import dependence
+from service.drift.bins import Bins
+
+FORMAT: Final = 1  # to be raised when the same sections come to mean something else
+
+Floats = NDArray[np.float64]
+
+
+class Layout:
+    """Of one bundle. Sections:
+
+    counts:{signal}      observations by bin
+    dependence:{signal}  squares of `dependence`, and how many blocks they are of
+    loss                 observations, sum and sum of squares of their predicted losses
+    embedding            observations, and sums of their embeddings in each direction of the reference; none without it
+    outcomes             images that counted, were thinned, had an embedding that is not finite
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.signals: tuple[Signal, ...] = tuple(name for name in SIGNALS if name in manifest.drift_reference)
+        self.not_watched = [name for name in SIGNALS if name not in manifest.drift_reference]
+        self.bins: Mapping[Signal, Bins] = {name: Bins.of(manifest.drift_reference[name]) for name in self.signals}
+        reference = manifest.embedding_reference
+        sizes = {f"counts:{name}": len(self.bins[name].alpha) for name in self.signals}
+        sizes |= {f"dependence:{name}": len(dependence.SIZES) + 1 for name in self.signals}
+        sizes |= {"loss": 3, "embedding": 1 + len(reference.offset) if reference else 0, "outcomes": 3}
+        ends = np.cumsum(list(sizes.values())).tolist()
+        self.projection = np.array(reference.projection if reference else (), np.float64)  # [d, e]
+        self.offset = np.array(reference.offset if reference else (), np.float64)  # [d]
+        self._sections = {name: slice(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
+        self.size: int = ends[-1]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits."""
+        manifest = self.manifest
+        meaning = [FORMAT, [(name, part.start, part.stop) for name, part in self._sections.items()]]
+        meaning += [self.bins[name].edges.tolist() for name in self.signals]
+        meaning += [self.bins[name].alpha.tolist() for name in self.signals]
+        meaning += [manifest.drift_reference[name].jitter for name in self.signals]
+        meaning.append(manifest.embedding_reference.model_dump() if manifest.embedding_reference else None)
+        meaning.append(manifest.onnx_sha256)
+        return hashlib.sha256(orjson.dumps(meaning)).hexdigest()[:16]
+
+    def empty(self) -> Floats:
+        return np.zeros(self.size)
+
+    def of(self, sums: Floats, section: str) -> Floats:
+        """A view of one section."""
+        return sums[self._sections[section]]
