@@ -1,7 +1,8 @@
 """What `GET /v1/drift` says: whether the world left the reference, what moved, since when, and what to do.
 
 Made by `service.drift.monitor` at every flush, kept in Redis, read by every replica; the client and the metrics
-read it too. Shares are of the window's observations; evidence is the log10 of a test martingale.
+read it too. Shares are of the window's observations; evidence is the log10 of a test martingale, the largest since it
+began anew at 0:00 UTC.
 """
 
 from typing import Annotated, Literal

@@ -1,25 +1,20 @@
-"""State and sums -> state and report: the leader's work at every flush, pure but for what it is given.
+"""State and sums -> the next state: the leader's work at every flush. Pure.
 
-new = totals - those judged so far -> evidence, dependence and rhythm of each signal -> report over the window.
+new = totals - those judged so far -> detector -> the largest evidence of each signal since the restart.
 A server that lost data is met by what can be known: totals that began anew count from nothing, totals that went
 back count from where they are.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
 
-import numpy as np
-
-from service.drift import dependence, evidence, rhythm
 from service.drift.audit import AuditPage
-from service.drift.bins import Bins
+from service.drift.detector import Detector, Flush
 from service.drift.effect import AuditSums
 from service.drift.evidence import PERIOD_S
 from service.drift.layout import Floats, Layout
 from service.drift.ledger import Sums
-from service.drift.state import SignalState, State
-
-HOUR_S: Final = 3600.0
+from service.drift.state import Peak, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,61 +32,29 @@ def read(layout: Layout, sums: Sums) -> State:
     try:
         state = State.from_json(sums.state)
     except ValueError:
-        return State.fresh(layout, sums.born, sums.now_s)
-    if set(state.signals) != set(layout.signals) or state.totals.size != layout.size:
-        return State.fresh(layout, sums.born, sums.now_s)
+        return State.fresh(layout)
+    if set(state.peaks) != set(layout.signals) or state.totals.size != layout.size:
+        return State.fresh(layout)
     return state
 
 
 def update(layout: Layout, state: State, sums: Sums, page: AuditPage) -> State:
     """After one look at the ledger. page: audit labels that were not counted before."""
     new = _since(layout, state, sums)
-    audit = sum((AuditSums.of(one.true, one.predicted, one.probability) for one in page.losses), state.audit)
-    state = _in_period(layout, state, sums.now_s)
-    seen = {name: layout.of(new, f"counts:{name}") for name in layout.signals}
-    if any(counts.any() for counts in seen.values()):
-        share = max(sums.now_s - state.judged_s, 0.0) / PERIOD_S
-        hour = int(sums.now_s % PERIOD_S // HOUR_S)
-        at = Moment(state.looked_s, share, hour, sums.replicas)
-        signals = {
-            name: _signal(signal, layout.bins[name], seen[name], layout.of(new, f"dependence:{name}"), at)
-            for name, signal in state.signals.items()
-        }
-        now = evidence.average(np.array([float(signal.evidence.log10) for signal in signals.values()]))
-        state = replace(state, signals=signals, peak=max(state.peak, now), judged_s=sums.now_s)
-    totals = sums.totals if sums.totals.size else layout.empty()
-    return replace(state, born=sums.born, totals=totals, looked_s=sums.now_s, audit=audit, cursor=page.cursor)
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    began_s: float  # unix seconds at which the flush's time began
-    share: float  # of the period, that it covers
-    hour: int
-    replicas: float
-
-
-def design_effect(signal: SignalState, bins: Bins, replicas: float) -> float:
-    """Within blocks or between the hours of a day, whichever is larger: the latter has the former in it."""
-    return max(
-        float(dependence.design_effect(signal.dependence, bins, replicas)), float(rhythm.design_effect(signal.rhythm))
-    )
-
-
-def _signal(signal: SignalState, bins: Bins, counts: Floats, squares: Floats, at: Moment) -> SignalState:
-    """The design effect is that from before the flush: evidence may not rest on what it judges."""
-    after = signal
-    if signal.dependence.is_known:
-        effect = design_effect(signal, bins, at.replicas)
-        known = evidence.update(signal.evidence, bins, counts, effect, at.began_s, at.share)
-        log10 = float(known.log10)
-        after = replace(signal, evidence=known)
-        if log10 > signal.peak:
-            after = replace(after, peak=log10, since=float(known.likeliest_start))
+    flush = {
+        name: Flush(layout.of(new, f"counts:{name}"), layout.of(new, f"dependence:{name}")) for name in layout.signals
+    }
+    now_s = max(sums.now_s, state.detector.updated_s)  # another server's clock may be behind
+    detector = state.detector.update(layout.bins, flush, now_s, sums.replicas)
+    is_restarted = now_s // PERIOD_S != state.detector.updated_s // PERIOD_S
     return replace(
-        after,
-        dependence=dependence.update(signal.dependence, squares[:-1], squares[-1]),
-        rhythm=rhythm.update(signal.rhythm, bins, counts, at.hour),
+        state,
+        born=sums.born,
+        totals=sums.totals if sums.totals.size else layout.empty(),
+        detector=detector,
+        peaks=_peaks({} if is_restarted else state.peaks, detector),
+        audit=sum((AuditSums.of(one.true, one.predicted, one.probability) for one in page.losses), state.audit),
+        cursor=page.cursor,
     )
 
 
@@ -106,14 +69,10 @@ def _since(layout: Layout, state: State, sums: Sums) -> Floats:
     return layout.empty() if is_less else new
 
 
-def _in_period(layout: Layout, state: State, now_s: float) -> State:
-    """Evidence starts anew at 0:00 UTC; what is known of dependence stays."""
-    began_s = now_s - now_s % PERIOD_S
-    if state.judged_s >= began_s:
-        return state
-    signals = {name: _next_period(signal, layout.bins[name]) for name, signal in state.signals.items()}
-    return replace(state, signals=signals, peak=0.0, judged_s=began_s, looked_s=max(state.looked_s, began_s))
-
-
-def _next_period(signal: SignalState, bins: Bins) -> SignalState:
-    return SignalState(evidence.Evidence.fresh(bins), signal.dependence, rhythm.end_day(signal.rhythm, bins))
+def _peaks(before: Mapping[str, Peak], detector: Detector) -> dict[str, Peak]:
+    """Signals whose evidence is past what it was at any time since the restart take the place of their peak."""
+    now = {
+        name: Peak(float(signal.evidence.log10), float(signal.evidence.likeliest_start))
+        for name, signal in detector.signals.items()
+    }
+    return {name: max(before.get(name, Peak()), peak, key=lambda one: one.log10) for name, peak in now.items()}

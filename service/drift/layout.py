@@ -14,10 +14,11 @@ import orjson
 from numpy.typing import NDArray
 
 from models.contract.manifest import Manifest
-from models.contract.signals import SIGNALS, Signal
+from models.contract.signals import SIGNALS
 from service.drift import dependence
 from service.drift.bins import Bins
 
+OUTCOMES: Final = ("counted", "thinned", "not_finite")  # of an image
 FORMAT: Final = 1  # to be raised when the same sections come to mean something else
 
 Floats = NDArray[np.float64]
@@ -27,21 +28,23 @@ class Layout:
     """Of one bundle. Sections:
 
     counts:{signal}      observations by bin
-    dependence:{signal}  squares of `dependence`, and how many blocks they are of
+    dependence:{signal}  statistics of `dependence`
     loss                 observations, sum and sum of squares of their predicted losses
     embedding            observations, and sums of their embeddings in each direction of the reference; none without it
-    outcomes             images that counted, were thinned, had an embedding that is not finite
+    outcomes             images by what became of them: OUTCOMES
     """
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
-        self.signals: tuple[Signal, ...] = tuple(name for name in SIGNALS if name in manifest.drift_reference)
-        self.not_watched = [name for name in SIGNALS if name not in manifest.drift_reference]
-        self.bins: Mapping[Signal, Bins] = {name: Bins.of(manifest.drift_reference[name]) for name in self.signals}
+        watched = {name: manifest.drift_reference[name] for name in SIGNALS if name in manifest.drift_reference}
+        self.signals: tuple[str, ...] = tuple(watched)
+        self.not_watched: tuple[str, ...] = tuple(name for name in SIGNALS if name not in watched)
+        self.bins: Mapping[str, Bins] = {name: Bins.of(one) for name, one in watched.items()}
+        self.jitters: Mapping[str, float] = {name: one.jitter for name, one in watched.items()}
         reference = manifest.embedding_reference
         sizes = {f"counts:{name}": len(self.bins[name].alpha) for name in self.signals}
-        sizes |= {f"dependence:{name}": len(dependence.SIZES) + 1 for name in self.signals}
-        sizes |= {"loss": 3, "embedding": 1 + len(reference.offset) if reference else 0, "outcomes": 3}
+        sizes |= {f"dependence:{name}": dependence.SIZE for name in self.signals}
+        sizes |= {"loss": 3, "embedding": 1 + len(reference.offset) if reference else 0, "outcomes": len(OUTCOMES)}
         ends = np.cumsum(list(sizes.values())).tolist()
         self.projection = np.array(reference.projection if reference else (), np.float64)  # [d, e]
         self.offset = np.array(reference.offset if reference else (), np.float64)  # [d]
@@ -51,13 +54,15 @@ class Layout:
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits."""
-        manifest = self.manifest
-        meaning = [FORMAT, [(name, part.start, part.stop) for name, part in self._sections.items()]]
-        meaning += [self.bins[name].edges.tolist() for name in self.signals]
-        meaning += [self.bins[name].alpha.tolist() for name in self.signals]
-        meaning += [manifest.drift_reference[name].jitter for name in self.signals]
-        meaning.append(manifest.embedding_reference.model_dump() if manifest.embedding_reference else None)
-        meaning.append(manifest.onnx_sha256)
+        reference = self.manifest.embedding_reference
+        meaning = [
+            FORMAT,
+            [(name, part.start, part.stop) for name, part in self._sections.items()],
+            [(bins.edges.tolist(), bins.alpha.tolist()) for bins in self.bins.values()],
+            list(self.jitters.values()),
+            reference.model_dump() if reference else None,
+            self.manifest.onnx_sha256,
+        ]
         return hashlib.sha256(orjson.dumps(meaning)).hexdigest()[:16]
 
     def empty(self) -> Floats:

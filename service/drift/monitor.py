@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from service.drift import audit, judge
 from service.drift.audit import AuditPage
 from service.drift.judge import Terms
-from service.drift.layout import Layout
+from service.drift.layout import OUTCOMES, Layout
 from service.drift.ledger import Flushed, Ledger, Place, Sums
 from service.drift.reporting import report as report_of
 from service.drift.state import State
@@ -93,8 +93,7 @@ class Monitor:
 
     async def _flush(self, watch: Watch, lease_s: float) -> bool:
         try:
-            flushed = await watch.flush(self._ledger, lease_s)
-            self.flushes += 1
+            flushed = await self._deliver(watch, lease_s)
             self._keep(watch.place, flushed)
             if flushed.token:
                 await self._judge(watch, flushed)
@@ -107,6 +106,16 @@ class Monitor:
             return False
         self.last_error = None
         return True
+
+    async def _deliver(self, watch: Watch, lease_s: float) -> Flushed:
+        parcel = watch.pack()
+        flushed = await self._ledger.flush(watch.place, watch.replica, parcel, lease_s)
+        watch.delivered()
+        self.flushes += 1
+        if parcel:
+            for outcome, images in zip(OUTCOMES, watch.layout.of(parcel.sums, "outcomes"), strict=True):
+                self._metrics.drift_observed(watch.place.model, outcome, int(images))
+        return flushed
 
     async def _judge(self, watch: Watch, flushed: Flushed) -> None:
         sums = await self._ledger.look(watch.place, self._terms.window_s)

@@ -10,10 +10,10 @@ import numpy as np
 from service.drift import decision, display, effect, evidence, words
 from service.drift.bins import Bins
 from service.drift.effect import Interval
-from service.drift.judge import Terms, design_effect
+from service.drift.judge import Terms
 from service.drift.layout import Floats, Layout
 from service.drift.ledger import Sums
-from service.drift.state import SignalState, State
+from service.drift.state import Peak, State
 from service.schemas_drift import DriftReport, LossEstimate, OodRate, SignalReport
 
 OOD_LEVEL = 0.95  # of the reference; scores above are extreme
@@ -22,14 +22,18 @@ OOD_LEVEL = 0.95  # of the reference; scores above are extreme
 def report(layout: Layout, terms: Terms, state: State, sums: Sums) -> DriftReport:
     window = sums.window if sums.window.size else layout.empty()
     manifest, threshold = layout.manifest, float(np.log10(terms.threshold))
-    effects = {name: design_effect(one, layout.bins[name], sums.replicas) for name, one in state.signals.items()}
+    effects = {
+        name: float(signal.design_effect(layout.bins[name], sums.replicas))
+        for name, signal in state.detector.signals.items()
+    }
+    peak = float(state.detector.log10_peak)
     signals = _signals(layout, state, window, effects, threshold)
     loss, rise = _loss(layout, window, effects["score"], state.audit)
     ood, ratio = _ood(layout.bins["ood_score"], layout.of(window, "counts:ood_score"), effects["ood_score"])
     decided = decision.decide(
-        state.peak,
+        peak,
         log10_threshold=threshold,
-        is_known=bool(state.signals["score"].dependence.is_known and state.signals["ood_score"].dependence.is_known),
+        is_known=bool(state.detector.is_known),
         loss_rise=rise,
         wanted_rise=terms.loss_rise,
         ood_ratio=ratio,
@@ -42,9 +46,9 @@ def report(layout: Layout, terms: Terms, state: State, sums: Sums) -> DriftRepor
         version=manifest.version,
         state=decided.state,
         reason=f"{decided.reason[0].upper()}{decided.reason[1:]}.",
-        evidence=state.peak,
+        evidence=peak,
         threshold=threshold,
-        since=state.signals[strongest.name].since if counts else None,
+        since=state.peaks[strongest.name].since if counts else None,
         observations=round(counted),
         thinned=round(thinned),
         not_finite=round(not_finite),
@@ -66,21 +70,21 @@ def _signals(
     layout: Layout, state: State, window: Floats, effects: Mapping[str, float], threshold: float
 ) -> list[SignalReport]:
     made = [
-        _signal(name, layout.bins[name], state.signals[name], layout.of(window, f"counts:{name}"), effects[name])
+        _signal(name, layout.bins[name], state.peaks[name], layout.of(window, f"counts:{name}"), effects[name])
         for name in layout.signals
     ]
     named = evidence.named(np.array([one.evidence for one in made]), threshold).tolist()
     return [
-        one.model_copy(update={"is_named": is_named, "since": state.signals[one.name].since if is_named else None})
+        one.model_copy(update={"is_named": is_named, "since": state.peaks[one.name].since if is_named else None})
         for one, is_named in zip(made, named, strict=True)
     ]
 
 
-def _signal(name: str, bins: Bins, state: SignalState, counts: Floats, design: float) -> SignalReport:
+def _signal(name: str, bins: Bins, peak: Peak, counts: Floats, design: float) -> SignalReport:
     """Not named yet: that takes all of them."""
     return SignalReport(
         name=name,
-        evidence=state.peak,
+        evidence=peak.log10,
         shift=bins.shift(counts),
         since=None,
         is_named=False,

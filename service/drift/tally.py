@@ -6,13 +6,13 @@ cost is bounded whatever the traffic. Measured figures are in docs/drift.md.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.contract.signals import IMAGE_SIGNALS, Signal, image_signals, jitter
+from models.contract.signals import IMAGE_SIGNALS, image_signals, jitter
 from service.drift import dependence
 from service.drift.layout import Floats, Layout
 from service.drift.sources import Thinning
@@ -45,7 +45,9 @@ class Tally:
         self._allowed, self._allowed_at_s = float(BURST), clock()
         self._forecasts: list[Forecast] = []
         self._images: list[tuple[Canvas, int, int]] = []
-        self._blocks = {name: _Block() for name in layout.signals}
+        self._waiting = {
+            name: np.empty(0) for name in layout.signals
+        }  # normal scores, for a whole block; flushes cut none
         self._thinned = 0
         self._sums = layout.empty()
         self.unflushed = 0  # images observed since `take`
@@ -104,14 +106,13 @@ class Tally:
             if name in self.layout.bins:
                 self._count(name, values)
 
-    def _count(self, name: Signal, values: Floats) -> None:
+    def _count(self, name: str, values: Floats) -> None:
         bins = self.layout.bins[name]
-        index = bins.index(jitter(values, self.layout.manifest.drift_reference[name].jitter, self._rng))
+        index = bins.index(jitter(values, self.layout.jitters[name], self._rng))
         self.layout.of(self._sums, f"counts:{name}")[:] += np.bincount(index, minlength=len(bins.alpha))
-        for squares in self._blocks[name].append(bins.normal_scores[index]):
-            section = self.layout.of(self._sums, f"dependence:{name}")
-            section[:-1] += squares
-            section[-1] += 1
+        blocks, self._waiting[name] = dependence.cut(np.append(self._waiting[name], bins.normal_scores[index]))
+        if len(blocks):
+            self.layout.of(self._sums, f"dependence:{name}")[:] += dependence.statistics(blocks)
 
     def _add_embeddings(self, embeddings: NDArray[np.float32]) -> None:
         """embeddings: [n, e]. They are added up before they are projected: that costs one product for all of them."""
@@ -125,22 +126,3 @@ class Tally:
             self.layout.of(self._sums, "outcomes")[2] += len(embeddings) - n
         section[0] += n
         section[1:] += self.layout.projection @ total - n * self.layout.offset
-
-
-class _Block:
-    """Normal scores of one signal in order of arrival, until there are enough for `dependence`; flushes cut none."""
-
-    def __init__(self) -> None:
-        self._scores = np.empty(dependence.BLOCK)
-        self._filled = 0
-
-    def append(self, scores: Floats) -> Iterator[Floats]:
-        """Takes scores, [n], and gives the squares of each block that is full with them."""
-        while len(scores):
-            taken = scores[: dependence.BLOCK - self._filled]
-            self._scores[self._filled : self._filled + len(taken)] = taken
-            self._filled += len(taken)
-            scores = scores[len(taken) :]
-            if self._filled == dependence.BLOCK:
-                self._filled = 0
-                yield dependence.squares(self._scores[None])

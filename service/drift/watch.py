@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from models.contract.manifest import Manifest
 from service.drift.layout import Layout
-from service.drift.ledger import Flushed, Ledger, Parcel, Place
+from service.drift.ledger import Parcel, Place
 from service.drift.tally import Tally
 
 
@@ -21,23 +21,28 @@ class Watch:
         self.is_retired = False  # its line is closed: nothing more is observed
         self._sequence = 0
         self._under_way: Parcel | None = None
-        self._replica = uuid.uuid4().hex  # its own: a version that comes back counts from 0 again
+        self.replica = uuid.uuid4().hex  # its own: a version that comes back counts from 0 again
 
     @property
     def unflushed(self) -> int:
         """Images that a crash of this process would take out of the count."""
         return self.tally.unflushed + (self._under_way.images if self._under_way else 0)
 
-    async def flush(self, ledger: Ledger, lease_s: float) -> Flushed:
-        """Gives the ledger what is under way, or what there is since. Raises as Ledger.flush, and keeps it then."""
+    def retire(self) -> None:
+        self.is_retired = True
+
+    def pack(self) -> Parcel | None:
+        """What is to be flushed: the parcel that is under way, or what there is since; None for nothing."""
         if self._under_way is None:
             images, sums = self.tally.unflushed, self.tally.take()
             if sums is not None:
                 self._sequence += 1
                 self._under_way = Parcel(self._sequence, sums, images)
-        flushed = await ledger.flush(self.place, self._replica, self._under_way, lease_s)
+        return self._under_way
+
+    def delivered(self) -> None:
+        """The ledger has the parcel."""
         self._under_way = None
-        return flushed
 
 
 class Watches:
