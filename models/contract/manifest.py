@@ -203,11 +203,14 @@ class Manifest(Part):
         return shapes
 
     def to_json(self) -> bytes:
-        """Indented, but for the directions of the embeddings: thousands of numbers, one direction a line."""
+        """Indented, but with the long columns of numbers of the references on one line each."""
         fields = self.model_dump(mode="json")
-        reference = fields["embedding_reference"]
-        if reference is not None:
-            reference["projection"] = [orjson.Fragment(orjson.dumps(row)) for row in reference["projection"]]
+        for reference in fields["drift_reference"].values():
+            reference |= {name: _on_one_line(reference[name]) for name in ("ranks", "values")}
+        embeddings = fields["embedding_reference"]
+        if embeddings is not None:
+            embeddings["projection"] = [_on_one_line(row) for row in embeddings["projection"]]
+            embeddings["offset"] = _on_one_line(embeddings["offset"])
         return orjson.dumps(fields, option=orjson.OPT_INDENT_2) + b"\n"
 
 
@@ -232,6 +235,10 @@ def parse_manifest(data: bytes) -> Manifest:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "manifest"
         raise ManifestError(f"manifest.json is damaged: {where}: {first['msg']}") from error
+
+
+def _on_one_line(numbers: list[Any]) -> orjson.Fragment:
+    return orjson.Fragment(orjson.dumps(numbers))
 
 
 def _check_definition(loss: Loss, task: Task) -> None:

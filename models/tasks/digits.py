@@ -72,7 +72,8 @@ class Digits:
         source = np.repeat(self.sources(split), views)
         canvases = list(self._render(split, views, seed, first_view))
         images, targets = (np.stack(column) for column in zip(*canvases, strict=True))
-        return Examples(images, targets, source, self._labels[source])
+        sizes = np.full((len(images), 2), self._recipe.size_px, np.int64)
+        return Examples(images, targets, source, self._labels[source], sizes)
 
     def true_loss(self, preds: NDArray[np.floating], targets: NDArray[np.floating]) -> NDArray[np.float64]:
         """preds, targets: [n, 4, 2] in canvas pixels -> mean Euclidean corner error [n] in pixels."""

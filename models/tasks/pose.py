@@ -97,7 +97,7 @@ class Pose:
         rows = self.sources(split)
         joints = self.photographs.joints[rows]
         annotated = np.isfinite(joints[..., 0]).sum(axis=1).astype(np.int64)
-        return Examples(self.photographs.images[rows], joints, rows, annotated)
+        return Examples(self.photographs.images[rows], joints, rows, annotated, self.photographs.sizes[rows])
 
     def true_keypoint_loss(self, preds: NDArray[np.floating], targets: NDArray[np.floating]) -> NDArray[np.float64]:
         """preds, targets: [n, 14, 2] in canvas pixels -> [n, 14] in torso lengths, at most 1; NaN as in targets."""

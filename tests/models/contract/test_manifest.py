@@ -70,7 +70,7 @@ def test_a_bundle_from_before_there_were_kinds_of_promises_is_read(tiny_version:
     assert parse_manifest(json.dumps(fields).encode()) == tiny_version
 
 
-def test_the_references_of_drift_survive_the_round_trip_and_directions_take_a_line_each(tiny_version: Manifest) -> None:
+def test_the_references_of_drift_survive_the_round_trip_and_take_few_lines(tiny_version: Manifest) -> None:
     scale = TorsoScale(diagonals=((0, 1),), limbs=((1, 0),), ratios=(None,), extent_ratio=0.5, smallest=1.0)
     full = tiny_version.model_copy(
         update={
@@ -84,6 +84,7 @@ def test_the_references_of_drift_survive_the_round_trip_and_directions_take_a_li
     )
     assert parse_manifest(full.to_json()) == full
     assert b"\n      [0.5,0.25,-1.0,3.0],\n" in full.to_json()
+    assert b'\n      "ranks": [1],\n' in full.to_json()
 
 
 def test_a_bundle_from_before_drift_was_watched_is_read(tiny_version: Manifest) -> None:
