@@ -18,6 +18,7 @@ from models.contract.manifest import OrderStatistics
 
 # Deciles, and tails for what is rare in the reference; the point of 95 % is that of the OOD exceedance rate.
 LEVELS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+EXTREME = 0.95
 
 Floats = NDArray[np.float64]
 
@@ -67,6 +68,14 @@ class Bins:
         inner = [normal.pdf(normal.inv_cdf(level)) for level in np.cumsum(self.shares)[:-1]]
         density = np.array([0.0, *inner, 0.0])
         result: Floats = (density[:-1] - density[1:]) / self.shares
+        return result
+
+    @cached_property
+    def extreme(self) -> NDArray[np.bool_]:
+        """Which bins lie above the reference's 95 % point, or the edge that is nearest to it: bool [b]."""
+        starts = np.cumsum(self.shares) - self.shares
+        starts[0] = -1.0
+        result: NDArray[np.bool_] = np.arange(len(starts)) >= np.abs(starts - EXTREME).argmin()
         return result
 
     def shift(self, counts: Floats) -> float:

@@ -61,18 +61,18 @@ def variance(bins: Bins) -> float:
 
 
 def design_effect(state: Floats, bins: Bins, replicas: Floats | float = 1.0) -> Floats:
-    """D >= 1, [...]: the largest over batch sizes that have pairs enough.
+    """D >= 1, [...]: the largest estimate over the sizes of batches B that have pairs enough.
 
     replicas: over how many the traffic was dealt out in turn (n^2 / sum n_i^2 of their counts n_i). Each saw every
     r-th observation and so an r-th of the autocorrelations: D - 1 is r times as large.
-    If the estimate still grew at the last batch size, it goes on growing: it is taken one such step further.
+    What batches miss falls like 1 / B, so that 2 D(2B) - D(B) at the largest is an estimate without it (lugsail batch
+    means: Vats and Flegal 2022, Biometrika 109).
     """
     pairs = state[..., :1] * (BLOCK // 2) / BATCHES
     usable = pairs >= ENOUGH_PAIRS
     estimates = np.where(usable, state[..., 1:] / np.maximum(pairs, 1e-9) / variance(bins), 0.0)
     last = np.maximum(usable.sum(axis=-1) - 1, 1)[..., None]
     top = np.take_along_axis(estimates, last, axis=-1)[..., 0]
-    before = np.maximum(np.take_along_axis(estimates, last - 1, axis=-1)[..., 0], 1e-9)
-    grown = np.where(top > 1, top * np.clip(top / before, 1.0, 2.0), 0.0)
-    seen: Floats = np.maximum(np.maximum(estimates.max(axis=-1), grown), 1.0)
+    before = np.take_along_axis(estimates, last - 1, axis=-1)[..., 0]
+    seen: Floats = np.maximum(np.maximum(estimates.max(axis=-1), 2 * top - before), 1.0)
     return 1.0 + replicas * (seen - 1.0)

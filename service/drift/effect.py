@@ -1,14 +1,20 @@
 """How large a change is, in words that matter: the mean loss now, and how often the OOD score is extreme.
 
-An effect decides nothing by itself: a page needs evidence as well, which is what holds at any time. Intervals over the
-display window are pointwise, with n / D observations for n; what audit labels correct is valid at any time.
+An effect decides nothing by itself: a page needs evidence as well, which is what holds at any time. Intervals over a
+window are pointwise, with n / D observations for n; what audit labels correct is valid at any time. The reference is
+an estimate too, and its own error widens each comparison.
+
+What the time since a change has to be known by is one vector [SIZE], additive over replicas and flushes: images, sum
+and sum of squares of their predicted losses, images with an OOD score, those where it is extreme (`Bins.extreme`).
 """
 
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Final
 
-CONFIDENCE = 0.95
+CONFIDENCE: Final = 0.95
+SIZE: Final = 5
 NORMAL = NormalDist()
 
 
@@ -101,7 +107,7 @@ def correction(audit: AuditSums, error: float) -> Interval:
 def sequence_margin(n: int, error: float, tightest_at: int = 300) -> float:
     """Half-width of an asymptotic confidence sequence for a mean, in standard deviations, after n observations.
 
-    Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2024 (Annals of Statistics 52), Theorem 2.2 and equation (36):
+    Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2024, Annals of Statistics 52, Theorem 2.2 and Proposition 2.5:
     sqrt(2 (n rho^2 + 1) / (n^2 rho^2) log(sqrt(n rho^2 + 1) / error)), rho so that it is tightest at a stated n.
     """
     log_error = -2 * math.log(error)
@@ -143,7 +149,9 @@ def exceedance_ratio(rate: Interval, reference: float, size: int) -> Interval:
     `reference` = r / (m + 1), and its spread widens the interval's log on either side in quadrature.
     """
     own = NORMAL.inv_cdf((1 + CONFIDENCE) / 2) * math.sqrt((1 - reference) / (reference * (size + 2)))
-    value = max(rate.value, 1e-12)
-    low = math.hypot(math.log(value / rate.low), own) if rate.low > 0 else math.inf
-    high = math.hypot(math.log(max(rate.high, value) / value), own)
-    return Interval(rate.value / reference, value / reference * math.exp(-low), value / reference * math.exp(high))
+    if rate.value <= 0:
+        return Interval(0.0, 0.0, rate.high / reference * math.exp(own))
+    low = math.hypot(math.log(rate.value / rate.low), own) if rate.low > 0 else math.inf
+    high = math.hypot(math.log(rate.high / rate.value), own)
+    ratio = rate.value / reference
+    return Interval(ratio, ratio * math.exp(-low), ratio * math.exp(high))

@@ -37,12 +37,16 @@ class Evidence:
     log_best: Floats  # [..., T], log of the best single start, weighted by its prior
     base: Floats  # [..., T, b], counts when that start began
     since: Floats  # [..., T], unix seconds when that start began
+    effects: Floats  # [..., e], sums since the restart of whatever the caller wants to know of the time of the change
+    effects_base: Floats  # [..., T, e], those sums when that start began
 
     @classmethod
-    def fresh(cls, bins: Bins, shape: tuple[int, ...] = ()) -> Self:
+    def fresh(cls, bins: Bins, shape: tuple[int, ...] = (), effects: int = 0) -> Self:
+        """effects: how many sums ride along."""
         b, never = len(bins.alpha), np.full((*shape, tilts.NUMBER), -np.inf)
         base, since = np.zeros((*shape, tilts.NUMBER, b)), np.zeros((*shape, tilts.NUMBER))
-        return cls(np.zeros((*shape, b)), np.zeros(shape), never, never, base, since)
+        sums, sums_base = np.zeros((*shape, effects)), np.zeros((*shape, tilts.NUMBER, effects))
+        return cls(np.zeros((*shape, b)), np.zeros(shape), never, never, base, since, sums, sums_base)
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Self:
@@ -65,15 +69,28 @@ class Evidence:
         best = self.log_best.argmax(axis=-1)[..., None]
         return np.take_along_axis(self.since, best, axis=-1)[..., 0]
 
+    @property
+    def since_start(self) -> Floats:
+        """The sums that ride along, from the likeliest start to now, [..., e]."""
+        best = self.log_best.argmax(axis=-1)[..., None, None]
+        return self.effects - np.take_along_axis(self.effects_base, best, axis=-2)[..., 0, :]
+
 
 def update(  # noqa: PLR0913 -- a flush and when it was
-    state: Evidence, bins: Bins, counts: NDArray[np.number], *, design_effect: Floats | float, at: float, share: float
+    state: Evidence,
+    bins: Bins,
+    counts: NDArray[np.number],
+    *,
+    design_effect: Floats | float,
+    at: float,
+    share: float,
+    effects: Floats | None = None,
 ) -> Evidence:
     """Evidence after a flush: R = (R + w) * numerator / denominator, for each tilt.
 
     counts: [..., b], observations of the flush. design_effect: [...], at least 1, known before the flush.
     at: unix seconds when the flush's time began. share: how much of the period it covers, 0..1; the shares of a
-    period must not sum to more than 1.
+    period must not sum to more than 1. effects: [..., e], what the flush adds to the sums that ride along.
     """
     new: Floats = counts.astype(np.float64) / np.maximum(np.asarray(design_effect, dtype=np.float64), 1.0)[..., None]
     start = _start_weight(state, share)
@@ -91,6 +108,8 @@ def update(  # noqa: PLR0913 -- a flush and when it was
         log_best=np.maximum(state.log_best, np.log(start)[..., None]) + log_ratio,
         base=base,
         since=np.where(fresh_start, at, state.since),
+        effects=state.effects if effects is None else state.effects + effects,
+        effects_base=np.where(fresh_start[..., None], state.effects[..., None, :], state.effects_base),
     )
 
 

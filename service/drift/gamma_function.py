@@ -10,19 +10,17 @@ SHIFT = 8  # the series is good to 1e-13 from here
 
 
 def log_gamma(x: Floats) -> Floats:
-    """Logarithm of Gamma(x) for x > 0, elementwise: Stirling's series above 8, recurrence below it.
+    """Logarithm of Gamma(x) for x > 0, [...], elementwise: Stirling's series above 8, recurrence below it.
 
     Abramowitz and Stegun 6.1.41 and 6.1.15.
     """
     low = x < SHIFT
-    rising = np.ones_like(x)
-    if low.any():
-        for step in range(SHIFT):
-            rising = np.where(low, rising * (x + step), rising)
-    y = np.where(low, x + SHIFT, x)
+    small = x[low]
+    y = x + SHIFT * low
     square = 1 / (y * y)
     series = (1 / 12 - square * (1 / 360 - square * (1 / 1260 - square * (1 / 1680 - square / 1188)))) / y
-    result: Floats = (y - 0.5) * np.log(y) - y + HALF_LOG_TAU + series - np.log(rising)
+    result = np.asarray((y - 0.5) * np.log(y) - y + HALF_LOG_TAU + series)
+    result[low] -= np.log(np.multiply.reduce([small + step for step in range(SHIFT)]))
     return result
 
 
