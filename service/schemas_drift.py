@@ -20,7 +20,10 @@ class SignalReport(Wire):
     name: str = Field(description="score, ood_score, luminance, contrast, sharpness, aspect or size.")
     evidence: float = Field(description="log10 of the signal's test martingale: 2 is 100 to 1 against no change.")
     shift: float = Field(
-        ge=-0.5, le=0.5, description="Mean rank of the window in the reference, minus 1/2: above 0 values went up."
+        ge=-0.5,
+        le=0.5,
+        description="Mean rank in the reference, minus 1/2: above 0 values went up. Of the window, or of the time "
+        "since the change where that is shorter.",
     )
     since: UnixTime | None = Field(description="The likeliest start of the change, when this signal is named.")
     is_named: bool = Field(description="Whether its own evidence is past the threshold, corrected for all signals.")
@@ -36,7 +39,7 @@ class SignalReport(Wire):
 
 
 class LossEstimate(Wire):
-    """Mean loss of the window's images."""
+    """Mean loss of the window's images, or of those since the change where that is shorter."""
 
     value: float
     low: float
@@ -48,7 +51,7 @@ class LossEstimate(Wire):
 
 
 class OodRate(Wire):
-    """Share of the window whose OOD score is above the reference's 95 % point."""
+    """Share of the same images whose OOD score is above the reference's 95 % point."""
 
     rate: Share
     low: Share

@@ -1,21 +1,23 @@
 """`losscast drift`: what moved, in words and as bars; a drawing of reference against window on request."""
 
+import textwrap
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from service.client import DEFAULT_URL
-from service.commands.console import ApiKey, AsJson, Model, Url, connected, fail, print_json, say, table
-from service.schemas_drift import DriftReport, SignalReport
+from service.commands.console import ApiKey, AsJson, Model, Url, connected, fail, print_json, say
+from service.schemas_drift import DriftReport
 
 BARS = "▁▂▃▄▅▆▇█"
 STYLES = {"insufficient_data": "dim", "stable": "green", "warning": "yellow", "drift": "bold red"}
-COLUMNS = 3  # of the drawing
+COLUMNS, TITLE_WIDTH = 3, 170  # of the drawing, in panels and letters
 
 
 def drift(
@@ -65,12 +67,13 @@ def draw(report: DriftReport, file: Path) -> None:
         fail("a drawing needs matplotlib: pip install 'losscast[plot]'")
     rows = -(-len(report.signals) // COLUMNS)
     figure = Figure(figsize=(4 * COLUMNS, 2.6 * rows + 0.6), layout="constrained")
-    figure.suptitle(f"{report.model} {report.version}: {report.state}. {report.summary}", fontsize=9, wrap=True)
+    title = f"{report.model} {report.version}: {report.state}. {report.summary}"
+    figure.suptitle(textwrap.fill(title, TITLE_WIDTH), fontsize=9)
     for axes, signal in zip(figure.subplots(rows, COLUMNS, squeeze=False).flat, report.signals, strict=False):
         places = range(len(signal.reference))
         axes.bar([place - 0.2 for place in places], signal.reference, 0.4, label="reference", color="#9aa5b1")
         axes.bar([place + 0.2 for place in places], signal.window, 0.4, label="window", color="#d1495b")
-        axes.set_xticks([place + 0.5 for place in places[:-1]], [f"{edge:.3g}" for edge in signal.edges])
+        axes.set_xticks([place + 0.5 for place in places[:-1]], [f"{edge:.4g}" for edge in signal.edges])
         axes.tick_params(axis="x", labelrotation=90, labelsize=6)
         axes.set_title(f"{signal.name}: evidence {signal.evidence:.1f}", fontsize=9)
     for axes in figure.axes[len(report.signals) :]:
@@ -84,16 +87,16 @@ def draw(report: DriftReport, file: Path) -> None:
 
 
 def _signal_table(report: DriftReport) -> Table:
-    rows = table("signal", "evidence", "shift", "since", "reference", "window", "PSI (by chance)", "KS")
+    rows = Table(box=SIMPLE_HEAD, show_lines=False, padding=(0, 1))
+    for column in ("signal", "evidence", "shift", "since (UTC)", "reference\nwindow", "PSI (by chance)", "KS"):
+        rows.add_column(column, no_wrap=True)
     for signal in report.signals:
         full = max([*signal.reference, *signal.window])
-        style = "bold red" if signal.is_named else ""
         psi = f"{signal.psi:.2f} ({signal.psi_null:.2f})"
-        rows.add_row(
-            *(signal.name, f"{signal.evidence:.1f}", f"{100 * signal.shift:+.0f} %", _since(signal)),
-            *(sparkline(signal.reference, full), sparkline(signal.window, full), psi, f"{signal.ks:.2f}"),
-            style=style,
-        )
+        bars = f"{sparkline(signal.reference, full)}\n{sparkline(signal.window, full)}"
+        since = _time(signal.since, "%H:%M:%S") if signal.since is not None else ""
+        shift, style = f"{100 * signal.shift:+.0f} %", "bold red" if signal.is_named else ""
+        rows.add_row(signal.name, f"{signal.evidence:.1f}", shift, since, bars, psi, f"{signal.ks:.2f}", style=style)
     return rows
 
 
@@ -120,9 +123,5 @@ def _figures(report: DriftReport) -> list[str]:
     return lines
 
 
-def _since(signal: SignalReport) -> str:
-    return _time(signal.since) if signal.since is not None else ""
-
-
-def _time(unix_s: float) -> str:
-    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+def _time(unix_s: float, form: str = "%Y-%m-%d %H:%M:%S UTC") -> str:
+    return datetime.fromtimestamp(unix_s, UTC).strftime(form)

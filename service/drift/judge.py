@@ -1,20 +1,19 @@
 """State and sums -> the next state: the leader's work at every flush. Pure.
 
-new = totals - those judged so far -> detector -> the largest evidence of each signal since the restart.
+new = totals - those judged so far -> detector, and a history of the day.
 A server that lost data is met by what can be known: totals that began anew count from nothing, totals that went
 back count from where they are.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from service.drift.audit import AuditPage
-from service.drift.detector import Detector, Flush
+from service.drift.detector import Flush
 from service.drift.effect import AuditSums
 from service.drift.evidence import PERIOD_S
 from service.drift.layout import Floats, Layout
 from service.drift.ledger import Sums
-from service.drift.state import Peak, State
+from service.drift.state import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +44,33 @@ def update(layout: Layout, state: State, sums: Sums, page: AuditPage) -> State:
         name: Flush(layout.of(new, f"counts:{name}"), layout.of(new, f"dependence:{name}")) for name in layout.signals
     }
     now_s = max(sums.now_s, state.detector.updated_s)  # another server's clock may be behind
-    detector = state.detector.update(layout.bins, flush, now_s, sums.replicas)
-    is_restarted = now_s // PERIOD_S != state.detector.updated_s // PERIOD_S
+    before = _in_period(layout, state, now_s)
+    detector = before.detector.update(layout.bins, flush, now_s, sums.replicas)
+    after = _remember(before, new[: layout.remembered], now_s)
     return replace(
-        state,
+        after,
         born=sums.born,
         totals=sums.totals if sums.totals.size else layout.empty(),
         detector=detector,
-        peaks=_peaks({} if is_restarted else state.peaks, detector),
+        peaks={name: max(peak, float(detector.signals[name].evidence.log10)) for name, peak in before.peaks.items()},
         audit=sum((AuditSums.of(one.true, one.predicted, one.probability) for one in page.losses), state.audit),
         cursor=page.cursor,
     )
+
+
+def _in_period(layout: Layout, state: State, now_s: float) -> State:
+    """Evidence starts anew at 0:00 UTC, which the detector does by itself; with it goes what is told of evidence."""
+    if now_s // PERIOD_S == state.detector.updated_s // PERIOD_S:
+        return state
+    fresh = State.fresh(layout)
+    return replace(state, peaks=fresh.peaks, seen=fresh.seen, history=fresh.history)
+
+
+def _remember(state: State, new: Floats, now_s: float) -> State:
+    if not new.any():
+        return state
+    began_s = max(state.detector.updated_s or now_s, now_s // PERIOD_S * PERIOD_S)
+    return replace(state, seen=state.seen + new, history=state.history.add(began_s, state.seen))
 
 
 def _since(layout: Layout, state: State, sums: Sums) -> Floats:
@@ -67,12 +82,3 @@ def _since(layout: Layout, state: State, sums: Sums) -> Floats:
     new = sums.totals - state.totals
     is_less = any((layout.of(new, f"counts:{name}") < 0).any() for name in layout.signals)
     return layout.empty() if is_less else new
-
-
-def _peaks(before: Mapping[str, Peak], detector: Detector) -> dict[str, Peak]:
-    """Signals whose evidence is past what it was at any time since the restart take the place of their peak."""
-    now = {
-        name: Peak(float(signal.evidence.log10), float(signal.evidence.likeliest_start))
-        for name, signal in detector.signals.items()
-    }
-    return {name: max(before.get(name, Peak()), peak, key=lambda one: one.log10) for name, peak in now.items()}

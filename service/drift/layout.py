@@ -28,8 +28,8 @@ class Layout:
     """Of one bundle. Sections:
 
     counts:{signal}      observations by bin
-    dependence:{signal}  statistics of `dependence`
     loss                 observations, sum and sum of squares of their predicted losses
+    dependence:{signal}  statistics of `dependence`
     embedding            observations, and sums of their embeddings in each direction of the reference; none without it
     outcomes             images by what became of them: OUTCOMES
     """
@@ -42,9 +42,10 @@ class Layout:
         self.bins: Mapping[str, Bins] = {name: Bins.of(one) for name, one in watched.items()}
         self.jitters: Mapping[str, float] = {name: one.jitter for name, one in watched.items()}
         reference = manifest.embedding_reference
-        sizes = {f"counts:{name}": len(self.bins[name].alpha) for name in self.signals}
+        sizes = {f"counts:{name}": len(self.bins[name].alpha) for name in self.signals} | {"loss": 3}
+        self.remembered = sum(sizes.values())  # so much of the beginning of a vector has a history
         sizes |= {f"dependence:{name}": dependence.SIZE for name in self.signals}
-        sizes |= {"loss": 3, "embedding": 1 + len(reference.offset) if reference else 0, "outcomes": len(OUTCOMES)}
+        sizes |= {"embedding": 1 + len(reference.offset) if reference else 0, "outcomes": len(OUTCOMES)}
         ends = np.cumsum(list(sizes.values())).tolist()
         self.projection = np.array(reference.projection if reference else (), np.float64)  # [d, e]
         self.offset = np.array(reference.offset if reference else (), np.float64)  # [d]
@@ -69,5 +70,5 @@ class Layout:
         return np.zeros(self.size)
 
     def of(self, sums: Floats, section: str) -> Floats:
-        """A view of one section."""
-        return sums[self._sections[section]]
+        """A view of one section. sums: [..., size], or as much of its beginning."""
+        return sums[..., self._sections[section]]

@@ -1,6 +1,7 @@
 """State and window -> the report that everybody reads. Pure.
 
-Evidence is the largest since the restart at 0:00 UTC; shares, loss and OOD rate are of the window.
+Evidence is the largest since the restart at 0:00 UTC; shares are of the window; loss, OOD rate and what is
+said of a signal that moved are of the time since the change, where that is shorter.
 """
 
 from collections.abc import Mapping
@@ -9,27 +10,27 @@ import numpy as np
 
 from service.drift import decision, display, effect, evidence, words
 from service.drift.bins import Bins
-from service.drift.effect import Interval
+from service.drift.effect import AuditSums, Interval
 from service.drift.judge import Terms
 from service.drift.layout import Floats, Layout
 from service.drift.ledger import Sums
-from service.drift.state import Peak, State
+from service.drift.onset import likeliest_start
+from service.drift.state import State
 from service.schemas_drift import DriftReport, LossEstimate, OodRate, SignalReport
-
-OOD_LEVEL = 0.95  # of the reference; scores above are extreme
 
 
 def report(layout: Layout, terms: Terms, state: State, sums: Sums) -> DriftReport:
     window = sums.window if sums.window.size else layout.empty()
-    manifest, threshold = layout.manifest, float(np.log10(terms.threshold))
+    peak, threshold = float(state.detector.log10_peak), float(np.log10(terms.threshold))
     effects = {
-        name: float(signal.design_effect(layout.bins[name], sums.replicas))
-        for name, signal in state.detector.signals.items()
+        name: float(one.design_effect(layout.bins[name], sums.replicas)) for name, one in state.detector.signals.items()
     }
-    peak = float(state.detector.log10_peak)
     signals = _signals(layout, state, window, effects, threshold)
-    loss, rise = _loss(layout, window, effects["score"], state.audit)
-    ood, ratio = _ood(layout.bins["ood_score"], layout.of(window, "counts:ood_score"), effects["ood_score"])
+    start = _start(layout, state, effects) if peak >= threshold else None
+    since = None if start is None else float(state.history.times[start])
+    affected = _affected(layout, state, start, window)
+    loss, rise = _loss(layout, affected, effects["score"], state.audit)
+    ood, ratio = _ood(layout.bins["ood_score"], layout.of(affected, "counts:ood_score"), effects["ood_score"])
     decided = decision.decide(
         peak,
         log10_threshold=threshold,
@@ -39,16 +40,14 @@ def report(layout: Layout, terms: Terms, state: State, sums: Sums) -> DriftRepor
         ood_ratio=ratio,
     )
     counted, thinned, not_finite = layout.of(window, "outcomes").tolist()
-    counts = decided.state in {"warning", "drift"}
-    strongest = max(signals, key=lambda one: one.evidence)
     made = DriftReport(
-        model=manifest.model,
-        version=manifest.version,
+        model=layout.manifest.model,
+        version=layout.manifest.version,
         state=decided.state,
         reason=f"{decided.reason[0].upper()}{decided.reason[1:]}.",
         evidence=peak,
         threshold=threshold,
-        since=state.peaks[strongest.name].since if counts else None,
+        since=since,
         observations=round(counted),
         thinned=round(thinned),
         not_finite=round(not_finite),
@@ -69,41 +68,61 @@ def report(layout: Layout, terms: Terms, state: State, sums: Sums) -> DriftRepor
 def _signals(
     layout: Layout, state: State, window: Floats, effects: Mapping[str, float], threshold: float
 ) -> list[SignalReport]:
-    made = [
-        _signal(name, layout.bins[name], state.peaks[name], layout.of(window, f"counts:{name}"), effects[name])
-        for name in layout.signals
-    ]
-    named = evidence.named(np.array([one.evidence for one in made]), threshold).tolist()
-    return [
-        one.model_copy(update={"is_named": is_named, "since": state.peaks[one.name].since if is_named else None})
-        for one, is_named in zip(made, named, strict=True)
-    ]
+    named = evidence.named(np.array([state.peaks[name] for name in layout.signals]), threshold).tolist()
+    reports = []
+    for name, is_named in zip(layout.signals, named, strict=True):
+        section, bins, design = f"counts:{name}", layout.bins[name], effects[name]
+        counts = layout.of(window, section)
+        start = _start_of(layout, state, name, design) if is_named else None
+        one = SignalReport(
+            name=name,
+            evidence=state.peaks[name],
+            shift=bins.shift(layout.of(_affected(layout, state, start, window), section)),
+            since=None if start is None else float(state.history.times[start]),
+            is_named=is_named,
+            design_effect=design,
+            edges=bins.edges.tolist(),
+            reference=bins.shares.tolist(),
+            window=display.window_shares(counts).tolist(),
+            psi=display.psi(bins, counts),
+            psi_null=display.psi_null(bins, float(counts.sum()) / design),
+            ks=display.ks_distance(bins, counts),
+        )
+        reports.append(one)
+    return reports
 
 
-def _signal(name: str, bins: Bins, peak: Peak, counts: Floats, design: float) -> SignalReport:
-    """Not named yet: that takes all of them."""
-    return SignalReport(
-        name=name,
-        evidence=peak.log10,
-        shift=bins.shift(counts),
-        since=None,
-        is_named=False,
-        design_effect=design,
-        edges=bins.edges.tolist(),
-        reference=bins.shares.tolist(),
-        window=display.window_shares(counts).tolist(),
-        psi=display.psi(bins, counts),
-        psi_null=display.psi_null(bins, float(counts.sum()) / design),
-        ks=display.ks_distance(bins, counts),
+def _affected(layout: Layout, state: State, start: int | None, window: Floats) -> Floats:
+    """What came since the start of the change, or in the window where that is less; as much as has a history."""
+    in_window = window[: layout.remembered]
+    if start is None:
+        return in_window
+    since = state.seen - state.history.sums[start]
+    return since if layout.of(since, "loss")[0] < layout.of(in_window, "loss")[0] else in_window
+
+
+def _start(layout: Layout, state: State, effects: Mapping[str, float]) -> int | None:
+    """By the signal that has the most evidence."""
+    strongest = max(layout.signals, key=lambda name: state.peaks[name])
+    return _start_of(layout, state, strongest, effects[strongest])
+
+
+def _start_of(layout: Layout, state: State, name: str, design: float) -> int | None:
+    """Index in the history. None when there is none: the evidence was taken over from a leader that kept none."""
+    if not len(state.history.times):
+        return None
+    section = f"counts:{name}"
+    return likeliest_start(
+        layout.bins[name], layout.of(state.history.sums, section), layout.of(state.seen, section), design
     )
 
 
 def _loss(
-    layout: Layout, window: Floats, design: float, audit: effect.AuditSums
+    layout: Layout, affected: Floats, design: float, audit: AuditSums
 ) -> tuple[LossEstimate | None, Interval | None]:
     """With its change relative to the reference; that is None as well where the reference's mean is 0."""
     reference, unit = layout.manifest.loss_reference, layout.manifest.loss.unit
-    estimate = effect.mean_loss(effect.Sums(*layout.of(window, "loss").tolist()), design, audit)
+    estimate = effect.mean_loss(effect.Sums(*layout.of(affected, "loss").tolist()), design, audit)
     if reference is None or estimate is None:
         return None, None
     mean = reference.mean_predicted_loss
@@ -121,14 +140,10 @@ def _loss(
 
 
 def _ood(bins: Bins, counts: Floats, design: float) -> tuple[OodRate | None, Interval | None]:
-    """With its ratio to the reference's. The edge nearest to the 95 % point decides what is extreme."""
-    below = np.cumsum(bins.shares)[:-1]
-    if not below.size:  # a reference with one value
-        return None, None
-    edge = int(np.abs(below - OOD_LEVEL).argmin())
-    reference = float(1 - below[edge])
-    rate = effect.exceedance(float(counts[edge + 1 :].sum()), float(counts.sum()), design)
-    if rate is None:
+    """With its ratio to the reference's."""
+    reference = float(bins.shares[bins.extreme].sum())
+    rate = effect.exceedance(float(counts[bins.extreme].sum()), float(counts.sum()), design)
+    if rate is None or bins.extreme.all():  # or the reference has but one value
         return None, None
     made = OodRate(rate=rate.value, low=rate.low, high=rate.high, reference=reference)
     return made, effect.exceedance_ratio(rate, reference, bins.size)

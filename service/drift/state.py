@@ -14,14 +14,7 @@ import orjson
 from service.drift.detector import Detector
 from service.drift.effect import AuditSums
 from service.drift.layout import Floats, Layout
-
-
-@dataclass(frozen=True, slots=True)
-class Peak:
-    """The largest evidence of one signal since the restart."""
-
-    log10: float = 0.0
-    since: float = 0.0  # unix seconds: the likeliest start of a change, by then
+from service.drift.onset import History
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,13 +22,16 @@ class State:
     born: str  # of the totals
     totals: Floats  # up to which this goes
     detector: Detector
-    peaks: Mapping[str, Peak]  # by signal
+    peaks: Mapping[str, float]  # log10 of the largest evidence of each signal since the restart
+    seen: Floats  # what came since the restart, as far as the layout remembers it
+    history: History  # of that
     audit: AuditSums = field(default_factory=AuditSums)
     cursor: str = ""  # of the labels read so far
 
     @classmethod
     def fresh(cls, layout: Layout) -> Self:
-        return cls("", layout.empty(), Detector.fresh(layout.bins), dict.fromkeys(layout.signals, Peak()))
+        peaks, seen = dict.fromkeys(layout.signals, 0.0), np.zeros(layout.remembered)
+        return cls("", layout.empty(), Detector.fresh(layout.bins), peaks, seen, History.fresh(layout.remembered))
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
@@ -45,7 +41,8 @@ class State:
             parts = {
                 "totals": np.array(fields["totals"], np.float64),
                 "detector": Detector.from_json(fields["detector"]),
-                "peaks": {name: Peak(**peak) for name, peak in fields["peaks"].items()},
+                "seen": np.array(fields["seen"], np.float64),
+                "history": History.from_json(fields["history"], len(fields["seen"])),
                 "audit": AuditSums(**fields["audit"]),
             }
             return cls(**{**fields, **parts})
@@ -57,7 +54,9 @@ class State:
             "born": self.born,
             "totals": self.totals.tolist(),
             "detector": self.detector.to_json(),
-            "peaks": {name: asdict(peak) for name, peak in self.peaks.items()},
+            "peaks": self.peaks,
+            "seen": self.seen.tolist(),
+            "history": self.history.to_json(),
             "audit": asdict(self.audit),
             "cursor": self.cursor,
         }
