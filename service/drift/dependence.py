@@ -51,7 +51,7 @@ def update(state: Floats, new: Floats) -> Floats:
 
 def is_known(state: Floats) -> NDArray[np.bool_]:
     """Whether there is enough to judge by, [...]."""
-    known: NDArray[np.bool_] = state[..., 0] >= ENOUGH_BLOCKS
+    known: NDArray[np.bool_] = state[..., 0] >= ENOUGH_BLOCKS - 0.5  # the first is a little forgotten when the second comes
     return known
 
 
