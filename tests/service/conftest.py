@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -31,6 +32,12 @@ async def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     await running.start()
     yield running.socket
     await running.stop()
+
+
+@pytest.fixture
+def model() -> str:
+    """A name of its own on the server that all tests share."""
+    return f"model-{uuid.uuid4().hex[:12]}"
 
 
 @asynccontextmanager

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -40,11 +39,6 @@ async def open_queue(server: Path) -> AsyncIterator[Open]:
     yield open_one
     for queue in opened:
         await queue.close()
-
-
-@pytest.fixture
-def model() -> str:
-    return f"model-{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture
