@@ -19,6 +19,7 @@ from service.app import create_app
 from service.client import LosscastClient
 from service.labelling.embedded import _Server, server_program
 from service.settings import Settings
+from tests.service.labelling.forgetful import ForgetfulServer
 
 OpenService = Callable[..., Awaitable[httpx.AsyncClient]]
 PROGRAMS = list(dict.fromkeys(filter(None, [server_program(), shutil.which("redis-server")])))
@@ -38,6 +39,20 @@ async def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 def model() -> str:
     """A name of its own on the server that all tests share."""
     return f"model-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's disk is not waited for, where nothing is killed that could forget."""
+    monkeypatch.setattr("service.labelling.scripts.GRACE_S", 0.0)
+
+
+@pytest.fixture
+async def forgetful_server(tmp_path: Path, no_grace: None) -> AsyncIterator[ForgetfulServer]:  # noqa: ARG001 - it has no disk to wait for
+    made = ForgetfulServer(tmp_path)
+    await made.start()
+    yield made
+    await made.kill()
 
 
 @asynccontextmanager

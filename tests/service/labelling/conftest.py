@@ -12,7 +12,6 @@ from service.labelling.blobs import BlobStore
 from service.labelling.policy import QueuePolicy
 from service.labelling.redis_queue import RedisQueue
 from service.labelling.sample import Sample, sample_id
-from tests.service.labelling.forgetful import ForgetfulServer
 
 Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
 MakeSample = Callable[..., Sample]
@@ -73,17 +72,3 @@ def until() -> Until:
                 await asyncio.sleep(0.01)
 
     return wait
-
-
-@pytest.fixture
-def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server's disk is not waited for, where nothing is killed that could forget."""
-    monkeypatch.setattr("service.labelling.scripts.GRACE_S", 0.0)
-
-
-@pytest.fixture
-async def forgetful_server(tmp_path: Path, no_grace: None) -> AsyncIterator[ForgetfulServer]:  # noqa: ARG001 - it has no disk to wait for
-    made = ForgetfulServer(tmp_path)
-    await made.start()
-    yield made
-    await made.kill()
