@@ -1,4 +1,4 @@
-"""One `losscast serve` of a test: a real process on a free port with a state folder of its own."""
+"""Real processes for tests: `losscast serve` on a free port with a state folder of its own, and a Redis server."""
 
 import os
 import re
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import httpx
 import stamina
+
+from service.labelling.embedded import server_program
 
 START_S = 30
 
@@ -77,3 +79,26 @@ class Service:
                 found = re.search(r"on (http://\S+)", self.log)
                 assert found, self.log
         return found.group(1) if found else ""
+
+
+class Redis:
+    """A server of the test's own, on a unix socket, with an append-only file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.socket = folder / "redis.sock"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        options = ["--port", "0", "--unixsocket", str(self.socket), "--appendonly", "yes", "--dir", str(self._folder)]
+        self.process = subprocess.Popen([server_program(), *options], stdout=subprocess.DEVNULL)
+        for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=20, wait_max=0.05):
+            with attempt:
+                assert self.socket.exists()
+
+    def send(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+        if number == signal.SIGKILL:
+            self.process.wait(10)
+            self.socket.unlink()

@@ -1,12 +1,13 @@
 """Real processes: `losscast serve` on a free port with a state folder of its own."""
 
 import re
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.running import Service
+from tests.running import Redis, Service
 
 
 @pytest.fixture
@@ -44,3 +45,16 @@ def servers_in() -> Callable[[Path], list[int]]:
         return found
 
     return find
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Redis]:
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    server = Redis(folder)
+    server.start()
+    yield server
+    assert server.process is not None
+    server.process.send_signal(signal.SIGCONT)
+    server.process.kill()
+    server.process.wait(10)
