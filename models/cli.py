@@ -1,4 +1,4 @@
-"""The offline commands: train, evaluate and analyse. Heavy imports are inside commands; serving needs none of them."""
+"""The offline commands: train, evaluate, reference, analyse. Heavy imports are inside them; serving needs none."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -104,6 +104,38 @@ def evaluate(
         made = read_manifest(bundle).provenance
         task = _load_task(made.task, data, made.seed)
         print_report(evaluate_bundle(bundle, task), f"{bundle}, on the test split")
+
+
+@app.command(rich_help_panel="Offline")
+def reference(
+    bundle: Annotated[Path, typer.Argument(help="Folder of one version, such as bundles/digits/1.")],
+    out: Annotated[Path, typer.Option(help="The bundle store that gets the new version.")],
+    data: Data = None,
+) -> None:
+    """Give a bundle the references that drift is told by, without training.
+
+    The same ONNX, thresholds and figures become the next version in the store of --out, with references
+    of the calibration split of the data that the bundle was made from. It goes live where the store has
+    no such model yet, or serves the same ONNX; else model.json stays as it is.
+
+    Examples: losscast reference bundles/digits/1 --out bundles
+
+    losscast reference bundles/pose/1 --data lspet --out bundles
+    """
+    with _one_line_errors():
+        from models.contract.bundle import read_index, read_manifest  # noqa: PLC0415 - heavy imports are inside commands
+
+        made = read_manifest(bundle).provenance
+        if made.task not in TASKS:
+            raise ValueError(f"{bundle} is of {made.task!r}, whose data this command does not know: adopt it again")
+        from models.renewal import renew_references  # noqa: PLC0415 - as above
+
+        with _progress_bars() as progress:
+            folder = renew_references(bundle, _load_task(made.task, data, made.seed), out, progress)
+        live = read_index(folder.parent).live
+        state = "live" if str(live) == folder.name else f"not live: version {live} is, with another ONNX"
+        watched = ", ".join(read_manifest(folder).drift_reference)
+        Console(soft_wrap=True, highlight=False).print(f"{folder} is {state}. Watched: {watched}.", markup=False)
 
 
 @app.command(rich_help_panel="Offline")

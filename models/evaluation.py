@@ -235,7 +235,8 @@ def evaluate_bundle(folder: Path, task: RegressionTask) -> dict[str, float]:
 
     Raises BundleError when the bundle is damaged or was made for another task.
     """
-    manifest, test, outputs = _answers(folder, task)
+    test = _test(task)
+    manifest, outputs = run_bundle(folder, task, test)
     point = manifest.operating_points[manifest.default_operating_point]
     flags = point.flags(outputs["score"].astype(np.float64), outputs["ood_score"].astype(np.float64))
     return report(
@@ -251,20 +252,26 @@ def evaluate_bundle(folder: Path, task: RegressionTask) -> dict[str, float]:
 
 def true_losses(folder: Path, task: RegressionTask) -> Array:
     """What the version in `folder` is off by on every example of the test split, [n]; raises as `evaluate_bundle`."""
-    _, test, outputs = _answers(folder, task)
+    test = _test(task)
+    _, outputs = run_bundle(folder, task, test)
     return task.true_loss(outputs["prediction"], test.targets)
 
 
-def _answers(folder: Path, task: RegressionTask) -> tuple[Manifest, Examples, dict[str, NDArray[np.float32]]]:
-    """The manifest, the test split, and what the ONNX says to it."""
+def run_bundle(
+    folder: Path, task: RegressionTask, examples: Examples
+) -> tuple[Manifest, dict[str, NDArray[np.float32]]]:
+    """The manifest of the version in `folder`, and what its ONNX says to examples of the task; raises as above."""
     manifest = read_manifest(folder)
     if manifest.task != task.task or manifest.preprocessing != task.preprocessing:
         raise BundleError(
             f"{folder} was made for another task than this {task.task.name!r}: points, units or canvas differ; "
             "evaluate it on its own task, or train it again"
         )
-    test = task.examples("test", views=task.test_views, seed=TEST_SEED)
-    return manifest, test, _run(read_onnx(folder, manifest), test)
+    return manifest, _run(read_onnx(folder, manifest), examples)
+
+
+def _test(task: RegressionTask) -> Examples:
+    return task.examples("test", views=task.test_views, seed=TEST_SEED)
 
 
 def _run(onnx: bytes, examples: Examples) -> dict[str, NDArray[np.float32]]:

@@ -15,7 +15,10 @@ from models.tasks.protocol import Examples, Split
 
 LoadedSplit = Literal["head", "calibration", "test"]
 SampleLoss = Callable[[Tensor, Tensor], Tensor]  # (predictions [b, ...], targets [b, ...]) -> losses [b]
-Batches = Iterable[Sequence[Tensor]]  # of (images uint8 [b, height, width, channels], targets [b, ...])
+# Of (images uint8 [b, height, width, channels], targets [b, ...]), or with a third tensor, whole numbers [b, 2]: width
+# and height of the images as they would be posted.
+Batches = Iterable[Sequence[Tensor]]
+Columns = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64] | None]
 
 
 class DataError(ValueError):
@@ -49,9 +52,9 @@ class LoadedTask:
             raise DataError(
                 f"images are [b, {height}, {width}, {channels}]: send [b, height, width, 1 or 3], channels last"
             )
-        for split, (images, _) in columns.items():
-            if images.shape[1:] != shape:
-                raise DataError(f"images of {split} are {list(images.shape[1:])}, those of head {list(shape)}")
+        for split, column in columns.items():
+            if column[0].shape[1:] != shape:
+                raise DataError(f"images of {split} are {list(column[0].shape[1:])}, those of head {list(shape)}")
         self.preprocessing = manifest.Preprocessing(height=height, width=width, channels=channels)
         self._examples = self._numbered(columns)
 
@@ -82,36 +85,41 @@ class LoadedTask:
             raise DataError(f"losses must not be negative, but one is {float(losses.min()):g}")
         return losses.double().numpy()
 
-    def _numbered(self, columns: Mapping[LoadedSplit, tuple[Any, Any]]) -> dict[Split, Examples]:
+    def _numbered(self, columns: Mapping[LoadedSplit, Columns]) -> dict[Split, Examples]:
         """With source ids, which no two splits share."""
         found: dict[Split, Examples] = {}
         start = 0
-        for split, (images, targets) in columns.items():
+        for split, (images, targets, sizes) in columns.items():
             source = np.arange(start, start + len(images))
             start += len(images)
-            found[split] = Examples(images, targets, source, np.zeros(len(images), np.int64))
+            found[split] = Examples(images, targets, source, np.zeros(len(images), np.int64), sizes)
         none = found["head"]
         found["trunk"] = Examples(none.images[:0], none.targets[:0], none.source[:0], none.stratum[:0])
         return found
 
 
-def _loaded(split: str, batches: Batches) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def _loaded(split: str, batches: Batches) -> Columns:
     images: list[NDArray[np.uint8]] = []
     targets: list[NDArray[np.float32]] = []
+    sizes: list[NDArray[np.int64]] = []
     for number, batch in enumerate(batches):
         try:
-            one, other = batch
+            one, other, *more = batch
         except (TypeError, ValueError) as error:
             raise DataError(f"batch {number} of {split} is not a pair of images and targets") from error
         where = f"batch {number} of {split}"
         _check_batch(where, one, other)
+        if more:
+            sizes.append(_sizes(where, more, len(one)))
+        if len(sizes) != (number + 1 if more else 0):
+            raise DataError(f"{where} and those before it must all have sizes of the images, or none")
         if images and (one.shape[1:] != images[0].shape[1:] or other.shape[1:] != targets[0].shape[1:]):
             raise DataError(f"{where} has images and targets of other shapes than those before it")
         images.append(one.numpy())
         targets.append(other.to(torch.float32).numpy())
     if not images:
         raise DataError(f"the loader of {split} gives nothing: a loader that is used up can be listed once only")
-    return np.concatenate(images), np.concatenate(targets)
+    return np.concatenate(images), np.concatenate(targets), np.concatenate(sizes) if sizes else None
 
 
 def _check_batch(where: str, images: Any, targets: Any) -> None:
@@ -124,3 +132,12 @@ def _check_batch(where: str, images: Any, targets: Any) -> None:
         )
     if len(images) != len(targets):
         raise DataError(f"{where} has {len(images)} images and {len(targets)} targets")
+
+
+def _sizes(where: str, more: Sequence[Any], count: int) -> NDArray[np.int64]:
+    sizes = more[0]
+    if len(more) > 1 or not isinstance(sizes, Tensor) or sizes.shape != (count, 2) or sizes.is_floating_point():
+        raise DataError(f"{where} has more than images and targets: only sizes may follow, whole numbers [{count}, 2]")
+    if count and int(sizes.min()) < 1:
+        raise DataError(f"{where} has a size below one pixel")
+    return sizes.long().numpy()

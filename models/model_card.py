@@ -28,6 +28,10 @@ measures. Data fingerprint: `{made.data_fingerprint}`.
 
 {_points(manifest)}
 
+## Drift
+
+{_drift(manifest)}
+
 ## Figures on the test split
 
 Measured on `model.onnx` itself{_again(manifest)}.
@@ -92,6 +96,23 @@ def _points(manifest: Manifest) -> str:
     held = (f"- **{name}**: {point.guarantee}{_scatter(point)}" for name, point in manifest.operating_points.items())
     refused = (f"- *{name}* is not offered: {why}." for name, why in manifest.refused_operating_points.items())
     return "\n".join((*held, *refused))
+
+
+def _drift(manifest: Manifest) -> str:
+    """What a service can compare its traffic with."""
+    size = manifest.drift_reference["score"].size
+    declared = manifest.loss.definition is not None
+    return (
+        f"Watched against the first views of {size} calibration images: {', '.join(manifest.drift_reference)}"
+        f"{_embeddings(manifest)}.\n"
+        f"Their predicted losses are the reference of the estimated loss; labels of the audit lane "
+        f"{'correct it' if declared else 'do not correct it, as the loss is not declared'}."
+    )
+
+
+def _embeddings(manifest: Manifest) -> str:
+    reference = manifest.embedding_reference
+    return "" if reference is None else f", and the mean of the embedding in {len(reference.offset)} directions"
 
 
 def _scatter(point: OperatingPoint) -> str:

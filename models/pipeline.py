@@ -6,16 +6,18 @@ the files themselves -> publish and make live. Each step uses a split that no st
 
 import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.calibration import Gaussian, LossMap, fit_gaussian, fit_loss_map, order_statistics
+from models.calibration import Gaussian, LossMap, fit_gaussian, fit_loss_map
 from models.calibration_data import CalibrationData
 from models.contract import bundle, manifest
 from models.contract.runtime import load_runtime
@@ -31,8 +33,9 @@ from models.keypoint_training import keypoint_task, learn_keypoint_losses, read_
 from models.loss_head import LossHead, LossHeadConfig, build_loss_head
 from models.model_card import model_card
 from models.recipes import recipe
+from models.references import CALIBRATION_SEED, References, references
 from models.regressors import Regressor
-from models.tasks.protocol import SPLITS, RegressionTask, Split, check_examples
+from models.tasks.protocol import SPLITS, Examples, RegressionTask, Split, check_definition, check_examples
 from models.training import (
     Progress,
     TrainingConfig,
@@ -41,9 +44,6 @@ from models.training import (
     train_loss_head,
     train_regressor,
 )
-
-CALIBRATION_SEED = 0  # the calibration canvases are the same for every model
-DRIFT_BINS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,10 @@ def train_head(
 
 def _check(task: RegressionTask, splits: Sequence[Split]) -> None:
     for split in splits:
-        check_examples(task.examples(split), task.task, task.preprocessing, f"the {split} split of {task.task.name}")
+        examples = task.examples(split)
+        check_examples(examples, task.task, task.preprocessing, f"the {split} split of {task.task.name}")
+        if split == "calibration":
+            check_definition(task, examples)
 
 
 def _with_head(  # noqa: PLR0913, PLR0917 - who learns, from whom, what, how, and where
@@ -178,9 +181,11 @@ def describe(
 
     References take the first view of every calibration source, as their counts are of independent draws.
     """
-    data = _calibration_data(task, onnx)
+    seen = task.examples("calibration", task.calibration_views, CALIBRATION_SEED)
+    outputs = run_onnx(onnx, seen.images)
+    data = _calibration_data(task, seen, outputs)
     found = _promises(task, config, onnx, data)
-    first = data.first_views
+    drift = _references(seen, outputs, data.first_views)
     name = task.task.name
     return manifest.Manifest(
         model=name,
@@ -193,10 +198,9 @@ def describe(
         operating_points=found.points,
         refused_operating_points=found.refused,
         default_operating_point="budget",
-        drift_reference={
-            "score": order_statistics(data.scores[first], DRIFT_BINS),
-            "ood_score": order_statistics(data.ood_scores[first], DRIFT_BINS),
-        },
+        drift_reference=drift.drift,
+        loss_reference=drift.losses,
+        embedding_reference=drift.embeddings,
         evaluation={},
         provenance=manifest.Provenance(
             task=name,
@@ -210,10 +214,15 @@ def describe(
     )
 
 
-def _calibration_data(task: RegressionTask, onnx: bytes) -> CalibrationData:
+def _references(seen: Examples, outputs: Mapping[str, NDArray[np.float32]], first: NDArray[np.intp]) -> References:
+    sizes = None if seen.sizes is None else seen.sizes[first]
+    return references({name: column[first] for name, column in outputs.items()}, seen.images[first], sizes)
+
+
+def _calibration_data(
+    task: RegressionTask, seen: Examples, outputs: Mapping[str, NDArray[np.float32]]
+) -> CalibrationData:
     """The calibration split as the ONNX answers it, every view of it."""
-    seen = task.examples("calibration", task.calibration_views, CALIBRATION_SEED)
-    outputs = run_onnx(onnx, seen.images)
     losses = task.true_loss(outputs["prediction"], seen.targets)
     return CalibrationData.of(outputs["score"], outputs["ood_score"], losses, task.loss, seen.source)
 
@@ -231,19 +240,8 @@ def publish(task: RegressionTask, store: Path, draft: manifest.Manifest, onnx: b
     final = draft.model_copy(update={"evaluation": figures})
     card = model_card(final, task.card, network).encode()
     folder = bundle.publish(store, final, {"model.onnx": onnx, "model_card.md": card})
-    make_live(folder)
+    bundle.make_live(folder)
     return folder
-
-
-def make_live(folder: Path) -> None:
-    """Makes the version in `folder` the live one of its model, and the one before it `previous`."""
-    model_folder, number = folder.parent, int(folder.name)
-    if (model_folder / "model.json").exists():
-        before = bundle.read_index(model_folder)
-        index = bundle.ModelIndex(live=number, previous=before.live, shadow=before.shadow)
-    else:
-        index = bundle.ModelIndex(live=number)
-    bundle.write_index(model_folder, index)
 
 
 def _network(trained: Trained, config: TrainingConfig) -> str:

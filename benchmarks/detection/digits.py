@@ -32,7 +32,7 @@ from models.engine import Engine, Plan, fit, reproducible
 from models.evaluation import TEST_SEED
 from models.loss_head import Architecture, LossHeadConfig, build_loss_head
 from models.objectives import Objective
-from models.pipeline import CALIBRATION_SEED
+from models.references import CALIBRATION_SEED
 from models.regressors import KeypointNet
 from models.tasks.digits import Digits
 from models.tasks.protocol import Examples

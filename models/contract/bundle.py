@@ -113,6 +113,17 @@ def publish(store: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Path
     return target
 
 
+def make_live(folder: Path) -> None:
+    """Makes the version in `folder` the live one of its model, and the one before it `previous`."""
+    model_folder, number = folder.parent, int(folder.name)
+    if (model_folder / "model.json").exists():
+        before = read_index(model_folder)
+        index = ModelIndex(live=number, previous=before.live, shadow=before.shadow)
+    else:
+        index = ModelIndex(live=number)
+    write_index(model_folder, index)
+
+
 def next_version(model_folder: Path) -> int:
     """One above the highest version present; 1 in a new store."""
     return max((int(path.name) for path in model_folder.glob("*") if path.name.isdecimal()), default=0) + 1

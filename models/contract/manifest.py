@@ -11,15 +11,15 @@ from typing import Annotated, Any, Final, Literal, Self, overload
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
+
+from models.contract.fields import Finite, Name, Part, Positive, Sentence, Share
+from models.contract.loss_definition import LossDefinition
+from models.contract.reference import EmbeddingReference, LossReference
+from models.contract.signals import Signal
 
 FORMAT_VERSION: Final = 1
 
-Name = Annotated[str, Field(min_length=1, max_length=200)]
-Sentence = Annotated[str, Field(min_length=1, max_length=600)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(gt=0, lt=1)]
 Reason = Literal["predicted_loss", "ood_score"]
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 is_model_name = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}").fullmatch
@@ -30,11 +30,7 @@ class ManifestError(ValueError):
     """The manifest cannot be used; the message says what is wrong and what to do."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Task(_Part):
+class Task(Part):
     """What is predicted. Keypoints: `names` of k points, one unit. Vector: one unit for each value."""
 
     name: Name
@@ -59,7 +55,7 @@ class Task(_Part):
         return (len(self.names), 2) if self.kind == "keypoints" else (len(self.names),)
 
 
-class Preprocessing(_Part):
+class Preprocessing(Part):
     """How an image becomes the ONNX input; scaling and normalisation are inside the graph."""
 
     height: int = Field(gt=0, le=4096)
@@ -73,14 +69,15 @@ class Preprocessing(_Part):
         return (self.height, self.width, self.channels)
 
 
-class Loss(_Part):
+class Loss(Part):
     name: Name
     unit: Name
     failure_level: Positive  # a true loss above it is a failure
     bound: Positive | None = None  # that no true loss exceeds; None: there is none
+    definition: LossDefinition | None = None  # how it is computed; None: by the task's code alone
 
 
-class OperatingPoint(_Part):
+class OperatingPoint(Part):
     """Thresholds on the raw scores with the guarantee they carry. A value above its threshold flags.
 
     What is promised of a new input x with true loss l, `level` being the bound:
@@ -123,12 +120,13 @@ class OperatingPoint(_Part):
         return {"predicted_loss": score > self.score_threshold, "ood_score": ood_score > self.ood_threshold}
 
 
-class OrderStatistics(_Part):
+class OrderStatistics(Part):
     """A reference of `size` observations, kept as the values at some of its (1-based) ranks."""
 
     size: int = Field(gt=0)
     ranks: tuple[int, ...] = Field(min_length=1)
     values: tuple[Finite, ...] = Field(min_length=1)
+    jitter: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0  # width of the noise in it: see `signals.jitter`
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -143,7 +141,7 @@ class OrderStatistics(_Part):
         return self
 
 
-class Provenance(_Part):
+class Provenance(Part):
     task: Name
     data_fingerprint: Name
     seed: int
@@ -153,7 +151,7 @@ class Provenance(_Part):
     split_sizes: dict[str, int]
 
 
-class Manifest(_Part):
+class Manifest(Part):
     format_version: Literal[1] = FORMAT_VERSION
     model: ModelName
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -163,9 +161,12 @@ class Manifest(_Part):
     embedding_size: int = Field(gt=0)
     keypoint_loss: bool  # whether the ONNX has the optional output `keypoint_loss`
     operating_points: dict[str, OperatingPoint] = Field(min_length=1)
-    refused_operating_points: dict[str, Sentence] = {}  # those that the calibration data could not promise, and why
+    # Those that the calibration data could not promise, and why.
+    refused_operating_points: dict[str, Sentence] = Field(default_factory=dict)
     default_operating_point: str
-    drift_reference: dict[Literal["score", "ood_score"], OrderStatistics]
+    drift_reference: dict[Signal, OrderStatistics]  # what is not in it is not watched
+    loss_reference: LossReference | None = None
+    embedding_reference: EmbeddingReference | None = None
     evaluation: dict[str, Finite]
     provenance: Provenance
     onnx_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -181,6 +182,10 @@ class Manifest(_Part):
         missing = {"score", "ood_score"} - set(self.drift_reference)
         if missing:
             raise ValueError(f"drift_reference lacks {', '.join(sorted(missing))}")
+        reference = self.embedding_reference
+        if reference is not None and reference.embedding_size != self.embedding_size:
+            raise ValueError(f"embedding_reference is of {reference.embedding_size} numbers, not {self.embedding_size}")
+        _check_definition(self.loss, self.task)
         return self
 
     @property
@@ -198,7 +203,15 @@ class Manifest(_Part):
         return shapes
 
     def to_json(self) -> bytes:
-        return orjson.dumps(self.model_dump(mode="json"), option=orjson.OPT_INDENT_2) + b"\n"
+        """Indented, but with the long columns of numbers of the references on one line each."""
+        fields = self.model_dump(mode="json")
+        for reference in fields["drift_reference"].values():
+            reference |= {name: _on_one_line(reference[name]) for name in ("ranks", "values")}
+        embeddings = fields["embedding_reference"]
+        if embeddings is not None:
+            embeddings["projection"] = [_on_one_line(row) for row in embeddings["projection"]]
+            embeddings["offset"] = _on_one_line(embeddings["offset"])
+        return orjson.dumps(fields, option=orjson.OPT_INDENT_2) + b"\n"
 
 
 def parse_manifest(data: bytes) -> Manifest:
@@ -222,3 +235,17 @@ def parse_manifest(data: bytes) -> Manifest:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "manifest"
         raise ManifestError(f"manifest.json is damaged: {where}: {first['msg']}") from error
+
+
+def _on_one_line(numbers: list[Any]) -> orjson.Fragment:
+    return orjson.Fragment(orjson.dumps(numbers))
+
+
+def _check_definition(loss: Loss, task: Task) -> None:
+    definition = loss.definition
+    if definition is None:
+        return
+    if definition.kind != task.kind:
+        raise ValueError(f"a loss of {definition.kind} is declared for a task of {task.kind}")
+    if definition.kind == "keypoints" and definition.scale and definition.scale.points > len(task.names):
+        raise ValueError("the scale of the loss names a point that does not exist")

@@ -29,6 +29,11 @@ class Placement:
         return (np.asarray(points, np.float64) - self.offset) / self.scale
 
 
+def place(width: int, height: int, spec: Preprocessing) -> Placement:
+    """Where `letterbox` puts an image of that size. Raises ValueError on a size below 1 pixel."""
+    return _fit(width, height, spec)[0]
+
+
 def letterbox(
     image: NDArray[np.uint8], spec: Preprocessing, reduced_by: int = 1
 ) -> tuple[NDArray[np.uint8], Placement]:
@@ -41,15 +46,24 @@ def letterbox(
     height, width, channels = image.shape[0] * reduced_by, image.shape[1] * reduced_by, image.shape[2]
     if channels != spec.channels:
         raise ValueError(f"image has {channels} channels, the model takes {spec.channels}")
+    placement, (left, top, new_width, new_height) = _fit(width, height, spec)
+    if image.shape == spec.canvas_shape:
+        return np.ascontiguousarray(image), placement
+    shrinks = min(spec.height / height, spec.width / width) < 1
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    resized = cv2.resize(image, (new_width, new_height), interpolation=interpolation)
+    canvas = np.full(spec.canvas_shape, spec.fill, np.uint8)
+    canvas[top : top + new_height, left : left + new_width] = resized.reshape(new_height, new_width, channels)
+    return canvas, placement
+
+
+def _fit(width: int, height: int, spec: Preprocessing) -> tuple[Placement, tuple[int, int, int, int]]:
+    """The placement, and the same in whole pixels of the canvas: left, top, width, height."""
+    if width < 1 or height < 1:
+        raise ValueError(f"an image has at least one pixel, not {width}x{height}")
     scale = min(spec.height / height, spec.width / width)
     new_height = min(max(round(height * scale), 1), spec.height)
     new_width = min(max(round(width * scale), 1), spec.width)
     top, left = (spec.height - new_height) // 2, (spec.width - new_width) // 2
     placement = Placement((new_width / width, new_height / height), (float(left), float(top)))
-    if image.shape == spec.canvas_shape:
-        return np.ascontiguousarray(image), placement
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    resized = cv2.resize(image, (new_width, new_height), interpolation=interpolation)
-    canvas = np.full(spec.canvas_shape, spec.fill, np.uint8)
-    canvas[top : top + new_height, left : left + new_width] = resized.reshape(new_height, new_width, channels)
-    return canvas, placement
+    return placement, (left, top, new_width, new_height)

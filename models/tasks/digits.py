@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from models.contract import manifest
+from models.contract.loss_definition import KeypointLoss
 from models.tasks.canvas import Recipe, render
 from models.tasks.protocol import SPLITS, Examples, Split
 
@@ -46,7 +47,7 @@ class Digits:
     )
     preprocessing = manifest.Preprocessing(height=64, width=64, channels=1, fill=55)  # fill: a usual background
     # A quarter of the typical side (32 px): from there on the quad no longer says where the digit is.
-    loss = manifest.Loss(name="mean corner error", unit="px", failure_level=8.0)
+    loss = manifest.Loss(name="mean corner error", unit="px", failure_level=8.0, definition=KeypointLoss())
     card = CARD
     calibration_views = 4
     test_views = 8
@@ -71,7 +72,8 @@ class Digits:
         source = np.repeat(self.sources(split), views)
         canvases = list(self._render(split, views, seed, first_view))
         images, targets = (np.stack(column) for column in zip(*canvases, strict=True))
-        return Examples(images, targets, source, self._labels[source])
+        sizes = np.full((len(images), 2), self._recipe.size_px, np.int64)
+        return Examples(images, targets, source, self._labels[source], sizes)
 
     def true_loss(self, preds: NDArray[np.floating], targets: NDArray[np.floating]) -> NDArray[np.float64]:
         """preds, targets: [n, 4, 2] in canvas pixels -> mean Euclidean corner error [n] in pixels."""

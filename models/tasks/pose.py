@@ -13,14 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.contract import manifest
+from models.contract.loss_definition import KeypointLoss
 from models.tasks.near_duplicates import prints, resemble
 from models.tasks.pose_data import read_photographs
 from models.tasks.protocol import SPLITS, Examples, Split
-from models.tasks.torso import TorsoScale
+from models.tasks.torso import fit_torso_scale
 
 FOLDS = 6
 SPLIT_SEED = 20212  # fixes the folds, whatever the training seed
 FAILURE_LEVEL = 0.5
+LARGEST_LOSS = 1.0
 JOINTS = (
     "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "right_wrist", "right_elbow",
     "right_shoulder", "left_shoulder", "left_elbow", "left_wrist", "neck", "head_top",
@@ -48,7 +50,7 @@ class Pose:
     task = manifest.Task(name="pose", kind="keypoints", names=JOINTS, units=("px",), skeleton=SKELETON)
     preprocessing = manifest.Preprocessing(height=128, width=128, channels=3)
     loss = manifest.Loss(
-        name="mean joint error, at most 1", unit="torso lengths", failure_level=FAILURE_LEVEL, bound=1.0
+        name="mean joint error, at most 1", unit="torso lengths", failure_level=FAILURE_LEVEL, bound=LARGEST_LOSS
     )
     calibration_views = test_views = 1
 
@@ -64,7 +66,9 @@ class Pose:
         if empty:
             raise ValueError(f"{data} leaves no image for {', '.join(empty)}")
         # From the whole of `train`: losses are the same in every fold.
-        self.scale = TorsoScale.fit(JOINTS, self.photographs.joints[self.photographs.splits == "train"])
+        self.scale = fit_torso_scale(JOINTS, self.photographs.joints[self.photographs.splits == "train"])
+        self._definition = KeypointLoss(scale=self.scale, cap=LARGEST_LOSS)
+        self.loss = self.loss.model_copy(update={"definition": self._definition})
 
     @property
     def card(self) -> str:
@@ -93,16 +97,15 @@ class Pose:
         rows = self.sources(split)
         joints = self.photographs.joints[rows]
         annotated = np.isfinite(joints[..., 0]).sum(axis=1).astype(np.int64)
-        return Examples(self.photographs.images[rows], joints, rows, annotated)
+        return Examples(self.photographs.images[rows], joints, rows, annotated, self.photographs.sizes[rows])
 
     def true_keypoint_loss(self, preds: NDArray[np.floating], targets: NDArray[np.floating]) -> NDArray[np.float64]:
         """preds, targets: [n, 14, 2] in canvas pixels -> [n, 14] in torso lengths, at most 1; NaN as in targets."""
-        errors = np.linalg.norm(np.asarray(preds, np.float64) - targets, axis=-1)
-        return np.asarray(np.minimum(errors / self.scale(targets)[:, None], 1))
+        return self._definition.each(preds, targets)
 
     def true_loss(self, preds: NDArray[np.floating], targets: NDArray[np.floating]) -> NDArray[np.float64]:
         """See `RegressionTask.true_loss`: the mean over annotated joints of `true_keypoint_loss`, [n]."""
-        return np.asarray(np.nanmean(self.true_keypoint_loss(preds, targets), axis=1))
+        return self._definition(preds, targets)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -34,6 +34,7 @@ class Photographs:
     splits: NDArray[np.str_]  # [n], of `FILE_SPLITS`
     images: NDArray[np.uint8]  # [n, height, width, 3], RGB
     joints: NDArray[np.float32]  # [n, k, 2] in canvas pixels, NaN where not annotated
+    sizes: NDArray[np.int64]  # [n, 2] width and height before the letterbox
     without_joints: int  # images left out, as none of their joints is annotated
     outside: int  # annotations left out, as they lie well outside the frame
     digest: str  # SHA-256 of the labels and of every file in the tars that they name
@@ -70,6 +71,7 @@ def read_photographs(folder: Path, spec: manifest.Preprocessing) -> Photographs:
         splits=np.array([label.split for label in usable]),
         images=images,
         joints=joints,
+        sizes=np.array([label.size for label in usable], np.int64),
         without_joints=len(labels) - len(usable),
         outside=sum(label.outside for label in labels),
         digest=digest.hexdigest(),

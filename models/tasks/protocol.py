@@ -13,6 +13,8 @@ from models.contract import manifest
 
 Split = Literal["trunk", "head", "calibration", "test"]
 SPLITS: tuple[Split, ...] = ("trunk", "head", "calibration", "test")
+PROBES = 50  # examples on which a declared loss is compared with the task's own
+SAME_LOSS = 1e-4  # relative: losses may be computed in float32
 FAR_OUT = 1.0  # times the longer side beyond the frame: no slip of a hand, but labels in other units
 
 
@@ -24,6 +26,8 @@ class Examples:
     targets: NDArray[np.float32]  # [n, k, 2] in canvas pixels for keypoints, NaN if not annotated; [n, k] for a vector
     source: NDArray[np.int64]  # [n] id of the source image; no id occurs in two splits
     stratum: NDArray[np.int64]  # [n] group within which rank correlation is also reported
+    # [n, 2] width and height of the images as they would be posted; None: not known, and not watched for drift.
+    sizes: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -98,9 +102,35 @@ def check_examples(examples: Examples, task: manifest.Task, canvas: manifest.Pre
         raise ValueError(
             f"{where} has {count} images, {len(examples.source)} sources and {len(examples.stratum)} strata"
         )
+    if examples.sizes is not None and (examples.sizes.shape != (count, 2) or examples.sizes.min() < 1):
+        raise ValueError(f"{where} has sizes {list(examples.sizes.shape)}, not a width and a height of each image")
     _check_targets(examples.targets, task, where)
     if task.kind == "keypoints":
         _check_range(examples.targets, canvas, where)
+
+
+def check_definition(task: RegressionTask, examples: Examples) -> None:
+    """Raises ValueError unless the loss that the manifest declares, if any, is the one that the task computes.
+
+    Compared on predictions beside some of the targets, from close by to far off.
+    """
+    definition = task.loss.definition
+    if definition is None:
+        return
+    if definition.kind != task.task.kind:
+        raise ValueError(f"{task.task.name} has {task.task.kind}, but declares a loss of {definition.kind}")
+    targets = examples.targets[:PROBES].astype(np.float64)
+    spread = float(np.nanstd(targets)) or 1.0
+    noise = np.random.default_rng(0).normal(0, spread, targets.shape)
+    steps = np.geomspace(0.01, 4, len(targets)).reshape(-1, *(1,) * (targets.ndim - 1))
+    preds = np.nan_to_num(targets) + noise * steps
+    found, declared = task.true_loss(preds, targets), definition(preds, targets)
+    differs = ~np.isclose(found, declared, rtol=SAME_LOSS, atol=SAME_LOSS * float(np.abs(found).max(initial=0)))
+    if differs.any():
+        raise ValueError(
+            f"the loss that {task.task.name} declares gives {declared[differs][0]:g} where the task's own gives "
+            f"{found[differs][0]:g}: correct its definition, or leave it out"
+        )
 
 
 def _check_targets(targets: NDArray[np.float32], task: manifest.Task, where: str) -> None:

@@ -22,7 +22,7 @@ async def model(model: str, shared: Shared) -> dict[str, Any]:
     """The manifest of the live version (task, loss, operating points, evaluation), its tuning, and all versions."""
     line = shared.models.line(model)
     return {
-        **line.predictor.manifest.model_dump(mode="json", exclude={"drift_reference"}),
+        **line.predictor.manifest.model_dump(mode="json", exclude={"drift_reference", "embedding_reference"}),
         "operating_point": line.predictor.operating_point,
         "tuning": asdict(line.tuning),
         "versions": _versions(shared, model),

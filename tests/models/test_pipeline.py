@@ -8,6 +8,7 @@ import pytest
 from models.calibration import budget_threshold
 from models.calibration_data import OOD_BUDGET
 from models.contract.bundle import BundleError, ModelIndex, read_index, read_manifest, read_onnx
+from models.contract.signals import SIGNALS
 from models.engine import Engine
 from models.evaluation import evaluate_bundle
 from models.export import run_onnx
@@ -69,8 +70,24 @@ def test_the_reference_takes_one_view_of_each_calibration_source_and_thresholds_
     views = run_onnx(read_onnx(folder, manifest), digits.examples("calibration", digits.calibration_views).images)
     flagged = (views["score"] > point.score_threshold) | (views["ood_score"] > point.ood_threshold)
     assert 0.9 * FLAG_BUDGET <= np.mean(flagged) <= FLAG_BUDGET
-    assert manifest.drift_reference["score"].values[0] == outputs["score"].min()
-    assert manifest.drift_reference["score"].values[-1] == outputs["score"].max()
+    score = manifest.drift_reference["score"]
+    assert score.values[0] == pytest.approx(outputs["score"].min(), abs=2 * score.jitter)
+    assert score.values[-1] == pytest.approx(outputs["score"].max(), abs=2 * score.jitter)
+
+
+def test_what_drift_is_told_by_comes_from_the_same_views(folder: Path, digits: Digits) -> None:
+    manifest, seen = read_manifest(folder), digits.examples("calibration")
+    outputs = run_onnx(read_onnx(folder, manifest), seen.images)
+    assert tuple(manifest.drift_reference) == SIGNALS
+    assert {reference.size for reference in manifest.drift_reference.values()} == {400}
+    assert manifest.drift_reference["aspect"].values == pytest.approx(0, abs=2e-3)
+    assert manifest.loss.definition == digits.loss.definition
+    assert manifest.loss_reference is not None
+    assert manifest.loss_reference.mean_predicted_loss == pytest.approx(outputs["predicted_loss"].mean(), rel=1e-4)
+    assert manifest.embedding_reference is not None
+    whitened = manifest.embedding_reference.whitening()(outputs["embedding"])
+    np.testing.assert_allclose(whitened.std(axis=0), 1, atol=1e-2)
+    assert "Watched against the first views of 400" in (folder / "model_card.md").read_text()
 
 
 def test_every_promise_is_in_the_manifest_or_refused_there(folder: Path) -> None:

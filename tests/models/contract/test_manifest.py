@@ -4,7 +4,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.contract.loss_definition import KeypointLoss, TorsoScale
 from models.contract.manifest import Manifest, ManifestError, OrderStatistics, parse_manifest
+from models.contract.reference import EmbeddingReference, LossReference
+from models.contract.signals import SIGNALS
+
+SCALE = {"kind": "torso", "diagonals": [[0, 1]], "limbs": [], "ratios": [], "extent_ratio": 0.5, "smallest": 1.0}
 
 
 def spoiled(manifest: Manifest, **changes: Any) -> bytes:
@@ -21,6 +26,9 @@ def test_a_manifest_survives_the_round_trip(tiny_version: Manifest) -> None:
         ({"default_operating_point": "none"}, "not among operating_points"),
         ({"refused_operating_points": {"budget": "why"}}, "either there or refused"),
         ({"drift_reference": {}}, "lacks ood_score, score"),
+        ({"drift_reference": {"mood": {}}}, "drift_reference"),
+        ({"loss_reference": {"mean_predicted_loss": 1.0, "sd": -1.0, "n": 3}}, "loss_reference.sd"),
+        ({"embedding_reference": {"size": 9, "projection": [[1.0]], "offset": [0.0]}}, "of 1 numbers, not 4"),
         ({"onnx_sha256": "abc"}, "onnx_sha256"),
         ({"unknown": 1}, "unknown"),
         ({"evaluation": {"aurc": None}}, "evaluation"),
@@ -60,6 +68,49 @@ def test_a_bundle_from_before_there_were_kinds_of_promises_is_read(tiny_version:
     for name in ("kind", "delta", "loss_bound"):
         del fields["operating_points"]["budget"][name]
     assert parse_manifest(json.dumps(fields).encode()) == tiny_version
+
+
+def test_the_references_of_drift_survive_the_round_trip_and_take_few_lines(tiny_version: Manifest) -> None:
+    scale = TorsoScale(diagonals=((0, 1),), limbs=((1, 0),), ratios=(None,), extent_ratio=0.5, smallest=1.0)
+    full = tiny_version.model_copy(
+        update={
+            "drift_reference": dict.fromkeys(SIGNALS, OrderStatistics(size=1, ranks=(1,), values=(0.5,), jitter=1e-3)),
+            "loss": tiny_version.loss.model_copy(update={"definition": KeypointLoss(scale=scale, cap=1.0)}),
+            "loss_reference": LossReference(mean_predicted_loss=0.25, sd=0.125, n=400),
+            "embedding_reference": EmbeddingReference(
+                size=400, projection=((0.5, 0.25, -1.0, 3.0), (1.0, 0.0, 0.0, 0.0)), offset=(1.0, 2.0)
+            ),
+        }
+    )
+    assert parse_manifest(full.to_json()) == full
+    assert b"\n      [0.5,0.25,-1.0,3.0],\n" in full.to_json()
+    assert b'\n      "ranks": [1],\n' in full.to_json()
+
+
+def test_a_bundle_from_before_drift_was_watched_is_read(tiny_version: Manifest) -> None:
+    fields = json.loads(tiny_version.to_json())
+    del fields["loss_reference"], fields["embedding_reference"], fields["loss"]["definition"]
+    for reference in fields["drift_reference"].values():
+        del reference["jitter"]
+    assert set(fields["drift_reference"]) == {"score", "ood_score"}
+    assert parse_manifest(json.dumps(fields).encode()) == tiny_version
+
+
+@pytest.mark.parametrize(
+    ("definition", "message"),
+    [
+        ({"kind": "vector", "error": "absolute"}, "a loss of vector is declared for a task of keypoints"),
+        ({"kind": "keypoints", "scale": {**SCALE, "diagonals": [[0, 2]]}}, "a point that does not exist"),
+        ({"kind": "keypoints", "scale": {**SCALE, "kind": "head"}}, "loss.definition.keypoints.scale.kind"),
+        ({"kind": "pixels"}, "loss.definition"),
+    ],
+)
+def test_a_loss_that_the_task_cannot_have_is_refused(
+    tiny_version: Manifest, definition: dict[str, Any], message: str
+) -> None:
+    loss = {**json.loads(tiny_version.to_json())["loss"], "definition": definition}
+    with pytest.raises(ManifestError, match=message):
+        parse_manifest(spoiled(tiny_version, loss=loss))
 
 
 def test_a_skeleton_to_nowhere_is_refused(tiny_version: Manifest) -> None:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.contract.manifest import Preprocessing
-from models.contract.preprocess import letterbox
+from models.contract.preprocess import letterbox, place
 
 SPEC = Preprocessing(height=64, width=48, channels=3, fill=7)
 SIDE = st.integers(1, 300)
@@ -49,6 +49,16 @@ def test_a_canvas_is_taken_as_it_is() -> None:
 def test_a_grey_image_keeps_its_channel_axis() -> None:
     grey = Preprocessing(height=8, width=8, channels=1)
     assert letterbox(np.zeros((30, 20, 1), np.uint8), grey)[0].shape == (8, 8, 1)
+
+
+@given(SIDE, SIDE)
+def test_the_size_alone_tells_where_an_image_will_lie(height: int, width: int) -> None:
+    assert place(width, height, SPEC) == letterbox(np.zeros((height, width, 3), np.uint8), SPEC)[1]
+
+
+def test_an_image_without_pixels_has_no_place() -> None:
+    with pytest.raises(ValueError, match="not 0x5"):
+        place(0, 5, SPEC)
 
 
 def test_another_channel_count_is_refused() -> None:

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from models.contract.loss_definition import TorsoScale
 from models.tasks.pose import JOINTS
-from models.tasks.torso import EXTENT_RATIO, SMALLEST_PX, TorsoScale
+from models.tasks.torso import EXTENT_RATIO, SMALLEST_PX, fit_torso_scale
 from tests.models.pose_photographs import STANDING
 
 
@@ -15,7 +16,7 @@ def poses() -> NDArray[np.float64]:
 
 @pytest.fixture
 def scale(poses: NDArray[np.float64]) -> TorsoScale:
-    return TorsoScale.fit(JOINTS, poses)
+    return fit_torso_scale(JOINTS, poses)
 
 
 def at(name: str) -> int:
@@ -64,6 +65,6 @@ def test_a_scale_follows_the_size_of_the_image(scale: TorsoScale, poses: NDArray
 
 
 def test_limbs_that_training_never_saw_are_not_used(poses: NDArray[np.float64]) -> None:
-    scale = TorsoScale.fit(JOINTS, without(poses, *TORSO))
+    scale = fit_torso_scale(JOINTS, without(poses, *TORSO))
     assert scale.extent_ratio == EXTENT_RATIO
     assert np.isfinite(scale(without(poses, *TORSO))).all()

@@ -1,0 +1,58 @@
+"""What a bundle remembers of its calibration inputs beside order statistics: predicted losses and embeddings."""
+
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from models.contract.fields import Finite, Part
+
+MAX_DIRECTIONS: Final = 32
+
+
+class LossReference(Part):
+    """Predicted losses of the calibration inputs, one of each source, in the unit of the loss."""
+
+    mean_predicted_loss: Finite
+    sd: Finite = Field(ge=0)
+    n: int = Field(gt=0)
+
+
+class EmbeddingReference(Part):
+    """Directions in which embeddings are watched: in them the reference has mean 0 and unit covariance.
+
+    whitened = projection @ embedding - offset
+    """
+
+    size: int = Field(gt=0)  # embeddings that it was made of, one of each source
+    projection: tuple[tuple[Finite, ...], ...] = Field(min_length=1, max_length=MAX_DIRECTIONS)  # [d][e]
+    offset: tuple[Finite, ...]  # [d]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(self.projection) != len(self.offset):
+            raise ValueError("as many offsets as directions are needed")
+        if len({len(row) for row in self.projection}) != 1:
+            raise ValueError("the directions must be of one length")
+        return self
+
+    @property
+    def embedding_size(self) -> int:
+        return len(self.projection[0])
+
+    def whitening(self) -> "Whitening":
+        return Whitening(self)
+
+
+class Whitening:
+    """An `EmbeddingReference` as arrays, made once."""
+
+    def __init__(self, reference: EmbeddingReference) -> None:
+        self.projection: NDArray[np.float32] = np.array(reference.projection, np.float32).T  # [e, d]
+        self.offset: NDArray[np.float32] = np.array(reference.offset, np.float32)  # [d]
+
+    def __call__(self, embeddings: NDArray[np.floating]) -> NDArray[np.float32]:
+        """embeddings: [n, e] -> whitened float32 [n, d]; a row that is not finite stays so."""
+        whitened: NDArray[np.float32] = np.asarray(embeddings, np.float32) @ self.projection - self.offset
+        return whitened
