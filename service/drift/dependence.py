@@ -51,7 +51,8 @@ def update(state: Floats, new: Floats) -> Floats:
 
 def is_known(state: Floats) -> NDArray[np.bool_]:
     """Whether there is enough to judge by, [...]."""
-    known: NDArray[np.bool_] = state[..., 0] >= ENOUGH_BLOCKS - 0.5  # the first is a little forgotten when the second comes
+    # The first is a little forgotten when the second comes.
+    known: NDArray[np.bool_] = state[..., 0] >= ENOUGH_BLOCKS - 0.5
     return known
 
 
@@ -66,7 +67,8 @@ def design_effect(state: Floats, bins: Bins, replicas: Floats | float = 1.0) -> 
     replicas: over how many the traffic was dealt out in turn (n^2 / sum n_i^2 of their counts n_i). Each saw every
     r-th observation and so an r-th of the autocorrelations: D - 1 is r times as large.
     What batches miss falls like 1 / B, so that 2 D(2B) - D(B) at the largest is an estimate without it (lugsail batch
-    means: Vats and Flegal 2022, Biometrika 109).
+    means: Vats and Flegal 2022, Biometrika 109). While pairs are few, D - 1 is taken at about the upper end of its
+    interval, two standard errors up: too small a D makes false alarms, too large a one costs time.
     """
     pairs = state[..., :1] * (BLOCK // 2) / BATCHES
     usable = pairs >= ENOUGH_PAIRS
@@ -75,4 +77,5 @@ def design_effect(state: Floats, bins: Bins, replicas: Floats | float = 1.0) -> 
     top = np.take_along_axis(estimates, last, axis=-1)[..., 0]
     before = np.take_along_axis(estimates, last - 1, axis=-1)[..., 0]
     seen: Floats = np.maximum(np.maximum(estimates.max(axis=-1), 2 * top - before), 1.0)
-    return 1.0 + replicas * (seen - 1.0)
+    fewest = np.maximum(np.take_along_axis(pairs, last, axis=-1)[..., 0], 1.0)
+    return 1.0 + replicas * (seen - 1.0) * (1.0 + 2.0 * np.sqrt(2.0 / fewest))

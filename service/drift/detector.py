@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from service.drift import dependence, effect, evidence, rhythm
+from service.drift import dependence, evidence, rhythm
 from service.drift.bins import Bins
 from service.drift.evidence import PERIOD_S, Evidence
 from service.drift.rhythm import Rhythm
@@ -37,7 +37,7 @@ class Signal:
 
     @classmethod
     def fresh(cls, bins: Bins, shape: tuple[int, ...] = ()) -> Self:
-        of_signal = Evidence.fresh(bins, shape, effect.SIZE)
+        of_signal = Evidence.fresh(bins, shape)
         return cls(of_signal, np.zeros((*shape, dependence.SIZE)), Rhythm.fresh(shape))
 
     @classmethod
@@ -54,28 +54,24 @@ class Signal:
         short = dependence.design_effect(self.dependence, bins, replicas)
         return np.maximum(short, rhythm.design_effect(self.rhythm))
 
-    def update(  # noqa: PLR0913 -- a flush and when it was
-        self, bins: Bins, flush: Flush, *, at: float, share: float, replicas: Floats | float, effects: Floats | None
-    ) -> Self:
+    def update(self, bins: Bins, flush: Flush, *, at: float, share: float, replicas: Floats | float) -> Self:
         """After a flush that began at `at` (unix seconds) and covers that share of the period.
 
         It is weighed by the design effect of what came before it, and not at all until that is known.
         """
         known = dependence.is_known(self.dependence)
         weighed = np.where(known[..., None], flush.counts, 0.0)
-        n_per_observation = self.design_effect(bins, replicas)
+        effect = self.design_effect(bins, replicas)
         return replace(
             self,
-            evidence=evidence.update(
-                self.evidence, bins, weighed, design_effect=n_per_observation, at=at, share=share, effects=effects
-            ),
+            evidence=evidence.update(self.evidence, bins, weighed, design_effect=effect, share=share),
             dependence=dependence.update(self.dependence, flush.statistics),
             rhythm=rhythm.update(self.rhythm, bins, flush.counts, int(at % PERIOD_S // HOUR_S)),
         )
 
     def restart(self, bins: Bins) -> Self:
         """At the end of a period: evidence begins anew, what is known of dependence stays."""
-        fresh = Evidence.fresh(bins, self.dependence.shape[:-1], effect.SIZE)
+        fresh = Evidence.fresh(bins, self.dependence.shape[:-1])
         return replace(self, evidence=fresh, rhythm=rhythm.end_day(self.rhythm, bins))
 
 
@@ -112,26 +108,10 @@ class Detector:
         result: NDArray[np.bool_] = np.logical_or.reduce(known)
         return result
 
-    def since_start(self) -> tuple[Floats, Floats]:
-        """When the change likeliest began, unix seconds [...], and the effect's sums since then, [..., effect.SIZE].
-
-        By the signal that has the most evidence. Means something when there is evidence.
-        """
-        all_evidence = [one.evidence for one in self.signals.values()]
-        lead = np.stack([one.log10 for one in all_evidence]).argmax(axis=0)[None]
-        start = np.stack([one.likeliest_start for one in all_evidence])
-        sums = np.stack([one.since_start for one in all_evidence])
-        return np.take_along_axis(start, lead, axis=0)[0], np.take_along_axis(sums, lead[..., None], axis=0)[0]
-
     def update(
-        self,
-        bins: Mapping[str, Bins],
-        flush: Mapping[str, Flush],
-        now_s: float,
-        replicas: Floats | float = 1.0,
-        effects: Floats | None = None,
+        self, bins: Mapping[str, Bins], flush: Mapping[str, Flush], now_s: float, replicas: Floats | float = 1.0
     ) -> Self:
-        """After what came since the last update: by signal, and as sums of the effect [..., effect.SIZE].
+        """After what came since the last update.
 
         now_s: unix seconds, not before the last update's. replicas: as in `dependence.design_effect`.
         """
@@ -142,7 +122,7 @@ class Detector:
         began = max(self.updated_s, now_s // PERIOD_S * PERIOD_S) if self.updated_s else now_s
         share = (now_s - began) / PERIOD_S
         signals = {
-            name: one.update(bins[name], flush[name], at=began, share=share, replicas=replicas, effects=effects)
+            name: one.update(bins[name], flush[name], at=began, share=share, replicas=replicas)
             for name, one in current.signals.items()
         }
         after = replace(current, signals=signals, updated_s=now_s)

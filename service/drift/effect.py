@@ -3,9 +3,6 @@
 An effect decides nothing by itself: a page needs evidence as well, which is what holds at any time. Intervals over a
 window are pointwise, with n / D observations for n; what audit labels correct is valid at any time. The reference is
 an estimate too, and its own error widens each comparison.
-
-What the time since a change has to be known by is one vector [SIZE], additive over replicas and flushes: images, sum
-and sum of squares of their predicted losses, images with an OOD score, those where it is extreme (`Bins.extreme`).
 """
 
 import math
@@ -14,7 +11,6 @@ from statistics import NormalDist
 from typing import Final
 
 CONFIDENCE: Final = 0.95
-SIZE: Final = 5
 NORMAL = NormalDist()
 
 

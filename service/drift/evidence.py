@@ -22,6 +22,8 @@ from service.drift.gamma_function import log_dirichlet_multinomial
 
 PERIOD_S = 86_400.0  # evidence starts anew each day (UTC)
 AT_RESTART = 0.1  # prior probability that the change was there when the period began
+LIFE = 2_000.0  # effective observations after which a start that has no evidence of LOG_CONVINCING is given up
+LOG_CONVINCING = float(np.log(100.0))
 MASS = 200.0  # how many observations the numerator trusts its tilt for; it learns the new distribution beside that
 
 Floats = NDArray[np.float64]
@@ -35,18 +37,12 @@ class Evidence:
     spent: Floats  # [...], prior probability of the starts so far
     log_mixture: Floats  # [..., T], log R: all starts so far, weighted by their prior
     log_best: Floats  # [..., T], log of the best single start, weighted by its prior
-    base: Floats  # [..., T, b], counts when that start began
-    since: Floats  # [..., T], unix seconds when that start began
-    effects: Floats  # [..., e], sums since the restart of whatever the caller wants to know of the time of the change
-    effects_base: Floats  # [..., T, e], those sums when that start began
+    base: Floats  # [..., T, b], counts when that start began; the numerator learned what came since
 
     @classmethod
-    def fresh(cls, bins: Bins, shape: tuple[int, ...] = (), effects: int = 0) -> Self:
-        """effects: how many sums ride along."""
+    def fresh(cls, bins: Bins, shape: tuple[int, ...] = ()) -> Self:
         b, never = len(bins.alpha), np.full((*shape, tilts.NUMBER), -np.inf)
-        base, since = np.zeros((*shape, tilts.NUMBER, b)), np.zeros((*shape, tilts.NUMBER))
-        sums, sums_base = np.zeros((*shape, effects)), np.zeros((*shape, tilts.NUMBER, effects))
-        return cls(np.zeros((*shape, b)), np.zeros(shape), never, never, base, since, sums, sums_base)
+        return cls(np.zeros((*shape, b)), np.zeros(shape), never, never, np.zeros((*shape, tilts.NUMBER, b)))
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Self:
@@ -63,53 +59,29 @@ class Evidence:
         result: Floats = np.logaddexp(_log_sum(self.log_mixture + tilts.LOG_WEIGHT), unspent) / np.log(10)
         return result
 
-    @property
-    def likeliest_start(self) -> Floats:
-        """When the change of the best tilt began, unix seconds, [...]. Means something when evidence is large."""
-        best = self.log_best.argmax(axis=-1)[..., None]
-        return np.take_along_axis(self.since, best, axis=-1)[..., 0]
 
-    @property
-    def since_start(self) -> Floats:
-        """The sums that ride along, from the likeliest start to now, [..., e]."""
-        best = self.log_best.argmax(axis=-1)[..., None, None]
-        return self.effects - np.take_along_axis(self.effects_base, best, axis=-2)[..., 0, :]
-
-
-def update(  # noqa: PLR0913 -- a flush and when it was
-    state: Evidence,
-    bins: Bins,
-    counts: NDArray[np.number],
-    *,
-    design_effect: Floats | float,
-    at: float,
-    share: float,
-    effects: Floats | None = None,
+def update(
+    state: Evidence, bins: Bins, counts: NDArray[np.number], *, design_effect: Floats | float, share: float
 ) -> Evidence:
     """Evidence after a flush: R = (R + w) * numerator / denominator, for each tilt.
 
     counts: [..., b], observations of the flush. design_effect: [...], at least 1, known before the flush.
-    at: unix seconds when the flush's time began. share: how much of the period it covers, 0..1; the shares of a
-    period must not sum to more than 1. effects: [..., e], what the flush adds to the sums that ride along.
+    share: how much of the period the flush covers, 0..1; the shares of a period must not sum to more than 1.
     """
     new: Floats = counts.astype(np.float64) / np.maximum(np.asarray(design_effect, dtype=np.float64), 1.0)[..., None]
-    start = _start_weight(state, share)
-    fresh_start = state.log_best <= np.log(start)[..., None]
-    base = np.where(fresh_start[..., None], state.counts[..., None, :], state.base)
-    changed = _after_change(bins, base, state.counts)
+    start = np.log(_start_weight(state, share))[..., None]
+    starts_anew = _starts_anew(state, start)
+    base = np.where(starts_anew[..., None], state.counts[..., None, :], state.base)
     log_ratio: Floats = (
-        log_dirichlet_multinomial(new[..., None, :], changed)
-        - (log_dirichlet_multinomial(new, bins.alpha + state.counts)[..., None])
+        log_dirichlet_multinomial(new[..., None, :], _after_change(bins, base, state.counts))
+        - log_dirichlet_multinomial(new, bins.alpha + state.counts)[..., None]
     )
     return Evidence(
         counts=state.counts + new,
-        spent=np.minimum(state.spent + start, 1.0),
-        log_mixture=np.logaddexp(state.log_mixture, np.log(start)[..., None]) + log_ratio,
-        log_best=np.maximum(state.log_best, np.log(start)[..., None]) + log_ratio,
+        spent=np.minimum(state.spent + np.exp(start[..., 0]), 1.0),
+        log_mixture=np.logaddexp(state.log_mixture, start) + log_ratio,
+        log_best=np.where(starts_anew, start, state.log_best) + log_ratio,
         base=base,
-        since=np.where(fresh_start, at, state.since),
-        effects=state.effects if effects is None else state.effects + effects,
-        effects_base=np.where(fresh_start[..., None], state.effects[..., None, :], state.effects_base),
     )
 
 
@@ -130,6 +102,17 @@ def _start_weight(state: Evidence, share: float) -> Floats:
     """Prior probability that the change began with this flush, [...]. Positive, so that its log is finite."""
     first = np.where(state.spent == 0, AT_RESTART, 0.0)
     return np.maximum(np.minimum(first + (1 - AT_RESTART) * share, 1 - state.spent), 1e-12)
+
+
+def _starts_anew(state: Evidence, log_start: Floats) -> NDArray[np.bool_]:
+    """Whether a change that begins now is likelier than the one that the tilt goes by, [..., T].
+
+    Also where that one is old and has not come to anything: traffic is never quite the reference, and a tilt that took
+    a small difference for its change would learn it, and miss a large one later.
+    """
+    is_old = (state.counts[..., None, :] - state.base).sum(axis=-1) >= LIFE
+    result: NDArray[np.bool_] = (state.log_best <= log_start) | (is_old & (state.log_best < LOG_CONVINCING))
+    return result
 
 
 def _after_change(bins: Bins, base: Floats, counts: Floats) -> Floats:
