@@ -112,14 +112,14 @@ async def test_a_shift_is_told_of_by_every_replica(open_replica: Open) -> None:
 async def test_another_replica_goes_on_where_a_dead_leader_stopped(open_replica: Open) -> None:
     first, second = open_replica(), open_replica()
     await serve(first, 1600)
-    await serve(first, 150, 0.25, seed=1)
+    await serve(first, 300, 0.3, seed=1)
     known = first.report
     assert known.evidence > 1
     await first.flush(lease_s=0.0)  # its last words; then its lease runs out
-    await serve(second, 10, 0.25, seed=2)
+    await serve(second, 10, 0.3, seed=2)
     assert await second.leads()
     assert second.report.evidence >= known.evidence
-    assert second.report.observations == 1760
+    assert second.report.observations == 1910
 
 
 async def test_a_leader_that_was_replaced_while_it_thought_writes_nothing(

@@ -52,8 +52,9 @@ def show(store: Path, tmp_path: Path, forgetful_server: ForgetfulServer) -> Iter
             drift_show.post(clients, drift_show.clean(CLEAN))
             before = drift_show.seen(clients[0], CLEAN)
             assert (before.state, before.moved) == ("stable", [])
+            blurred = drift_show.blurred(BLURRED)
             blurred_s = time.time()
-            drift_show.post(clients, drift_show.blurred(BLURRED))
+            drift_show.post(clients, blurred)
             reports = [drift_show.seen(client, CLEAN + BLURRED) for client in clients]
             return Shown([str(client._http.base_url) for client in clients], reports, blurred_s)
 
