@@ -97,8 +97,8 @@ RANKS = Row(
     [
         cells(
             "Predicted loss",
-            "Images by the rank of their predicted loss among the reference's. Where nothing moved, each tenth below .9 "
-            "gets a tenth of the images, and the two rows above .99 one in a hundred.",
+            "Images by the rank of their predicted loss among the reference's. Where nothing moved, each tenth "
+            "below .9 gets a tenth of the images, and the rows above .99 one in a hundred.",
             "sum by (le) (increase(losscast_predicted_loss_rank_bucket{MODEL}[RATE]))",
         ),
         cells(

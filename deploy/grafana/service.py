@@ -9,6 +9,8 @@ REFUSED = "sum(rate(losscast_rejected_total{INSTANCE}[RATE]))"
 BUCKETS = 'losscast_station_seconds_bucket{MODEL, station="total"}'
 WHOLE = f"(rate({BUCKETS}[RATE]))"
 CALLS = 'losscast_requests_total{INSTANCE, endpoint!~"/metrics|/v2/health/.*"}'
+PLACES = "max(losscast_in_flight{INSTANCE} / losscast_in_flight_limit)"
+BYTES = "max(losscast_in_flight_bytes{INSTANCE} / losscast_in_flight_bytes_limit)"
 
 NOW = Row(
     "Now",
@@ -39,8 +41,7 @@ NOW = Row(
             "In flight",
             "The fullest replica's images, or their bytes, as a share of its limit. At 100 % callers get 429.",
             "percentunit",
-            "max(losscast_in_flight{INSTANCE} / losscast_in_flight_limit or"
-            " losscast_in_flight_bytes{INSTANCE} / losscast_in_flight_bytes_limit)",
+            f"{PLACES} > {BYTES} or {BYTES}",
             steps={0.5: YELLOW, 0.8: RED},
         ),
     ],
@@ -148,13 +149,10 @@ SATURATION = Row(
         ),
         lines(
             "Journal",
-            "Rows or bytes as a share of their limit, whichever is the larger. Full, it keeps no flagged samples.",
+            "Its rows and its bytes, as a share of their limits. Full, it keeps no flagged samples.",
             "percentunit",
-            Query(
-                "max by (instance) (losscast_journal_rows{INSTANCE} / losscast_journal_rows_limit or"
-                " losscast_journal_bytes{INSTANCE} / losscast_journal_bytes_limit)",
-                "{{instance}}",
-            ),
+            Query("losscast_journal_rows{INSTANCE} / losscast_journal_rows_limit", "{{instance}} rows"),
+            Query("losscast_journal_bytes{INSTANCE} / losscast_journal_bytes_limit", "{{instance}} bytes"),
         ),
     ],
 )
