@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 from ruamel.yaml import YAML
@@ -32,6 +32,12 @@ class Prometheus:
     def __init__(self, url: str) -> None:
         self.url = url
         self._http = httpx.Client(base_url=f"{url}/api/v1", timeout=30)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
 
     def ask(self, path: str, **parameters: Any) -> Any:
         """The `data` of its answer."""
@@ -77,8 +83,9 @@ def running_prometheus(
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}",
     ]
-    with running(command, folder / "prometheus.log", f"http://127.0.0.1:{port}/-/ready"):
-        yield Prometheus(f"http://127.0.0.1:{port}")
+    url = f"http://127.0.0.1:{port}"
+    with running(command, folder / "prometheus.log", f"{url}/-/ready"), Prometheus(url) as prometheus:
+        yield prometheus
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def label(client: LosscastClient, n: int) -> int:
     """Leases up to n samples and labels each with what was predicted; how many there were."""
     samples = client.lease(n, model=MODEL, annotator=ANNOTATOR).samples
     for sample in samples:
-        client.label(sample, {"values": sample.prediction.values})
+        client.label(sample, sample.prediction.values)
     return len(samples)
 
 

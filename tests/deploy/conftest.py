@@ -5,11 +5,21 @@ import os
 import re
 import shutil
 import sysconfig
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
+import stamina
 from ruamel.yaml import YAML
+
+from benchmarks.monitoring import traffic
+from benchmarks.monitoring.servers import Prometheus, running_prometheus
+from demo.running import running_service
+from service.client import LosscastClient
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -63,11 +73,26 @@ def scripts() -> Path:
 
 @pytest.fixture(scope="session")
 def promtool() -> str:
-    found = shutil.which("promtool")
+    return _program("promtool", "prometheus")
+
+
+@pytest.fixture(scope="session")
+def amtool() -> str:
+    return _program("amtool", "prometheus-alertmanager")
+
+
+@pytest.fixture(scope="session")
+def servers() -> tuple[str, str]:
+    """Prometheus and Alertmanager: what `benchmarks.monitoring.servers` starts."""
+    return _program("prometheus", "prometheus"), _program("prometheus-alertmanager", "prometheus-alertmanager")
+
+
+def _program(name: str, package: str) -> str:
+    found = shutil.which(name)
     if found is None and os.environ.get("CI") == "true":
-        pytest.fail("promtool is missing: CI installs the Debian package prometheus")
+        pytest.fail(f"{name} is missing: CI installs the Debian package {package}")
     if found is None:
-        pytest.skip("promtool is not on PATH: install the Debian package prometheus")
+        pytest.skip(f"{name} is not on PATH: install the Debian package {package}")
     return found
 
 
@@ -85,8 +110,38 @@ def alerts() -> list[dict[str, Any]]:
 @pytest.fixture(scope="session")
 def cases() -> list[dict[str, Any]]:
     """What promtool is told to expect of each alert, at each moment."""
-    tests = read_yaml("deploy/prometheus/tests/losscast.yml")["tests"]
+    files = (REPOSITORY / "deploy/prometheus/tests").glob("*.yml")
+    tests = [test for file in files for test in read_yaml(str(file.relative_to(REPOSITORY)))["tests"]]
     return [case for test in tests for case in test["alert_rule_test"]]
+
+
+class Monitored(NamedTuple):
+    url: str  # of a service
+    prometheus: Prometheus  # that scrapes it
+
+
+@pytest.fixture(scope="session")
+def monitored(servers: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
+    """A service with the shipped digits model that has seen traffic of every kind, and the Prometheus that watched."""
+    assert all(servers)
+    state, data = tmp_path_factory.mktemp("service"), tmp_path_factory.mktemp("prometheus")
+    settings = {"LOSSCAST_MODELS": traffic.MODEL, "LOSSCAST_AUDIT_RATE": "0.1", "LOSSCAST_DRIFT_FLUSH_S": "0.5"}
+    with (
+        running_service(REPOSITORY / "bundles", traffic.MODEL, state, **settings) as url,
+        running_prometheus(data, [urlsplit(url).netloc]) as prometheus,
+        LosscastClient(url) as client,
+        httpx.Client(base_url=url) as http,
+    ):
+        for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=30, wait_max=0.2):
+            with attempt:  # what happens before the first scrape is no increase
+                assert prometheus.now('count_over_time(up{job="losscast"}[1m]) > 1')
+        for image in (*islice(traffic.clean(), 600), *islice(traffic.blurred(), 100)):
+            traffic.post(http, image)
+        traffic.post_what_is_refused(http)
+        for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=30, wait_max=0.2):
+            with attempt:
+                assert traffic.label(client, 10) > 0
+        yield Monitored(url, prometheus)
 
 
 @pytest.fixture(scope="session")
