@@ -1,10 +1,13 @@
 """The files around the code, read once; and the linters, which must be there in CI."""
 
+import http.server
 import json
 import os
+import queue
 import re
 import shutil
 import sysconfig
+import threading
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -22,6 +25,7 @@ from demo.running import running_service
 from service.client import LosscastClient
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+PATIENCE_S = 60.0
 
 
 class Instruction(NamedTuple):
@@ -113,6 +117,61 @@ def cases() -> list[dict[str, Any]]:
     files = (REPOSITORY / "deploy/prometheus/tests").glob("*.yml")
     tests = [test for file in files for test in read_yaml(str(file.relative_to(REPOSITORY)))["tests"]]
     return [case for test in tests for case in test["alert_rule_test"]]
+
+
+@pytest.fixture(scope="session")
+def routing() -> dict[str, Any]:
+    return read_yaml("deploy/alertmanager/alertmanager.yml")
+
+
+@pytest.fixture
+def impatient_rules(tmp_path: Path) -> Path:
+    """A folder with the rules as they ship, but that alerts need not hold for longer than a second."""
+    folder = tmp_path / "rules"
+    folder.mkdir()
+    shipped = (REPOSITORY / "deploy/prometheus/rules/losscast.yml").read_text()
+    (folder / "losscast.yml").write_text(re.sub(r"^( +for:) \w+$", r"\1 1s", shipped, flags=re.MULTILINE))
+    return folder
+
+
+class Receiver:
+    """A webhook on loopback that Alertmanager may send to."""
+
+    def __init__(self, url: str, notes: "queue.Queue[dict[str, Any]]") -> None:
+        self.url = url
+        self._notes = notes
+
+    def wait_for(self, alertname: str) -> dict[str, Any]:
+        """The first alert of that name to arrive. Raises queue.Empty when nothing comes for PATIENCE_S."""
+        while True:
+            for alert in self._notes.get(timeout=PATIENCE_S)["alerts"]:
+                if alert["labels"]["alertname"] == alertname:
+                    found: dict[str, Any] = alert
+                    return found
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    notes: queue.Queue[dict[str, Any]] = queue.Queue()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            notes.put(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Keeps the test's output quiet."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield Receiver(f"http://127.0.0.1:{server.server_port}/", notes)
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class Monitored(NamedTuple):

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import stamina
 
-from deploy.grafana import dashboards
+from deploy.grafana.build import boards, text_of
 
 PATIENCE_S = 60.0
 CHOICES = {"instance": ".*", "model": ".*", "__rate_interval": "1m"}  # of a viewer who chose nothing
-BOARDS = dashboards.build()
+BOARDS = boards()
 
 
 def panels(board: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -31,14 +31,15 @@ def queries(board: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture(params=BOARDS)
 def board(request: pytest.FixtureRequest) -> dict[str, Any]:
-    return BOARDS[str(request.param)]
+    name: str = request.param
+    return BOARDS[name]
 
 
 def test_what_ships_is_what_the_code_builds(repository: Path) -> None:
     folder = repository / "deploy/grafana/dashboards"
     assert sorted(path.name for path in folder.iterdir()) == sorted(BOARDS)
     for name, built in BOARDS.items():
-        assert (folder / name).read_text() == dashboards.text_of(built), "run python -m deploy.grafana.dashboards"
+        assert (folder / name).read_text() == text_of(built), "run python -m deploy.grafana.build"
 
 
 def test_every_panel_says_what_it_shows_and_has_an_id_and_a_place_of_its_own(board: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Writes the dashboards as Grafana reads them: `python -m deploy.grafana.dashboards`, after every change of them."""
+"""Writes the dashboards as Grafana reads them: `python -m deploy.grafana.build`, after every change of them."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from deploy.grafana import detection, labelling, service
 FOLDER = Path(__file__).parent / "dashboards"
 
 
-def build() -> Mapping[str, dict[str, Any]]:
+def boards() -> Mapping[str, dict[str, Any]]:
     """The dashboards by the name of their file."""
     return {"service.json": service.build(), "detection.json": detection.build(), "labelling.json": labelling.build()}
 
@@ -21,7 +21,7 @@ def text_of(dashboard: Mapping[str, Any]) -> str:
 
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
-    for name, dashboard in build().items():
+    for name, dashboard in boards().items():
         (FOLDER / name).write_text(text_of(dashboard))
 
 
