@@ -39,21 +39,21 @@ DRIFT = Row(
             lines(
                 "Evidence",
                 "log10 of the test martingale over all signals: 2 says that 100 was won by betting on a change. It "
-                "starts anew every day.",
+                "starts anew every day, and is cut off at 10 here.",
                 "short",
                 Query('max by (model) (losscast_drift_evidence_log10{MODEL, signal="all"})', "{{model}}"),
                 Query("max(losscast_drift_threshold_log10{MODEL})", "threshold"),
-            ),
+            ).max(10),
             "threshold",
         ),
         lines(
             "Evidence by signal",
-            "Which signals a change shows in.",
+            "Which signals a change shows in; cut off likewise.",
             "short",
             Query(
                 'max by (model, signal) (losscast_drift_evidence_log10{MODEL, signal!="all"})', "{{model}} {{signal}}"
             ),
-        ),
+        ).max(10),
         lines(
             "What moved",
             "Mean rank of the window's images among the reference's, minus a half: 0 when nothing moved, at most .5 "
@@ -83,6 +83,7 @@ LOSS = Row(
                         " (rate(losscast_predicted_loss_count{MODEL}[RATE]))",
                         "predicted, last minutes",
                     ),
+                    is_from_zero=False,
                 ).span(24),
                 "high",
                 "low",

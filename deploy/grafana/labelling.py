@@ -37,7 +37,7 @@ NOW = Row(
         ),
         number(
             "Labels in a day", "Taken in the last 24 hours.", "short", f"sum(increase({LABELS}_count{{MODEL}}[24h]))"
-        ),
+        ).decimals(0),
         number(
             "Budget left",
             "Samples that may still be leased this hour; -1: no limit.",

@@ -45,7 +45,9 @@ class Row(NamedTuple):
     panels: Sequence[Panel]
 
 
-def lines(title: str, text: str, unit: str, *queries: Query, is_stacked: bool = False) -> timeseries.Panel:
+def lines(
+    title: str, text: str, unit: str, *queries: Query, is_stacked: bool = False, is_from_zero: bool = True
+) -> timeseries.Panel:
     panel = timeseries.Panel().unit(unit).line_width(1).fill_opacity(30 if is_stacked else 5)
     panel = panel.show_points(common.VisibilityMode.NEVER).span_nulls(300_000)
     panel = panel.legend(
@@ -57,6 +59,8 @@ def lines(title: str, text: str, unit: str, *queries: Query, is_stacked: bool = 
     panel = panel.tooltip(
         parts.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI).sort(common.SortOrder.DESCENDING)
     )
+    if is_from_zero:
+        panel = panel.axis_soft_min(0)
     if is_stacked:
         panel = panel.stacking(parts.StackingConfig().mode(common.StackingMode.NORMAL))
     return _asking(panel.span(8).height(8), title, text, queries)

@@ -164,10 +164,10 @@ RUNNING = Row(
             "Live versions",
             "By replica, with what their engine runs on.",
             "max by (model, version, provider, instance) (losscast_engine_info{MODEL})",
-        ),
+        ).height(5),
         listing(
             "Programs", "By replica.", "max by (version, python, onnxruntime, instance) (losscast_build_info{INSTANCE})"
-        ),
+        ).height(5),
         lines(
             "Versions that could not be loaded",
             "The one that is served stays. `GET /v1/models` and the log have the reason.",

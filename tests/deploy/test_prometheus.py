@@ -58,6 +58,13 @@ def test_every_section_says_how_urgent_it_is_how_to_look_and_what_to_do(
         assert re.search(r"^\*\*Do\.\*\* ", section, re.MULTILINE)
 
 
+def test_the_operations_guide_lists_every_alert_with_its_severity(
+    alerts: list[dict[str, Any]], repository: Path
+) -> None:
+    rows = re.findall(r"^\| `(Losscast\w+)` \| (\w+) \|", (repository / "docs/operations.md").read_text(), re.MULTILINE)
+    assert rows == [(alert["alert"], alert["labels"]["severity"]) for alert in alerts]
+
+
 def test_links_within_the_runbook_lead_somewhere(alerts: list[dict[str, Any]], repository: Path) -> None:
     text = (repository / "docs/runbook.md").read_text()
     assert set(re.findall(r"\]\(#(\w+)\)", text)) <= {alert["alert"].lower() for alert in alerts}
