@@ -1,6 +1,7 @@
 """Monitors of several replicas on a real server, with traffic of their own and what can befall them."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, cast
@@ -251,6 +252,20 @@ async def test_metrics_have_the_live_version_alone(open_replica: Open) -> None:
     await asyncio.wait({working})
     counted = f'losscast_drift_observations_total{{model="{model}",outcome="counted"}} 40.0'
     assert counted in replica.metrics.render().decode()
+
+
+async def test_the_age_of_a_report_does_not_go_by_this_machines_clock(
+    open_replica: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica = open_replica()
+    await serve(replica, 10)
+    ahead_s = time.time() + 86_400
+    monkeypatch.setattr(time, "time", lambda: ahead_s)
+    assert replica.report.age_s < 60
+    replica.metrics.drift(replica.report)
+    name = f'losscast_drift_report_age_seconds{{model="{replica.manifest.model}"}} '
+    (line,) = (line for line in replica.metrics.render().decode().splitlines() if line.startswith(name))
+    assert float(line.removeprefix(name)) < 60
 
 
 async def test_a_shutdown_flushes_and_gives_the_lead_away(open_replica: Open) -> None:
