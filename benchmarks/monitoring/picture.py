@@ -214,7 +214,9 @@ def _scaled(axes: Axes, unit: str, ends: tuple[float, float], most: float | None
         return
     low, high = ends
     height = (high - low) or 1.0
-    axes.set_ylim(low - 0.03 * height, low + 1.3 * height if most is None else most)
+    if most is not None:
+        height = (most - low) / 1.3
+    axes.set_ylim(low - 0.03 * height, low + 1.3 * height)
 
 
 def _written(value: float, unit: str) -> str:
