@@ -7,6 +7,7 @@ queue that it feeds.
 
 import asyncio
 import importlib.metadata
+import platform
 from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,11 +19,16 @@ from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
+from models.contract.runtime import load_runtime
 from service.admission import Admission
-from service.api import health, infer, labels, models, oip, predict_docs, queue, repository
+from service.api import drift, health, infer, labels, models, oip, predict_docs, queue, repository
 from service.api.predict import Predict
 from service.api.resources import Resources
 from service.bundle_store import BundleStore, PatientStore
+from service.drift.judge import Terms
+from service.drift.ledger import Ledger
+from service.drift.monitor import Monitor
+from service.drift.watch import Watches
 from service.labelling.blobs import BlobStore
 from service.labelling.drain import Drain
 from service.labelling.embedded import embedded_valkey
@@ -46,7 +52,7 @@ Lossy inputs wait in a labelling queue: lease them, label them, and the next ver
 
 def create_app(settings: Settings) -> FastAPI:
     """The ASGI application. Its lifespan raises when the service cannot start, with one line that says why."""
-    metrics = Metrics()
+    metrics = Metrics(settings.provider)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -64,7 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     # Middleware checks the keys; this gives /docs its Authorize button.
     documented = [Depends(HTTPBearer(auto_error=False))] if settings.api_keys else []
-    for module in (predict_docs, queue, labels, models, health, oip, infer, repository):
+    for module in (predict_docs, queue, labels, drift, models, health, oip, infer, repository):
         app.include_router(module.router, dependencies=documented)
     for kind in (HTTPException, RequestValidationError):
         app.add_exception_handler(kind, translate)
@@ -75,35 +81,42 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resources:
+    metrics.built(importlib.metadata.version("losscast"), platform.python_version(), load_runtime().__version__)
     journal = Journal.open(
         settings.state / "journal", max_bytes=settings.journal_max_bytes, max_rows=settings.journal_max_rows
     )
     stack.push_async_callback(journal.close)
     store = PatientStore(BundleStore(settings.bundles))
-    registry = await _open_models(settings, metrics, journal, store, stack)
+    watches = Watches(settings.drift_source_interval_s)
+    decoders = stack.enter_context(ThreadPoolExecutor(settings.decode_workers, thread_name_prefix="decode"))
+    maker = LineMaker(settings, metrics, decoders, journal, watches)
+    registry = await _open_models(settings, metrics, store, maker, stack)
     blobs = BlobStore.open(settings.blobs or settings.state / "blobs")
     label_queue = await _open_queue(settings, blobs, stack)
     drain, endings, janitor = Drain(journal, blobs, label_queue), Endings(journal, label_queue), Janitor(label_queue)
+    monitor = Monitor(watches, Ledger(label_queue.scripts.server), label_queue, metrics, _terms(settings))
     works = {
         "janitor": janitor.run(lambda: registry.names),
         "endings": endings.run(),
         "drain": drain.run(),
+        "drift monitor": monitor.run(registry.live_version),
     }
     if settings.poll_s:
         works["store's follower"] = registry.run(settings.poll_s)
     tasks = [await stack.enter_async_context(_running(name, work)) for name, work in works.items()]
     stack.push_async_callback(drain.flush, FLUSH_S)
+    stack.push_async_callback(monitor.close, FLUSH_S)
     admission = Admission(settings.max_in_flight, settings.max_in_flight_bytes)
     _watch_line(metrics, admission, store)
     _watch_labelling(metrics, journal, drain, endings, janitor)
-    return Resources(settings, registry, admission, label_queue, endings, blobs, metrics, journal, tasks)
+    _watch_drift(metrics, watches, monitor)
+    _watch_limits(metrics, settings)
+    return Resources(settings, registry, admission, label_queue, endings, blobs, metrics, journal, monitor, tasks)
 
 
 async def _open_models(
-    settings: Settings, metrics: Metrics, journal: Journal, store: PatientStore, stack: AsyncExitStack
+    settings: Settings, metrics: Metrics, store: PatientStore, maker: LineMaker, stack: AsyncExitStack
 ) -> Registry:
-    decoders = stack.enter_context(ThreadPoolExecutor(settings.decode_workers, thread_name_prefix="decode"))
-    maker = LineMaker(settings, metrics, decoders, journal)
     registry = Registry(store, maker.open, metrics, settings.model, settings.models)
     stack.push_async_callback(registry.close)
     await registry.open()
@@ -133,6 +146,15 @@ def _policy(settings: Settings) -> QueuePolicy:
         audit_share=settings.audit_share,
         ood_share=settings.ood_share,
         retention_s=settings.retention_days * DAY_S,
+    )
+
+
+def _terms(settings: Settings) -> Terms:
+    return Terms(
+        threshold=settings.drift_threshold,
+        loss_rise=settings.drift_loss_rise,
+        window_s=settings.drift_window_s,
+        flush_s=settings.drift_flush_s,
     )
 
 
@@ -176,4 +198,31 @@ def _watch_labelling(metrics: Metrics, journal: Journal, drain: Drain, endings: 
             "losscast_janitor_deleted": ("Images deleted because no sample has them.", lambda: janitor.deleted),
             "losscast_janitor_errors": ("Steps of the janitor that failed.", lambda: janitor.errors),
         },
+    )
+
+
+def _watch_drift(metrics: Metrics, watches: Watches, monitor: Monitor) -> None:
+    metrics.watch(
+        gauges={
+            "losscast_drift_unflushed_observations": (
+                "Images that are not in the drift ledger yet.",
+                lambda: watches.unflushed,
+            ),
+        },
+        counters={
+            "losscast_drift_flushes": ("Flushes that the drift ledger confirmed.", lambda: monitor.flushes),
+            "losscast_drift_flush_errors": ("Times the drift monitor failed and backed off.", lambda: monitor.errors),
+        },
+    )
+
+
+def _watch_limits(metrics: Metrics, settings: Settings) -> None:
+    metrics.watch(
+        gauges={
+            "losscast_in_flight_limit": ("Images admitted at a time.", lambda: settings.max_in_flight),
+            "losscast_in_flight_bytes_limit": ("Bytes admitted at a time.", lambda: settings.max_in_flight_bytes),
+            "losscast_journal_rows_limit": ("Samples that the journal takes.", lambda: settings.journal_max_rows),
+            "losscast_journal_bytes_limit": ("Bytes that the journal takes.", lambda: settings.journal_max_bytes),
+        },
+        counters={},
     )

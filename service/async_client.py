@@ -12,12 +12,12 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import httpx
 import stamina
 
-from service import calls
-from service.calls import Call
+from service import calls, sending
 from service.client import DEFAULT_URL, LEASE_S, RETRY_S, TIMEOUT_S, TRIES
 from service.patience import Patience
 from service.schemas import ManyReply, PredictReply
 from service.schemas_queue import LabelLine, LeasedSample
+from service.sending import Call
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -27,9 +27,9 @@ T = TypeVar("T")
 def _sends(build: Callable[P, Call[T]]) -> Callable[Concatenate["AsyncLosscastClient", P], Coroutine[Any, Any, T]]:
     """A method that sends the call which `build` makes; its parameters are those of `build`."""
 
-    @calls.method_of(build)
+    @sending.method_of(build)
     async def method(self: "AsyncLosscastClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self.send(calls.build(build, *args, **kwargs))
+        return await self.send(sending.build(build, *args, **kwargs))
 
     return method
 
@@ -43,6 +43,7 @@ class AsyncLosscastClient:
 
     model = _sends(calls.model)
     stats = _sends(calls.stats)
+    drift = _sends(calls.drift)
     lease = _sends(calls.lease)
     extend = _sends(calls.extend)
     label = _sends(calls.label)
@@ -63,7 +64,7 @@ class AsyncLosscastClient:
         timeout_s: float = TIMEOUT_S,
         retry_s: float = RETRY_S,
     ) -> None:
-        self._http = httpx.AsyncClient(**calls.connection(url, api_key))
+        self._http = httpx.AsyncClient(**sending.connection(url, api_key))
         self._timeout_s = timeout_s
         self._retry_s = retry_s
 
@@ -78,7 +79,7 @@ class AsyncLosscastClient:
     async def close(self) -> None:
         await self._http.aclose()
 
-    @calls.method_of(calls.predict)
+    @sending.method_of(calls.predict)
     async def predict(
         self,
         image: bytes | Path,
@@ -88,10 +89,10 @@ class AsyncLosscastClient:
         operating_point: str | None = None,
     ) -> PredictReply:
         content = await asyncio.to_thread(image.read_bytes) if isinstance(image, Path) else image
-        call = calls.build(calls.predict, content, model=model, source=source, operating_point=operating_point)
+        call = sending.build(calls.predict, content, model=model, source=source, operating_point=operating_point)
         return await self.send(call)
 
-    @calls.method_of(calls.predict_many)
+    @sending.method_of(calls.predict_many)
     async def predict_many(
         self,
         images: Sequence[bytes | Path],
@@ -101,7 +102,7 @@ class AsyncLosscastClient:
         operating_point: str | None = None,
     ) -> ManyReply:
         call = await asyncio.to_thread(
-            calls.build, calls.predict_many, images, model=model, source=source, operating_point=operating_point
+            sending.build, calls.predict_many, images, model=model, source=source, operating_point=operating_point
         )
         return await self.send(call)
 
@@ -124,7 +125,7 @@ class AsyncLosscastClient:
         """
         token = uuid.uuid4().hex
         samples = (await self.lease(n, annotator=annotator, token=token, model=model, lease_s=lease_s)).samples
-        extension = calls.build(calls.extend, annotator=annotator, token=token, model=model, lease_s=lease_s)
+        extension = sending.build(calls.extend, annotator=annotator, token=token, model=model, lease_s=lease_s)
         pause_s = lease_s / TRIES
 
         async def keep() -> None:
@@ -153,7 +154,7 @@ class AsyncLosscastClient:
 
     async def _once(self, call: Call[T], timeout_s: float) -> T:
         try:
-            response = await self._http.request(**calls.arguments(call), timeout=timeout_s)
+            response = await self._http.request(**sending.arguments(call), timeout=timeout_s)
         except httpx.TransportError as error:
-            raise calls.no_answer(self._http.base_url, error) from error
-        return calls.read(call, response)
+            raise sending.no_answer(self._http.base_url, error) from error
+        return sending.read(call, response)

@@ -1,22 +1,20 @@
-"""Every request that a client can make, and how its reply is read: pure, shared by both clients.
+"""Every request that a client can make: pure, shared by both clients.
 
 `service.client` and `service.async_client` send these calls, each in its own way.
 """
 
-import inspect
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import wraps
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import httpx
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from service.schemas import MAX_SOURCE, ManyReply, PredictReply, is_source
+from service.schemas_drift import DriftReport
 from service.schemas_queue import (
     EraseReply,
     ExtendRequest,
@@ -36,31 +34,10 @@ from service.schemas_queue import (
     SkipReply,
     SkipRequest,
 )
+from service.sending import Call, ClientError
 
-P = ParamSpec("P")
-T = TypeVar("T")
-Method = TypeVar("Method", bound=Callable[..., Any])
 Reply = TypeVar("Reply", bound=BaseModel)
 PAGE = 500  # labels
-
-
-class ClientError(Exception):
-    """The service refused or could not be reached; the message is one line that says what to do."""
-
-    def __init__(self, message: str, status: int | None = None, retry_after_s: float | None = None) -> None:
-        super().__init__(message)
-        self.status = status  # None: there was no answer
-        self.retry_after_s = retry_after_s
-
-
-@dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
-    method: str
-    path: str
-    read: Callable[[httpx.Response], T]
-    content: bytes | None = None
-    params: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class LabelPage(NamedTuple):
@@ -115,6 +92,11 @@ def model(name: str) -> Call[dict[str, Any]]:
 def stats(*, model: str | None = None) -> Call[dict[str, int]]:
     """Samples of the queue, by state."""
     return Call("GET", "/v1/queue/stats", _json, params=_of(model))
+
+
+def drift(*, model: str | None = None) -> Call[DriftReport]:
+    """Whether the images of the last hour are still those that the live version of a model was calibrated on."""
+    return Call("GET", f"/v1/models/{quote(model, safe='')}/drift" if model else "/v1/drift", _reads(DriftReport))
 
 
 def lease(
@@ -206,65 +188,6 @@ def coco_page(cursor: str = "", n: int = PAGE, *, model: str | None = None) -> C
     )
 
 
-def build(call: Callable[P, Call[T]], *args: P.args, **kwargs: P.kwargs) -> Call[T]:
-    """One of the calls above, made. Raises ClientError when it cannot be: what is refused here is not sent."""
-    try:
-        return call(*args, **kwargs)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ClientError(f"{where}: {first['msg']}" if where else first["msg"]) from error
-
-
-def method_of(call: Callable[P, Call[T]]) -> Callable[[Method], Method]:
-    """Gives a client's method name, documentation and parameters of the call that it sends; it returns the reply."""
-
-    def decorate(method: Method) -> Method:
-        own = inspect.signature(call)
-        parameters = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY), *own.parameters.values()]
-        (reply,) = get_args(own.return_annotation)
-        wraps(call)(method)
-        method.__annotations__ = {**call.__annotations__, "return": reply}
-        vars(method)["__signature__"] = own.replace(parameters=parameters, return_annotation=reply)
-        return method
-
-    return decorate
-
-
-def connection(url: str, api_key: str | None) -> dict[str, Any]:
-    """Arguments of an httpx client. Raises ClientError."""
-    if not url.startswith(("http://", "https://")):
-        raise ClientError(f"{url!r} is not the address of a service: write it like http://127.0.0.1:8000")
-    return {"base_url": url, "headers": {"authorization": f"Bearer {api_key}"} if api_key else {}}
-
-
-def arguments(call: Call[T]) -> dict[str, Any]:
-    """Arguments of an httpx client's `request`."""
-    return {
-        "method": call.method,
-        "url": call.path,
-        "content": call.content,
-        "params": dict(call.params),
-        "headers": dict(call.headers),
-    }
-
-
-def no_answer(url: httpx.URL, error: httpx.TransportError) -> ClientError:
-    return ClientError(f"no answer from {url}: {error or type(error).__name__}; is `losscast serve` running there?")
-
-
-def read(call: Call[T], response: httpx.Response) -> T:
-    """What the call asked for. Raises ClientError with what the service said, or when it is no Losscast service."""
-    if response.is_error:
-        raise ClientError(_message(response), response.status_code, _retry_after_s(response))
-    try:
-        return call.read(response)
-    except (ValueError, KeyError) as error:
-        raise ClientError(
-            f"{response.url} gave no such answer: is this a Losscast service of the same version?", response.status_code
-        ) from error
-
-
 def _post(operation: str, request: BaseModel, reply: type[Reply]) -> Call[Reply]:
     content = request.model_dump_json(exclude_none=True).encode()
     headers = {"content-type": "application/json"}
@@ -304,17 +227,3 @@ def _json(response: httpx.Response) -> Any:
 def _label_page(response: httpx.Response) -> LabelPage:
     lines = [LabelLine.model_validate_json(line, extra="ignore") for line in response.content.splitlines()]
     return LabelPage(lines, response.headers["x-next-cursor"])
-
-
-def _message(response: httpx.Response) -> str:
-    try:
-        error = response.json()["error"]
-        return str(error["message"] if isinstance(error, dict) else error)
-    except (ValueError, KeyError, TypeError):
-        return f"HTTP {response.status_code} from {response.url}: is this a Losscast service?"
-
-
-def _retry_after_s(response: httpx.Response) -> float | None:
-    """None when there is none; it may also be a date, which our service never sends."""
-    given = response.headers.get("retry-after", "")
-    return float(given) if given.isdecimal() else None

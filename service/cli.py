@@ -1,4 +1,4 @@
-"""The online commands: serve, predict, and the labelling queue. Heavy imports are inside commands."""
+"""The online commands: serve, predict, drift, and the labelling queue. Heavy imports are inside commands."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,12 +12,14 @@ from rich.table import Table
 from service.client import DEFAULT_URL, ClientError, LosscastClient
 from service.commands import queue
 from service.commands.console import ApiKey, AsJson, Model, Url, connected, fail, print_json, table
+from service.commands.drift import drift
 from service.schemas import PredictionFields, PredictReply
 
 FEW = 4  # values that a cell of the table holds
 
 app = typer.Typer()
 app.add_typer(queue.app, name="queue", rich_help_panel="Online")
+app.command(rich_help_panel="Online")(drift)
 
 
 @app.command(rich_help_panel="Online")

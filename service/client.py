@@ -15,10 +15,10 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 import httpx
 import stamina
 
-from service import calls
-from service.calls import Call, ClientError
+from service import calls, sending
 from service.patience import Patience
 from service.schemas_queue import LabelLine, LeasedSample
+from service.sending import Call, ClientError
 
 __all__ = ["DEFAULT_URL", "ClientError", "LosscastClient"]
 
@@ -37,9 +37,9 @@ LEASE_S = 120.0  # with `leased`: short, for it is extended, and whatever a dead
 def _sends(build: Callable[P, Call[T]]) -> Callable[Concatenate["LosscastClient", P], T]:
     """A method that sends the call which `build` makes; its parameters are those of `build`."""
 
-    @calls.method_of(build)
+    @sending.method_of(build)
     def method(self: "LosscastClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self.send(calls.build(build, *args, **kwargs))
+        return self.send(sending.build(build, *args, **kwargs))
 
     return method
 
@@ -59,6 +59,7 @@ class LosscastClient:
     predict_many = _sends(calls.predict_many)
     model = _sends(calls.model)
     stats = _sends(calls.stats)
+    drift = _sends(calls.drift)
     lease = _sends(calls.lease)
     extend = _sends(calls.extend)
     label = _sends(calls.label)
@@ -79,7 +80,7 @@ class LosscastClient:
         timeout_s: float = TIMEOUT_S,
         retry_s: float = RETRY_S,
     ) -> None:
-        self._http = httpx.Client(**calls.connection(url, api_key))
+        self._http = httpx.Client(**sending.connection(url, api_key))
         self._timeout_s = timeout_s
         self._retry_s = retry_s
 
@@ -117,7 +118,7 @@ class LosscastClient:
         """
         token = uuid.uuid4().hex
         samples = self.lease(n, annotator=annotator, token=token, model=model, lease_s=lease_s).samples
-        extension = calls.build(calls.extend, annotator=annotator, token=token, model=model, lease_s=lease_s)
+        extension = sending.build(calls.extend, annotator=annotator, token=token, model=model, lease_s=lease_s)
         pause_s = lease_s / TRIES
         left = threading.Event()
 
@@ -145,7 +146,7 @@ class LosscastClient:
 
     def _once(self, call: Call[T], timeout_s: float) -> T:
         try:
-            response = self._http.request(**calls.arguments(call), timeout=timeout_s)
+            response = self._http.request(**sending.arguments(call), timeout=timeout_s)
         except httpx.TransportError as error:
-            raise calls.no_answer(self._http.base_url, error) from error
-        return calls.read(call, response)
+            raise sending.no_answer(self._http.base_url, error) from error
+        return sending.read(call, response)

@@ -12,6 +12,7 @@ from models.contract.bundle import BundleError
 from models.contract.manifest import Manifest
 from service.batcher import Batcher
 from service.bundle_store import Bundle
+from service.drift.watch import Watches
 from service.engine import Engine
 from service.labelling.journal import Journal
 from service.metrics import Metrics
@@ -60,11 +61,19 @@ class Line:
 class LineMaker:
     """Opens lines that share everything but their engine and its queue."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, decoders: ThreadPoolExecutor, journal: Journal) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        decoders: ThreadPoolExecutor,
+        journal: Journal,
+        watches: Watches,
+    ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._decoders = decoders
         self._journal = journal
+        self._watches = watches
 
     async def open(self, bundle: Bundle) -> Line:
         """Loads, tunes and warms up in a thread. Raises RuntimeMissing, EngineError, BundleError."""
@@ -77,6 +86,8 @@ class LineMaker:
         batcher = await stack.enter_async_context(
             Batcher(engine, max_batch=tuning.max_batch, workers=tuning.workers, name=name, hang_s=settings.hang_s)
         )
+        watch = self._watches.open(manifest)
+        stack.callback(watch.retire)
         predictor = Predictor(
             manifest=manifest,
             operating_point=operating_point,
@@ -86,6 +97,7 @@ class LineMaker:
             batcher=batcher,
             journal=self._journal,
             metrics=self._metrics.for_model(manifest),
+            drift=watch.tally,
         )
         return Line(predictor, tuning, stack)
 

@@ -24,7 +24,7 @@ from service.errors import (
     TooLarge,
     Unauthorized,
 )
-from service.metrics import Metrics
+from service.metrics import CLIENT_LEFT, Metrics
 from service.schemas import error_reply
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 MAX_REQUEST_ID = 128
 CLIENT_CLOSED = 499  # what nginx logs for a client that left; nobody is there to receive it
 DOCS_FILES = "/docs-files"
+PREDICTIONS = ("/predict", "/infer")  # how the paths end on which images come
 OPEN_PATHS = ("/v2/health/live", "/v2/health/ready", "/metrics", "/docs", "/openapi.json")
 
 
@@ -57,7 +58,7 @@ class Edge:
         except ServiceError as error:
             await reply.fail(error)
         except ClientDisconnect:
-            reply.count(CLIENT_CLOSED)
+            reply.abandon()
         except Exception:
             log.exception("request %s failed", request_id)
             await reply.fail(ServiceError("an internal error: retry; the log has it under this request id"))
@@ -116,7 +117,13 @@ class _Reply:
         route = self._scope.get("route")  # set by the router; whatever it never saw shares one label
         self._metrics.request(getattr(route, "path", "unrouted"), status)
 
+    def abandon(self) -> None:
+        """The client left."""
+        self.count(CLIENT_CLOSED)
+        self._reject(CLIENT_LEFT)
+
     async def fail(self, error: ServiceError) -> None:
+        self._reject(error.code)
         if self._started:
             raise error
         body, headers = error_reply(error, self._scope["state"]["request_id"], self._scope["path"])
@@ -124,6 +131,10 @@ class _Reply:
         raw.append((b"content-length", b"%d" % len(body)))
         await self({"type": "http.response.start", "status": error.status, "headers": raw})
         await self({"type": "http.response.body", "body": body})
+
+    def _reject(self, reason: str) -> None:
+        if self._scope["method"] == "POST" and self._scope["path"].endswith(PREDICTIONS):
+            self._metrics.rejected(reason)
 
 
 async def translate(_: Request, error: Exception) -> NoReturn:

@@ -5,7 +5,7 @@ Pure but for the clock. Every call may be repeated: predictions by their content
 
 import time
 
-from service.calls import ClientError
+from service.sending import ClientError
 
 BUSY = (429, 503)
 

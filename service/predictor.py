@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from models.contract.manifest import Manifest
 from service.batcher import Batcher
 from service.decode import Picture, as_picture, decode, is_small, png
+from service.drift.tally import Tally
 from service.errors import BadRequest, DeadlineExceeded
 from service.labelling.journal import Journal
 from service.labelling.journal_errors import JournalUnavailable
@@ -56,6 +57,7 @@ class Predictor:
     batcher: Batcher[NDArray[np.uint8], Forecast]
     journal: Journal
     metrics: ModelMetrics
+    drift: Tally
 
     def choose(self, operating_point: str | None) -> str:
         """The operating point of a request that asks for this one. Raises BadRequest when the bundle has none such."""
@@ -102,7 +104,8 @@ class Predictor:
         audited = random.random() < self.audit_rate  # noqa: S311 - a fair draw, not a secret
         answer = await self.batcher(read.picture.canvas, call.deadline)
         clock.note(wait=answer.wait_s, infer=answer.run_s)
-        forecast = answer.output
+        forecast, picture = answer.output, read.picture
+        self.drift.observe(forecast, picture.canvas, picture.width, picture.height, call.source)
         outcome = Outcome(
             request_id=call.request_id,
             sample_id=read.identity,
@@ -112,6 +115,7 @@ class Predictor:
             forecast=forecast,
             verdict=judge(forecast, self.manifest.operating_points, point),
             value=surprise(forecast.score, self.manifest.drift_reference["score"]),
+            ood_value=surprise(forecast.ood_score, self.manifest.drift_reference["ood_score"]),
             audited=audited,
             station_s=clock.done(),
         )

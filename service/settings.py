@@ -83,6 +83,12 @@ class Settings(BaseSettings):
     max_queue_bytes: PositiveInt = 10 * GIB  # of images that wait or are leased
     retention_days: PositiveFloat = 30.0  # after it, finished samples are forgotten and pending ones evicted
 
+    drift_flush_s: PositiveFloat = 5.0  # between two flushes of what was seen; evidence is updated as often
+    drift_threshold: float = Field(default=100.0, gt=1)  # evidence that counts: chance exceeds it on one day in so many
+    drift_loss_rise: PositiveFloat = 0.1  # of the mean loss, relative to the reference, that a page needs
+    drift_source_interval_s: float = Field(default=10.0, ge=0)  # one image of an X-Source counts within it
+    drift_window_s: PositiveFloat = Field(default=3600.0, le=172_800)  # that reports speak of; kept for 48 h
+
     @field_validator("api_keys", "models", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:

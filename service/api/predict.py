@@ -17,6 +17,7 @@ from service.api.intake import announced_bytes, source_of
 from service.api.resources import Resources
 from service.api.waiting import in_time, time_allowed_s, whole_body
 from service.errors import ServiceError, UnsupportedImage
+from service.metrics import Metrics
 from service.multipart import boundary_of, images_of
 from service.predictor import Call, Predictor
 from service.schemas import error_object, predict_reply
@@ -80,18 +81,19 @@ async def _answer(scope: Scope, receive: Receive, send: Send, model: str | None,
         else:
             images = images_of(body, boundary, min(MAX_IMAGES, settings.max_in_flight))
             with shared.admission.admit(0, len(images) - 1):
-                reply = await in_time(_predict_each(predictor, images, call), receive, deadline)
+                reply = await in_time(_predict_each(predictor, images, call, shared.metrics), receive, deadline)
     await send({"type": "http.response.start", "status": 200, "headers": [*JSON_HEADERS, _length(reply)]})
     await send({"type": "http.response.body", "body": reply})
 
 
-async def _predict_each(predictor: Predictor, images: list[bytes], call: Call) -> bytes:
+async def _predict_each(predictor: Predictor, images: list[bytes], call: Call, metrics: Metrics) -> bytes:
     """The body of a ManyReply: an image that cannot be answered costs no other its answer."""
 
     async def one(image: bytes) -> orjson.Fragment:
         try:
             return orjson.Fragment(predict_reply(await predictor.predict(image, call), predictor.manifest))
         except ServiceError as error:
+            metrics.rejected(error.code)
             return orjson.Fragment(error_object(error, call.request_id))
 
     async with asyncio.TaskGroup() as group:  # a bug in one answer ends the others: none goes on without its places

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from models.contract.manifest import is_model_name
 from service.admission import Admission
+from service.drift.monitor import Monitor
 from service.errors import NotFound
 from service.labelling.blobs import BlobStore
 from service.labelling.endings import Endings
@@ -30,6 +31,7 @@ class Resources:
     blobs: BlobStore
     metrics: Metrics
     journal: Journal
+    drift: Monitor
     tasks: Sequence[asyncio.Task[None]]  # that must run as long as the service does
     draining: asyncio.Event = field(default_factory=asyncio.Event)  # set once it is told to stop
 

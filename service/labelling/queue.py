@@ -7,16 +7,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from service.errors import Unavailable
 from service.labelling.sample import Sample
 
 EndState = Literal["accepted", "repeated"]  # repeated: the same request had been accepted before
 
 SampleState = Literal["pending", "leased", "labelled", "rejected", "dead"]  # of a sample that is there
-
-
-class QueueOutOfMemory(Unavailable):
-    """The server is at its maxmemory: samples stay in the journal; leasing and labelling go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +54,7 @@ class LabelQueue(Protocol):
     async def announce(self, samples: Sequence[Sample]) -> dict[str, Announced]:
         """Names the image of each sample, by sample id: first announce, then write the images, then put.
 
-        Raises QueueOutOfMemory.
+        Raises OutOfMemory: samples stay in the journal; leasing and labelling go on.
         """
 
     async def put(self, samples: Sequence[Sample]) -> frozenset[str]:
@@ -69,7 +64,7 @@ class LabelQueue(Protocol):
         state but evicted or erased, and is drawn for audit now, belongs to that lane from then on.
         Returns the ids of those that must be announced again, because the arrival that their `blob` names
         is over and its image may be deleted. A sample without `blob` needs no announcement; its image is
-        the caller's affair. Raises ValueError or QueueOutOfMemory.
+        the caller's affair. Raises ValueError or OutOfMemory.
         """
 
     async def until_durable(self, models: Collection[str]) -> None:

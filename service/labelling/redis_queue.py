@@ -37,7 +37,9 @@ _REFUSALS = {
 
 
 class RedisQueue:
-    """Made by `RedisQueue.open`. `scripts`, `blobs` and `archive` are for the janitor."""
+    """Made by `RedisQueue.open`. `scripts`, `blobs` and `archive` are for the janitor, `scripts.server` for the
+    drift ledger, which lies on the same server.
+    """
 
     def __init__(self, scripts: Scripts, blobs: BlobStore) -> None:
         self.scripts = scripts
@@ -60,7 +62,7 @@ class RedisQueue:
 
     async def ping(self) -> None:
         """Raises Unavailable when the server does not answer in time."""
-        await self.scripts.ping()
+        await self.scripts.server.ping()
 
     async def close(self) -> None:
         await self.scripts.close()

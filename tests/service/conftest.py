@@ -1,8 +1,10 @@
 """A whole service: real engine, journal, blobs and Valkey, in this process over ASGI or as one of its own."""
 
 import os
+import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -10,13 +12,47 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 import stamina
 
 from service.app import create_app
 from service.client import LosscastClient
+from service.labelling.embedded import _Server, server_program
 from service.settings import Settings
+from tests.service.labelling.forgetful import ForgetfulServer
 
 OpenService = Callable[..., Awaitable[httpx.AsyncClient]]
+PROGRAMS = list(dict.fromkeys(filter(None, [server_program(), shutil.which("redis-server")])))
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session", params=PROGRAMS, ids=lambda path: Path(path).name)
+async def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Path]:
+    """Socket of a server that all tests share; each works under a model name of its own."""
+    folder = tmp_path_factory.mktemp("valkey")
+    running = _Server(request.param, folder, folder / "valkey.sock")
+    await running.start()
+    yield running.socket
+    await running.stop()
+
+
+@pytest.fixture
+def model() -> str:
+    """A name of its own on the server that all tests share."""
+    return f"model-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's disk is not waited for, where nothing is killed that could forget."""
+    monkeypatch.setattr("service.labelling.scripts.GRACE_S", 0.0)
+
+
+@pytest.fixture
+async def forgetful_server(tmp_path: Path, no_grace: None) -> AsyncIterator[ForgetfulServer]:  # noqa: ARG001 - it has no disk to wait for
+    made = ForgetfulServer(tmp_path)
+    await made.start()
+    yield made
+    await made.kill()
 
 
 @asynccontextmanager

@@ -4,17 +4,17 @@ from typing import Any, get_args, get_origin, get_type_hints
 import httpx
 import pytest
 
-from service import calls
+from service import calls, sending
 from service.async_client import AsyncLosscastClient
-from service.calls import Call, ClientError
 from service.client import LosscastClient
+from service.sending import Call, ClientError
 
 BOTH = pytest.mark.parametrize("client", [LosscastClient, AsyncLosscastClient])
 
 
 @BOTH
 def test_a_client_has_a_method_for_every_call_with_its_parameters_and_documentation(client: type[Any]) -> None:
-    made = [name for name, function in vars(calls).items() if name[0] != "_" and name != "build" and _makes(function)]
+    made = [name for name, function in vars(calls).items() if name[0] != "_" and _makes(function)]
     assert len(made) >= 14
     for name in made:
         own, method = getattr(calls, name), getattr(client, name)
@@ -48,7 +48,7 @@ def test_an_address_that_is_none_is_refused_at_once(client: type[Any], url: str)
 )
 def test_what_would_be_refused_is_not_sent(call: Any, fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ClientError, match=message) as refused:
-        calls.build(call, **fields)
+        sending.build(call, **fields)
     assert refused.value.status is None
 
 
@@ -72,7 +72,7 @@ def test_a_refusal_carries_what_the_service_said(
 ) -> None:
     response.request = httpx.Request("GET", "http://service/v1/queue/stats")
     with pytest.raises(ClientError, match=message) as refused:
-        calls.read(calls.stats(), response)
+        sending.read(calls.stats(), response)
     assert refused.value.status == response.status_code
     assert refused.value.retry_after_s == retry_after_s
 

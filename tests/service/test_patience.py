@@ -1,7 +1,7 @@
 import pytest
 
-from service.calls import ClientError
 from service.patience import Patience
+from service.sending import ClientError
 
 
 @pytest.mark.parametrize("status", [None, 429, 503])

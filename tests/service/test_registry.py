@@ -17,6 +17,7 @@ import stamina
 from models.contract.bundle import BundleError, ModelIndex, write_index
 from models.contract.manifest import Manifest
 from service.bundle_store import BundleStore, PatientStore
+from service.drift.watch import Watches
 from service.engine import Engine
 from service.errors import Conflict, NotFound, Unavailable
 from service.labelling.journal import Journal
@@ -54,7 +55,7 @@ async def open_registry(store: Path, metrics: Metrics, tmp_path: Path) -> AsyncI
             journal = Journal.open(tmp_path / "journal", max_bytes=10**6, max_rows=100)
             stack.push_async_callback(journal.close)
             decoders = stack.enter_context(ThreadPoolExecutor(1))
-            maker = LineMaker(Settings(**{**SETTINGS, **settings}), metrics, decoders, journal)
+            maker = LineMaker(Settings(**{**SETTINGS, **settings}), metrics, decoders, journal, Watches(0.0))
             registry = Registry(PatientStore(BundleStore(store)), maker.open, metrics, "tiny", only)
             stack.push_async_callback(registry.close)
             await registry.open()

@@ -17,6 +17,7 @@ ANSWERED = Outcome(
     forecast=Forecast(NUMBERS, 0.0, 0.0, 0.0, NUMBERS),
     verdict=Verdict(lossy=False, reasons=(), operating_point="budget"),
     value=0.0,
+    ood_value=0.0,
     audited=False,
     station_s={"decode": 0.25, "wait": 0.5, "infer": 1.0, "total": 2.0},
 )

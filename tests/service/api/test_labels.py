@@ -15,9 +15,9 @@ from service.labelling.blobs import BlobStore
 from service.labelling.embedded import embedded_valkey
 from service.labelling.janitor import Janitor
 from service.labelling.policy import QueuePolicy
-from service.labelling.queue import QueueOutOfMemory
 from service.labelling.redis_queue import RedisQueue
 from service.labelling.sample import Sample
+from service.redis_server import OutOfMemory
 
 OpenService = Callable[..., Awaitable[httpx.AsyncClient]]
 Queued = Callable[[int], Awaitable[list[str]]]
@@ -163,7 +163,7 @@ async def test_a_sample_in_the_journal_is_not_said_to_be_erased(
     http: httpx.AsyncClient, grey: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def out_of_memory(queue: RedisQueue, samples: list[Sample]) -> None:  # noqa: ARG001 - as the queue's own
-        raise QueueOutOfMemory("the queue's server is out of memory")
+        raise OutOfMemory("the queue's server is out of memory")
 
     monkeypatch.setattr(RedisQueue, "announce", out_of_memory)
     sample_id = (await http.post("/v1/predict", content=grey(0.9))).json()["sample_id"]

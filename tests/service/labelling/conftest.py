@@ -1,9 +1,7 @@
-"""A real server for the queue's tests, and small helpers to make samples and to wait for a condition."""
+"""Queues on a real server, and small helpers to make samples and to wait for a condition."""
 
 import asyncio
-import shutil
 import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -11,27 +9,13 @@ import pytest
 import pytest_asyncio
 
 from service.labelling.blobs import BlobStore
-from service.labelling.embedded import _Server, server_program
 from service.labelling.policy import QueuePolicy
 from service.labelling.redis_queue import RedisQueue
 from service.labelling.sample import Sample, sample_id
-from tests.service.labelling.forgetful import ForgetfulServer
 
 Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
 MakeSample = Callable[..., Sample]
 Open = Callable[..., RedisQueue]
-
-PROGRAMS = list(dict.fromkeys(filter(None, [server_program(), shutil.which("redis-server")])))
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session", params=PROGRAMS, ids=lambda path: Path(path).name)
-async def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Path]:
-    """Socket of a server that all tests share; each works under a model name of its own."""
-    folder = tmp_path_factory.mktemp("valkey")
-    running = _Server(request.param, folder, folder / "valkey.sock")
-    await running.start()
-    yield running.socket
-    await running.stop()
 
 
 @pytest_asyncio.fixture
@@ -54,11 +38,6 @@ async def open_queue(server: Path) -> AsyncIterator[Open]:
     yield open_one
     for queue in opened:
         await queue.close()
-
-
-@pytest.fixture
-def model() -> str:
-    return f"model-{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture
@@ -93,17 +72,3 @@ def until() -> Until:
                 await asyncio.sleep(0.01)
 
     return wait
-
-
-@pytest.fixture
-def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server's disk is not waited for, where nothing is killed that could forget."""
-    monkeypatch.setattr("service.labelling.scripts.GRACE_S", 0.0)
-
-
-@pytest.fixture
-async def forgetful_server(tmp_path: Path, no_grace: None) -> AsyncIterator[ForgetfulServer]:  # noqa: ARG001 - it has no disk to wait for
-    made = ForgetfulServer(tmp_path)
-    await made.start()
-    yield made
-    await made.kill()

@@ -114,7 +114,7 @@ async def test_what_comes_back_is_as_old_as_its_wait_and_not_as_its_arrival(
 
 async def ages(queue: RedisQueue, model: str) -> list[float]:
     """Since when each pending sample waits, in microseconds of the server's clock."""
-    client = cast("Any", queue.scripts._client)
+    client = cast("Any", queue.scripts.server.client)
     found = await client.zrange(f"losscast:{{{model}}}:queue:ages", 0, -1, withscores=True)
     return [since for _, since in found]
 
@@ -280,11 +280,11 @@ async def test_evicted_samples_are_forgotten_after_retention(
 
 
 async def tombstones(queue: RedisQueue, model: str) -> int:
-    return int(await cast("Any", queue.scripts._client).zcard(f"losscast:{{{model}}}:queue:tombstones"))
+    return int(await cast("Any", queue.scripts.server.client).zcard(f"losscast:{{{model}}}:queue:tombstones"))
 
 
 async def items(queue: RedisQueue, model: str) -> int:
-    return int(await cast("Any", queue.scripts._client).hlen(f"losscast:{{{model}}}:queue:items"))
+    return int(await cast("Any", queue.scripts.server.client).hlen(f"losscast:{{{model}}}:queue:items"))
 
 
 async def test_an_image_that_keeps_coming_to_a_full_queue_below_its_bound_is_evicted_each_time(

@@ -12,9 +12,10 @@ from redis.asyncio import Redis
 from service.errors import BadRequest, Conflict, NotFound, Unavailable
 from service.labelling.blobs import BlobStore
 from service.labelling.embedded import embedded_valkey
-from service.labelling.queue import Leased, QueueOutOfMemory
+from service.labelling.queue import Leased
 from service.labelling.redis_queue import RedisQueue
 from service.labelling.sample import Sample
+from service.redis_server import OutOfMemory
 
 MakeSample = Callable[..., Sample]
 Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
@@ -239,7 +240,7 @@ async def test_without_memory_puts_are_refused_while_leases_and_labels_go_on(
     await own_queue.put(samples)
     await own_queue.lease(model, 1, "bob", "token", 0.000001)
     await admin.config_set("maxmemory", 1)
-    with pytest.raises(QueueOutOfMemory):
+    with pytest.raises(OutOfMemory):
         await own_queue.put([make_sample("late")])
     (leased,) = await own_queue.lease(model, 1, "ann", "token", 60)
     assert leased.sample.value == 2.0

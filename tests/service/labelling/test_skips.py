@@ -37,7 +37,7 @@ async def calls_until(queue: RedisQueue, model: str, value: float) -> int:
 
 
 async def bookmarks(queue: RedisQueue, model: str) -> dict[bytes, bytes]:
-    client = cast("Any", queue.scripts._client)
+    client = cast("Any", queue.scripts.server.client)
     return dict(await client.hgetall(f"losscast:{{{model}}}:queue:bookmarks"))
 
 

@@ -16,7 +16,7 @@ class Memory:
     """Looks into the server."""
 
     def __init__(self, queue: RedisQueue, model: str) -> None:
-        self.redis = cast("Any", queue.scripts._client)
+        self.redis = cast("Any", queue.scripts.server.client)
         self.prefix = f"losscast:{{{model}}}:queue:"
 
     async def holdings(self) -> int:

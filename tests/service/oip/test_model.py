@@ -20,7 +20,9 @@ def outcome(embedding: float = 0.5, *, lossy: bool = False) -> Outcome:
     points = np.arange(4, dtype=np.float32).reshape(2, 2)
     forecast = Forecast(points, 0.25, 1.5, 2.5, np.full(4, embedding, np.float32))
     verdict = Verdict(lossy, ("predicted_loss",) if lossy else (), "budget")
-    return Outcome("r", "s", "tiny", "1", points.astype(np.float64), forecast, verdict, value=0.0, audited=False)
+    return Outcome(
+        "r", "s", "tiny", "1", points.astype(np.float64), forecast, verdict, value=0.0, ood_value=0.0, audited=False
+    )
 
 
 def test_the_metadata_name_every_tensor(tiny_version: Manifest) -> None:

@@ -1,0 +1,26 @@
+"""Whether the world left the reference: what moved, since when, by how much, and what to do."""
+
+from fastapi import APIRouter
+
+from service.api.resources import Resources, Shared
+from service.schemas import ErrorReply
+from service.schemas_drift import DriftReport
+
+router = APIRouter(tags=["drift"], responses={code: {"model": ErrorReply} for code in (404, 503)})
+
+
+@router.get("/v1/drift")
+async def drift(shared: Shared) -> DriftReport:
+    """Of the default model's live version, over all replicas. While Redis is away, the last report with its age."""
+    return _report(shared, None)
+
+
+@router.get("/v1/models/{model}/drift")
+async def drift_of_model(model: str, shared: Shared) -> DriftReport:
+    """The same for one model."""
+    return _report(shared, model)
+
+
+def _report(shared: Resources, model: str | None) -> DriftReport:
+    manifest = shared.models.live(model).manifest
+    return shared.drift.report(manifest.model, manifest.version)

@@ -1,0 +1,153 @@
+"""How large a change is, in words that matter: the mean loss now, and how often the OOD score is extreme.
+
+An effect decides nothing by itself: a page needs evidence as well, which is what holds at any time. Intervals over a
+window are pointwise, with n / D observations for n; what audit labels correct is valid at any time. The reference is
+an estimate too, and its own error widens each comparison.
+"""
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Final
+
+CONFIDENCE: Final = 0.95
+NORMAL = NormalDist()
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    value: float
+    low: float
+    high: float
+
+    def scaled(self, factor: float) -> "Interval":
+        return Interval(self.value * factor, self.low * factor, self.high * factor)
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Of a quantity over a window: additive over replicas and flushes."""
+
+    n: float = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    def __add__(self, other: "Sums") -> "Sums":
+        return Sums(self.n + other.n, self.total + other.total, self.squares + other.squares)
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.n if self.n else 0.0
+
+    @property
+    def variance(self) -> float:
+        """Unbiased; 0 for fewer than two."""
+        return max(self.squares - self.n * self.mean**2, 0.0) / (self.n - 1) if self.n > 1 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSums:
+    """Of audit labels: differences d = true - predicted loss, with weights w = 1 / probability of being audited."""
+
+    labels: int = 0
+    w: float = 0.0
+    wd: float = 0.0
+    w2: float = 0.0
+    w2d: float = 0.0
+    w2d2: float = 0.0
+
+    @classmethod
+    def of(cls, true_loss: float, predicted_loss: float, probability: float) -> "AuditSums":
+        w, d = 1 / probability, true_loss - predicted_loss
+        return cls(1, w, w * d, w * w, w * w * d, w * w * d * d)
+
+    def __add__(self, other: "AuditSums") -> "AuditSums":
+        return AuditSums(
+            self.labels + other.labels, self.w + other.w, self.wd + other.wd,
+            self.w2 + other.w2, self.w2d + other.w2d, self.w2d2 + other.w2d2,
+        )  # fmt: skip
+
+
+ENOUGH_LABELS = 30  # before they correct anything: the sequence below is asymptotic
+
+
+def mean_loss(window: Sums, design_effect: float, audit: AuditSums | None = None) -> Interval | None:
+    """Mean loss of the window's traffic, with an interval. None for fewer than two observations.
+
+    Mean predicted loss, plus the correction by audit labels where there are enough (prediction-powered inference:
+    Angelopoulos et al. 2023, Science 382). The two intervals are made at half the error each and added up.
+    """
+    if window.n < 2:  # noqa: PLR2004 -- one has no spread
+        return None
+    corrected = audit is not None and audit.labels >= ENOUGH_LABELS
+    error = (1 - CONFIDENCE) / (2 if corrected else 1)
+    margin = NORMAL.inv_cdf(1 - error / 2) * math.sqrt(window.variance * design_effect / window.n)
+    proxy = Interval(window.mean, window.mean - margin, window.mean + margin)
+    if audit is None or not corrected:
+        return proxy
+    by = correction(audit, error)
+    return Interval(proxy.value + by.value, proxy.low + by.low, proxy.high + by.high)
+
+
+def correction(audit: AuditSums, error: float) -> Interval:
+    """Mean of true minus predicted loss over all traffic so far, from audit labels, valid at any time.
+
+    Inverse-probability weighted mean (Hajek) with its linearised variance, in an asymptotic confidence sequence.
+    """
+    mean = audit.wd / audit.w
+    spread = max(audit.w2d2 - 2 * mean * audit.w2d + mean**2 * audit.w2, 0.0) / audit.w**2
+    margin = math.sqrt(spread * audit.labels) * sequence_margin(audit.labels, error)
+    return Interval(mean, mean - margin, mean + margin)
+
+
+def sequence_margin(n: int, error: float, tightest_at: int = 300) -> float:
+    """Half-width of an asymptotic confidence sequence for a mean, in standard deviations, after n observations.
+
+    Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2024, Annals of Statistics 52, Theorem 2.2 and Proposition 2.5:
+    sqrt(2 (n rho^2 + 1) / (n^2 rho^2) log(sqrt(n rho^2 + 1) / error)), rho so that it is tightest at a stated n.
+    """
+    log_error = -2 * math.log(error)
+    rho2 = (log_error + math.log(log_error) + 1) / tightest_at
+    grown = n * rho2 + 1
+    return math.sqrt(2 * grown / (n * n * rho2) * math.log(math.sqrt(grown) / error))
+
+
+def rise(loss: Interval, reference_mean: float, reference_sd: float, reference_n: int) -> Interval:
+    """The loss's change relative to the reference's mean: .1 is up by a tenth.
+
+    The reference is an estimate too: its standard error widens the interval (independent, so in quadrature).
+    """
+    own = NORMAL.inv_cdf((1 + CONFIDENCE) / 2) * reference_sd / math.sqrt(reference_n)
+    change = loss.value - reference_mean
+    low = change - math.hypot(loss.value - loss.low, own)
+    high = change + math.hypot(loss.high - loss.value, own)
+    return Interval(change, low, high).scaled(1 / reference_mean)
+
+
+def exceedance(count: float, n: float, design_effect: float) -> Interval | None:
+    """Share of the window's OOD scores above the reference's 95 % point: Wilson's interval on n / D observations.
+
+    None for an empty window.
+    """
+    if n <= 0:
+        return None
+    share, effective = count / n, n / design_effect
+    z2 = NORMAL.inv_cdf((1 + CONFIDENCE) / 2) ** 2
+    centre = (share + z2 / (2 * effective)) / (1 + z2 / effective)
+    margin = math.sqrt(z2 / effective * (share * (1 - share) + z2 / (4 * effective))) / (1 + z2 / effective)
+    return Interval(share, max(centre - margin, 0.0), min(centre + margin, 1.0))
+
+
+def exceedance_ratio(rate: Interval, reference: float, size: int) -> Interval:
+    """The rate against the reference's, as a ratio.
+
+    With r of m reference values above the point, a new value's own chance is Beta(r, m + 1 - r): its mean is
+    `reference` = r / (m + 1), and its spread widens the interval's log on either side in quadrature.
+    """
+    own = NORMAL.inv_cdf((1 + CONFIDENCE) / 2) * math.sqrt((1 - reference) / (reference * (size + 2)))
+    if rate.value <= 0:
+        return Interval(0.0, 0.0, rate.high / reference * math.exp(own))
+    low = math.hypot(math.log(rate.value / rate.low), own) if rate.low > 0 else math.inf
+    high = math.hypot(math.log(rate.high / rate.value), own)
+    ratio = rate.value / reference
+    return Interval(ratio, ratio * math.exp(-low), ratio * math.exp(high))

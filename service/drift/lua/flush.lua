@@ -1,0 +1,82 @@
+-- KEYS: totals, buckets, receipt of the replica, leader, report, shares.
+-- ARGV: replica, sequence, sums (packed doubles; '' when there is nothing new), and in milliseconds: length of a
+-- bucket, for how long buckets are kept, length of a lease, for how long all of it is kept after the last flush;
+-- then how many images the sums are of.
+-- Adds the sums of a sequence number that is not in yet, and has the replica lead when nobody else does.
+-- Returns: time in ms, token of the leader ('' for all but the leader), when the totals began, report.
+local TOTALS, BUCKETS, RECEIPT, LEADER, REPORT, SHARES = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local replica, sequence, sums = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local bucket_ms, keep_ms, lease_ms, retention_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
+
+local function added(known, more)
+  if not known then
+    return more
+  end
+  local parts = {}
+  for at = 1, #more, 8 do
+    parts[#parts + 1] = struct.pack('<d', struct.unpack('<d', known, at) + struct.unpack('<d', more, at))
+  end
+  return table.concat(parts)
+end
+
+local function forget_old_buckets()
+  for _, start in ipairs(redis.call('HKEYS', BUCKETS)) do
+    if tonumber(start) < now - keep_ms then
+      redis.call('HDEL', BUCKETS, start)
+    end
+  end
+end
+
+-- How many images each replica saw of late: of a bucket half as many count as of the one after it.
+local function halve_shares()
+  local shares = redis.call('HGETALL', SHARES)
+  for i = 1, #shares, 2 do
+    if tonumber(shares[i + 1]) < 2 then
+      redis.call('HDEL', SHARES, shares[i])
+    else
+      redis.call('HSET', SHARES, shares[i], shares[i + 1] / 2)
+    end
+  end
+end
+
+local function add()
+  redis.call('HSETNX', TOTALS, 'born', string.format('%.0f', now))
+  redis.call('HSET', TOTALS, 'sums', added(redis.call('HGET', TOTALS, 'sums'), sums))
+  local bucket = string.format('%.0f', now - now % bucket_ms)
+  local known = redis.call('HGET', BUCKETS, bucket)
+  redis.call('HSET', BUCKETS, bucket, added(known, sums))
+  redis.call('SET', RECEIPT, sequence)
+  if not known then
+    forget_old_buckets()
+    halve_shares()
+  end
+  redis.call('HINCRBYFLOAT', SHARES, replica, ARGV[8])
+end
+
+-- A token is never given twice, not even by a server that lost its latest writes: the replica's name is in it.
+local function lead()
+  local held = redis.call('HMGET', LEADER, 'replica', 'until', 'token', 'count')
+  if held[1] == replica then
+    redis.call('HSET', LEADER, 'until', string.format('%.0f', now + lease_ms))
+    return held[3]
+  end
+  if held[1] and tonumber(held[2]) > now then
+    return ''
+  end
+  local count = tonumber(held[4] or 0) + 1
+  local token = count .. ' ' .. replica
+  local ends = string.format('%.0f', now + lease_ms)
+  redis.call('HSET', LEADER, 'replica', replica, 'until', ends, 'token', token, 'count', count)
+  return token
+end
+
+if sums ~= '' and sequence > tonumber(redis.call('GET', RECEIPT) or -1) then
+  add()
+end
+local token = lead()
+for _, key in ipairs(KEYS) do
+  redis.call('PEXPIRE', key, retention_ms)
+end
+return { string.format('%.0f', now), token, redis.call('HGET', TOTALS, 'born') or '', redis.call('HGET', REPORT, 'report') or '' }

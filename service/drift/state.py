@@ -1,0 +1,63 @@
+"""What the leader has made of the totals so far: kept in the ledger, handed from leader to leader.
+
+The detector, sums of audit labels, and the totals up to which all of it goes: what came since is the difference, so a
+leader that dies between reading and writing leaves nothing judged twice and nothing out.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Self
+
+import numpy as np
+import orjson
+
+from service.drift.detector import Detector
+from service.drift.effect import AuditSums
+from service.drift.layout import Floats, Layout
+from service.drift.onset import History
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    born: str  # of the totals
+    totals: Floats  # up to which this goes
+    detector: Detector
+    peaks: Mapping[str, float]  # log10 of the largest evidence of each signal since the restart
+    seen: Floats  # what came since the restart, as far as the layout remembers it
+    history: History  # of that
+    audit: AuditSums = field(default_factory=AuditSums)
+    cursor: str = ""  # of the labels read so far
+
+    @classmethod
+    def fresh(cls, layout: Layout) -> Self:
+        peaks, seen = dict.fromkeys(layout.signals, 0.0), np.zeros(layout.remembered)
+        return cls("", layout.empty(), Detector.fresh(layout.bins), peaks, seen, History.fresh(layout.remembered))
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """Raises ValueError when it cannot be read: a leader of another build wrote it, or nobody did."""
+        try:
+            fields = orjson.loads(data)
+            parts = {
+                "totals": np.array(fields["totals"], np.float64),
+                "detector": Detector.from_json(fields["detector"]),
+                "seen": np.array(fields["seen"], np.float64),
+                "history": History.from_json(fields["history"], len(fields["seen"])),
+                "audit": AuditSums(**fields["audit"]),
+            }
+            return cls(**{**fields, **parts})
+        except (KeyError, TypeError, orjson.JSONDecodeError) as error:
+            raise ValueError(f"not a drift state: {error}") from error
+
+    def to_json(self) -> bytes:
+        fields = {
+            "born": self.born,
+            "totals": self.totals.tolist(),
+            "detector": self.detector.to_json(),
+            "peaks": self.peaks,
+            "seen": self.seen.tolist(),
+            "history": self.history.to_json(),
+            "audit": asdict(self.audit),
+            "cursor": self.cursor,
+        }
+        return orjson.dumps(fields)

@@ -1,0 +1,128 @@
+"""What one replica saw of one model's version since its last flush, added up.
+
+observe (each answered image, on the event loop: it appends) -> fold (every CHUNK images: numpy) -> take (each flush).
+Image signals are measured of IMAGES_PER_S images at most, evenly over time when there are more, so that their
+cost is bounded whatever the traffic. Measured figures are in docs/drift.md.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.contract.signals import IMAGE_SIGNALS, image_signals, jitter
+from service.drift import dependence
+from service.drift.layout import Floats, Layout
+from service.drift.sources import Thinning
+from service.outcome import Forecast
+
+CHUNK: Final = 64  # images that wait for numpy
+IMAGE_CHUNK: Final = 16  # canvases that are kept until then
+IMAGES_PER_S: Final = 100.0  # whose image signals are measured, on average
+BURST: Final = 2048  # measured at once after a quiet time: enough to know how they depend on each other
+
+Canvas = NDArray[np.uint8]
+
+
+class Tally:
+    """Not thread-safe. `layout` says what the sums are."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        source_interval_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        seed: int | None = None,
+    ) -> None:
+        """seed: of the jitter; None: of the system's."""
+        self.layout = layout
+        self._thinning = Thinning(source_interval_s, clock)
+        self._clock = clock
+        self._rng = np.random.default_rng(seed)
+        self._measures_images = any(name in layout.signals for name in IMAGE_SIGNALS)
+        self._allowed, self._allowed_at_s = float(BURST), clock()
+        self._forecasts: list[Forecast] = []
+        self._images: list[tuple[Canvas, int, int]] = []
+        self._waiting = {
+            name: np.empty(0) for name in layout.signals
+        }  # normal scores, for a whole block; flushes cut none
+        self._thinned = 0
+        self._sums = layout.empty()
+        self.unflushed = 0  # images observed since `take`
+
+    def observe(self, forecast: Forecast, canvas: Canvas, width: int, height: int, source: str | None) -> None:
+        """One image that was answered. width, height: of the image as posted, upright."""
+        self.unflushed += 1
+        if source is not None and not self._thinning.counts(source):
+            self._thinned += 1
+            return
+        self._forecasts.append(forecast)
+        if len(self._forecasts) >= CHUNK:
+            self._fold_forecasts()
+        if self._measures_images and self._may_measure():
+            self._images.append((canvas, width, height))
+            if len(self._images) >= IMAGE_CHUNK:
+                self._fold_images()
+
+    def take(self) -> Floats | None:
+        """The sums since the last time, float64 [size of the layout]; None when nothing was observed."""
+        if not self.unflushed:
+            return None
+        self._fold_forecasts()
+        self._fold_images()
+        self.layout.of(self._sums, "outcomes")[1] += self._thinned
+        taken, self._sums = self._sums, self.layout.empty()
+        self._thinned = self.unflushed = 0
+        return taken
+
+    def _may_measure(self) -> bool:
+        now_s = self._clock()
+        allowed = min(self._allowed + (now_s - self._allowed_at_s) * IMAGES_PER_S, float(BURST))
+        self._allowed_at_s = now_s
+        self._allowed = allowed - 1 if allowed >= 1 else allowed
+        return allowed >= 1
+
+    def _fold_forecasts(self) -> None:
+        forecasts, self._forecasts = self._forecasts, []
+        if not forecasts:
+            return
+        of, sums = self.layout.of, self._sums
+        table = np.array([(one.score, one.ood_score, one.predicted_loss) for one in forecasts])
+        self._count("score", table[:, 0])
+        self._count("ood_score", table[:, 1])
+        of(sums, "loss")[:] += len(table), table[:, 2].sum(), table[:, 2] @ table[:, 2]
+        of(sums, "outcomes")[0] += len(table)
+        self._add_embeddings(np.array([one.embedding for one in forecasts]))
+
+    def _fold_images(self) -> None:
+        images, self._images = self._images, []
+        if not images:
+            return
+        canvases, widths, heights = zip(*images, strict=True)
+        measured = image_signals(np.stack(canvases), np.array([widths, heights]).T)
+        for name, values in zip(IMAGE_SIGNALS, measured.T, strict=True):
+            if name in self.layout.bins:
+                self._count(name, values)
+
+    def _count(self, name: str, values: Floats) -> None:
+        bins = self.layout.bins[name]
+        index = bins.index(jitter(values, self.layout.jitters[name], self._rng))
+        self.layout.of(self._sums, f"counts:{name}")[:] += np.bincount(index, minlength=len(bins.alpha))
+        blocks, self._waiting[name] = dependence.cut(np.append(self._waiting[name], bins.normal_scores[index]))
+        if len(blocks):
+            self.layout.of(self._sums, f"dependence:{name}")[:] += dependence.statistics(blocks)
+
+    def _add_embeddings(self, embeddings: NDArray[np.float32]) -> None:
+        """embeddings: [n, e]. They are added up before they are projected: that costs one product for all of them."""
+        section = self.layout.of(self._sums, "embedding")
+        if not section.size:
+            return
+        n, total = len(embeddings), embeddings.sum(axis=0, dtype=np.float64)
+        if not np.isfinite(total).all():
+            fine = np.isfinite(embeddings).all(axis=1)
+            n, total = int(fine.sum()), embeddings[fine].sum(axis=0, dtype=np.float64)
+            self.layout.of(self._sums, "outcomes")[2] += len(embeddings) - n
+        section[0] += n
+        section[1:] += self.layout.projection @ total - n * self.layout.offset

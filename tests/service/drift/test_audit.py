@@ -1,0 +1,95 @@
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from models.contract.loss_definition import KeypointLoss
+from models.contract.manifest import Manifest
+from service.drift.audit import losses, read
+from service.labelling.blobs import BlobStore
+from service.labelling.queue import LabelRecord
+from service.labelling.redis_queue import RedisQueue
+from service.labelling.sample import Sample
+from service.redis_server import RedisServer
+
+PREDICTED = [[2.0, 2.0], [6.0, 6.0]]
+
+
+@pytest.fixture
+def manifest(watched: Manifest) -> Manifest:
+    return watched.model_copy(update={"loss": watched.loss.model_copy(update={"definition": KeypointLoss()})})
+
+
+@pytest.fixture
+def sample(model: str) -> Sample:
+    return Sample(
+        id="5" * 32,
+        model=model,
+        version="1",
+        content_type="image/png",
+        reasons=(),
+        value=1.0,
+        predicted_loss=0.5,
+        score=0.5,
+        ood_score=0.1,
+        prediction={"kind": "keypoints", "values": PREDICTED},
+        flagged_at=0.0,
+        lane="audit",
+        audit_probability=0.25,
+        width=8,
+        height=8,
+    )
+
+
+def record(sample: Sample, values: Any = PREDICTED, **changes: Any) -> LabelRecord:
+    return LabelRecord("1-0", dataclasses.replace(sample, **changes), "ada", {"values": values}, 7.0)
+
+
+def test_an_audit_label_is_the_true_loss_beside_the_predicted_one(manifest: Manifest, sample: Sample) -> None:
+    (loss,) = losses(manifest, [record(sample, [[2.0, 5.0], [6.0, 6.0]])])
+    assert (loss.predicted, loss.true, loss.probability, loss.labelled_at) == (0.5, 1.5, 0.25, 7.0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lane": "predicted_loss", "audit_probability": None},  # flagged: a biased sample
+        {"audit_probability": None},
+        {"version": "2"},
+        {"width": None, "height": None},  # of a sample from before sizes were kept
+    ],
+)
+def test_other_labels_do_not_count(manifest: Manifest, sample: Sample, changes: dict[str, Any]) -> None:
+    assert list(losses(manifest, [record(sample, **changes)])) == []
+
+
+@pytest.mark.parametrize("values", [[[1.0, 1.0]], "text", None, [[1.0, 1.0], ["x", 2.0]], [None, None]])
+def test_a_label_that_cannot_be_read_is_passed_over(manifest: Manifest, sample: Sample, values: Any) -> None:
+    fine = record(sample)
+    assert len(list(losses(manifest, [record(sample, values), fine]))) == 1
+    assert len(list(losses(manifest, [dataclasses.replace(fine, label=values), fine]))) == 1
+
+
+def test_a_bundle_that_declares_no_loss_has_none(watched: Manifest, sample: Sample) -> None:
+    assert list(losses(watched, [record(sample)])) == []
+
+
+async def test_labels_are_read_from_the_queue_page_by_page_and_once(
+    manifest: Manifest, sample: Sample, redis: RedisServer, make: Callable[..., Sample]
+) -> None:
+    queue = RedisQueue.open(f"unix://{redis.where}", BlobStore.open("memory:///"))
+    for n in range(3):
+        one = make(sample, n)
+        await queue.put([one])
+        await queue.label(one.model, one.id, "ada", "token", {"values": PREDICTED})
+    page = await read(queue, manifest, "")
+    assert len(page.losses) == 3
+    again = await read(queue, manifest, page.cursor)
+    assert (list(again.losses), again.cursor) == ([], page.cursor)
+    await queue.close()
+
+
+@pytest.fixture
+def make() -> Callable[..., Sample]:
+    return lambda sample, n: dataclasses.replace(sample, id=f"{n:032x}")
