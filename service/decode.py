@@ -151,5 +151,6 @@ def _to_array(file: ImageFile, orientation: int, channels: int) -> NDArray[np.ui
         upright = Image.fromarray((np.asarray(upright, np.uint32) >> 8).astype(np.uint8))
     if upright.mode == "P" and "transparency" in upright.info:
         upright = upright.convert("RGBA")
-    array = np.asarray(upright.convert("L" if channels == 1 else "RGB"))
+    mode = "L" if channels == 1 else "RGB"
+    array = np.asarray(upright if upright.mode == mode else upright.convert(mode))  # converting copies even then
     return array.reshape(*array.shape[:2], channels)
