@@ -17,6 +17,7 @@ from service.labelling.journal import Journal
 from service.metrics import Metrics
 from service.predictor import Predictor
 from service.settings import Settings
+from service.tracing import Tracing
 from service.tuning import Tuning, tune
 
 
@@ -60,11 +61,19 @@ class Line:
 class LineMaker:
     """Opens lines that share everything but their engine and its queue."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, decoders: ThreadPoolExecutor, journal: Journal) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        decoders: ThreadPoolExecutor,
+        journal: Journal,
+        tracing: Tracing | None = None,
+    ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._decoders = decoders
         self._journal = journal
+        self._tracing = tracing
 
     async def open(self, bundle: Bundle) -> Line:
         """Loads, tunes and warms up in a thread. Raises RuntimeMissing, EngineError, BundleError."""
@@ -86,6 +95,7 @@ class LineMaker:
             batcher=batcher,
             journal=self._journal,
             metrics=self._metrics.for_model(manifest),
+            tracing=self._tracing,
         )
         return Line(predictor, tuning, stack)
 
