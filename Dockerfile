@@ -17,7 +17,8 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt ./
 RUN python -m venv /opt/venv \
     && python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-print(*project['dependencies'], *project['optional-dependencies']['${RUNTIME}'], sep='\n')" > /tmp/requirements.txt \
+extras = project['optional-dependencies']; \
+print(*project['dependencies'], *extras['${RUNTIME}'], *extras['otel'], sep='\n')" > /tmp/requirements.txt \
     && /opt/venv/bin/pip install --constraint constraints.txt --requirement /tmp/requirements.txt
 COPY README.md LICENSE losscast.py ./
 COPY models/ models/

@@ -56,4 +56,4 @@ lock: .venv/test-$(RUNTIME)  ## Write constraints.txt from what is installed
 	@touch $@
 
 .venv/demo-$(RUNTIME): EXTRAS := ,demo
-.venv/test-$(RUNTIME): EXTRAS := ,train,demo,test
+.venv/test-$(RUNTIME): EXTRAS := ,train,demo,otel,test

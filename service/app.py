@@ -1,8 +1,8 @@
 """The service put together: resources are opened at start and closed at the end, here and nowhere else.
 
-Opened in the order in which they need each other and closed in reverse: the state folder's owner is
-settled by the journal's lock first, then the models show whether they can be served; the drain goes before the
-queue that it feeds.
+Opened in the order in which they need each other and closed in reverse: spans are sent from first to last; the state
+folder's owner is settled by the journal's lock first, then the models show whether they can be served; the drain goes
+before the queue that it feeds.
 """
 
 import asyncio
@@ -43,8 +43,12 @@ from service.metrics import Metrics
 from service.middleware import DOCS_FILES, Edge, translate
 from service.registry import Registry
 from service.settings import Settings
+from service.tracing import Tracing, open_tracing
 
 FLUSH_S = 5.0  # at the end the drain gets this long; what it leaves stays in the journal for the next start
+
+# FastAPI's own spans and logs, for whoever sets a provider or FASTAPI_OTEL_AUTO_CONFIGURE, hold queries and exceptions.
+FASTAPI_TELEMETRY = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 DESCRIPTION = """Serves an image-regression model and forecasts, with every prediction, the loss it is about to make.
 Lossy inputs wait in a labelling queue: lease them, label them, and the next version is better."""
@@ -52,21 +56,25 @@ Lossy inputs wait in a labelling queue: lease them, label them, and the next ver
 
 def create_app(settings: Settings) -> FastAPI:
     """The ASGI application. Its lifespan raises when the service cannot start, with one line that says why."""
-    metrics = Metrics(settings.provider)
+    metrics, version = Metrics(settings.provider), importlib.metadata.version("losscast")
+    tracing = open_tracing(version)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            app.state.resources = await _open(settings, metrics, stack)
+            if tracing is not None:
+                await stack.enter_async_context(tracing.running())
+            app.state.resources = await _open(settings, metrics, tracing, stack)
             yield
 
     app = FastAPIOffline(  # /docs brings its own scripts: production networks are often closed
         title="Losscast",
         description=DESCRIPTION,
-        version=importlib.metadata.version("losscast"),
+        version=version,
         lifespan=lifespan,
         redoc_url=None,
         static_url=DOCS_FILES,
+        telemetry=FASTAPI_TELEMETRY,
     )
     # Middleware checks the keys; this gives /docs its Authorize button.
     documented = [Depends(HTTPBearer(auto_error=False))] if settings.api_keys else []
@@ -77,10 +85,12 @@ def create_app(settings: Settings) -> FastAPI:
     keys = [key.get_secret_value() for key in settings.api_keys]
     app.add_middleware(Predict)
     app.add_middleware(Edge, keys=keys, max_body_bytes=settings.max_body_bytes, metrics=metrics)
+    if tracing is not None:
+        app.add_middleware(tracing.around)
     return app
 
 
-async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resources:
+async def _open(settings: Settings, metrics: Metrics, tracing: Tracing | None, stack: AsyncExitStack) -> Resources:
     metrics.built(importlib.metadata.version("losscast"), platform.python_version(), load_runtime().__version__)
     journal = Journal.open(
         settings.state / "journal", max_bytes=settings.journal_max_bytes, max_rows=settings.journal_max_rows
@@ -89,7 +99,7 @@ async def _open(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> 
     store = PatientStore(BundleStore(settings.bundles))
     watches = Watches(settings.drift_source_interval_s)
     decoders = stack.enter_context(ThreadPoolExecutor(settings.decode_workers, thread_name_prefix="decode"))
-    maker = LineMaker(settings, metrics, decoders, journal, watches)
+    maker = LineMaker(settings, metrics, decoders, journal, watches, tracing)
     registry = await _open_models(settings, metrics, store, maker, stack)
     blobs = BlobStore.open(settings.blobs or settings.state / "blobs")
     label_queue = await _open_queue(settings, blobs, stack)

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
 
 from models.contract.bundle import BundleError
 from models.contract.manifest import Manifest
@@ -18,6 +19,7 @@ from service.labelling.journal import Journal
 from service.metrics import Metrics
 from service.predictor import Predictor
 from service.settings import Settings
+from service.tracing import Tracing
 from service.tuning import Tuning, tune
 
 
@@ -58,26 +60,20 @@ class Line:
         self._free.set()
 
 
+@dataclass(frozen=True, slots=True)
 class LineMaker:
     """Opens lines that share everything but their engine and its queue."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        metrics: Metrics,
-        decoders: ThreadPoolExecutor,
-        journal: Journal,
-        watches: Watches,
-    ) -> None:
-        self._settings = settings
-        self._metrics = metrics
-        self._decoders = decoders
-        self._journal = journal
-        self._watches = watches
+    settings: Settings
+    metrics: Metrics
+    decoders: ThreadPoolExecutor
+    journal: Journal
+    watches: Watches
+    tracing: Tracing | None = None
 
     async def open(self, bundle: Bundle) -> Line:
         """Loads, tunes and warms up in a thread. Raises RuntimeMissing, EngineError, BundleError."""
-        settings, manifest = self._settings, bundle.manifest
+        settings, manifest = self.settings, bundle.manifest
         operating_point = _operating_point(settings, manifest)
         engine, tuning = await asyncio.to_thread(self._start, bundle)
         stack = AsyncExitStack()
@@ -86,23 +82,24 @@ class LineMaker:
         batcher = await stack.enter_async_context(
             Batcher(engine, max_batch=tuning.max_batch, workers=tuning.workers, name=name, hang_s=settings.hang_s)
         )
-        watch = self._watches.open(manifest)
+        watch = self.watches.open(manifest)
         stack.callback(watch.retire)
         predictor = Predictor(
             manifest=manifest,
             operating_point=operating_point,
             max_pixels=settings.max_pixels,
             audit_rate=settings.audit_rate,
-            decoders=self._decoders,
+            decoders=self.decoders,
             batcher=batcher,
-            journal=self._journal,
-            metrics=self._metrics.for_model(manifest),
+            journal=self.journal,
+            metrics=self.metrics.for_model(manifest),
             drift=watch.tally,
+            tracing=self.tracing,
         )
         return Line(predictor, tuning, stack)
 
     def _start(self, bundle: Bundle) -> tuple[Engine, Tuning]:
-        settings = self._settings
+        settings = self.settings
         engine = Engine(bundle.onnx, bundle.manifest, settings.provider, settings.hang_s)
         return engine, tune(engine, settings.max_batch, settings.workers)
 

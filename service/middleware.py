@@ -1,4 +1,4 @@
-"""The edge of the service, as one plain ASGI layer: request id, keys, body limit, errors, request count.
+"""The edge of the service, as one plain ASGI layer: request id, keys, body limit, errors, request count and log.
 
 Whatever is raised inside ends here and becomes one reply. Not a BaseHTTPMiddleware: that hides a
 client's disconnect from the handlers.
@@ -7,6 +7,7 @@ client's disconnect from the handlers.
 import logging
 import random
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
@@ -15,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import correlation
 from service.errors import (
     BadRequest,
     Forbidden,
@@ -27,10 +29,11 @@ from service.errors import (
 from service.metrics import CLIENT_LEFT, Metrics
 from service.schemas import error_reply
 
-log = logging.getLogger(__name__)
+access = logging.getLogger("service.access")
 
 MAX_REQUEST_ID = 128
 CLIENT_CLOSED = 499  # what nginx logs for a client that left; nobody is there to receive it
+SERVER_ERROR = 500
 DOCS_FILES = "/docs-files"
 PREDICTIONS = ("/predict", "/infer")  # how the paths end on which images come
 OPEN_PATHS = ("/v2/health/live", "/v2/health/ready", "/metrics", "/docs", "/openapi.json")
@@ -50,6 +53,7 @@ class Edge:
         headers = dict(scope["headers"])
         request_id = _request_id(headers)
         scope.setdefault("state", {})["request_id"] = request_id
+        correlation.begin(scope)
         reply = _Reply(scope, send, request_id, self._metrics)
         try:
             self._check_key(scope["path"], headers)
@@ -59,9 +63,9 @@ class Edge:
             await reply.fail(error)
         except ClientDisconnect:
             reply.abandon()
-        except Exception:
-            log.exception("request %s failed", request_id)
-            await reply.fail(ServiceError("an internal error: retry; the log has it under this request id"))
+        except Exception as error:  # noqa: BLE001 - logged with its traceback
+            internal = ServiceError("an internal error: retry; the log has it under this request id")
+            await reply.fail(internal, cause=error)
 
     def _check_key(self, path: str, headers: Mapping[bytes, bytes]) -> None:
         if not self._keys or path in OPEN_PATHS or path.startswith(f"{DOCS_FILES}/"):
@@ -97,7 +101,7 @@ class Edge:
 
 
 class _Reply:
-    """`send` for one request: adds its id, counts it, and can say that it failed."""
+    """`send` for one request: adds its id, counts it, and can say that it failed, to the log as well."""
 
     def __init__(self, scope: Scope, send: Send, request_id: str, metrics: Metrics) -> None:
         self._scope = scope
@@ -105,6 +109,7 @@ class _Reply:
         self._request_id = request_id.encode("latin-1")
         self._metrics = metrics
         self._started = False
+        self._began = time.perf_counter()
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -121,9 +126,25 @@ class _Reply:
         """The client left."""
         self.count(CLIENT_CLOSED)
         self._reject(CLIENT_LEFT)
+        self.log(CLIENT_CLOSED, CLIENT_LEFT)
 
-    async def fail(self, error: ServiceError) -> None:
+    def log(self, status: int, code: str, error: Exception | None = None, cause: Exception | None = None) -> None:
+        """One line. What is said to a client at fault stays out of it: it repeats what came in the request."""
+        self._scope["state"]["error_code"] = code  # for its span
+        level = logging.ERROR if status == SERVER_ERROR else logging.WARNING if status > SERVER_ERROR else logging.INFO
+        fields = {
+            "status": status,
+            "code": code,
+            "method": self._scope["method"],
+            "route": getattr(self._scope.get("route"), "path", "unrouted"),
+            "ms": round(1e3 * (time.perf_counter() - self._began), 1),
+        }
+        words = [error] if status >= SERVER_ERROR else []
+        access.log(level, "request failed: %s" if words else "request failed", *words, extra=fields, exc_info=cause)
+
+    async def fail(self, error: ServiceError, cause: Exception | None = None) -> None:
         self._reject(error.code)
+        self.log(error.status, error.code, error, cause)
         if self._started:
             raise error
         body, headers = error_reply(error, self._scope["state"]["request_id"], self._scope["path"])

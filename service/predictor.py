@@ -28,9 +28,11 @@ from service.labelling.value import surprise
 from service.metrics import ModelMetrics
 from service.outcome import Forecast, Outcome, QueueState
 from service.schemas import prediction_fields
+from service.tracing import Tracing
 from service.verdict import judge
 
 log = logging.getLogger(__name__)
+access = logging.getLogger("service.access")
 
 JOURNAL_S = 2.0  # a disk that takes longer costs the sample, not the prediction
 
@@ -58,6 +60,7 @@ class Predictor:
     journal: Journal
     metrics: ModelMetrics
     drift: Tally
+    tracing: Tracing | None = None
 
     def choose(self, operating_point: str | None) -> str:
         """The operating point of a request that asks for this one. Raises BadRequest when the bundle has none such."""
@@ -120,10 +123,13 @@ class Predictor:
             station_s=clock.done(),
         )
         if outcome.verdict.lossy or audited:  # a client that leaves now costs the sample nothing
+            clock.note()  # the verdict's time is not the journal's
             queue = await asyncio.shield(self._journal(outcome, read, call.source))
             clock.lap("journal")
             outcome = replace(outcome, queue=queue, station_s=clock.done())
         self.metrics.observe(outcome, answer.batch_size)
+        if self.tracing is not None:
+            self.tracing.line(outcome, answer.batch_size)
         return outcome
 
     def _read(self, body: bytes, call: Call) -> "_Read":
@@ -167,9 +173,16 @@ class Predictor:
             async with asyncio.timeout(JOURNAL_S):
                 await self.journal.append(sample, file)
         except (JournalUnavailable, TimeoutError) as error:
-            log.warning("sample %s was not journalled: %s", sample.id, error or f"no answer in {JOURNAL_S:g} s")
+            words = error or f"no answer in {JOURNAL_S:g} s"
+            log.warning("a sample was not journalled: %s", words, extra=_log_fields(sample))
             return "unavailable"
+        access.info("sample journalled", extra=_log_fields(sample))
         return "accepted"
+
+
+def _log_fields(sample: Sample) -> dict[str, object]:
+    names = ("model", "version", "lane", "reasons")
+    return {"sample_id": sample.id, **{name: getattr(sample, name) for name in names}}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ not printed as a traceback.
 
 import asyncio
 import gc
-import logging
 import math
+import os
+import re
 import signal
 import socket
 from collections.abc import Mapping, Sequence
@@ -41,11 +42,11 @@ class StartError(RuntimeError):
 
 def run(options: Mapping[str, Any]) -> None:
     """Serves until SIGTERM or Ctrl-C. options override the environment. Raises StartError."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     stamina.instrumentation.set_on_retry_hooks([stamina.instrumentation.LoggingOnRetryHook])
     try:
         settings = Settings(**options)
-        with asyncio.Runner(loop_factory=uvicorn.Config("", loop="auto").get_loop_factory()) as runner:
+        _open_log(settings)
+        with asyncio.Runner(loop_factory=uvicorn.Config("", loop="auto", log_config=None).get_loop_factory()) as runner:
             runner.run(_serve(settings, _bind(settings)))
     except asyncio.CancelledError:
         return  # told to stop before it was open
@@ -53,6 +54,27 @@ def run(options: Mapping[str, Any]) -> None:
         raise StartError(_first_line(error)) from error
     except STOPPERS as error:
         raise StartError(str(error)) from error
+
+
+def _open_log(settings: Settings) -> None:
+    try:
+        from service.logs import configure  # noqa: PLC0415 - structlog comes with the runtime's extra
+    except ModuleNotFoundError as error:
+        raise StartError(f"{error.name} is missing: pip install 'losscast[cpu]', or [gpu]") from error
+    configure(settings.log_format, _secrets(settings))
+
+
+def _secrets(settings: Settings) -> list[str]:
+    """What nobody may read in the log: keys of this service, of its queue's server, of the spans' receiver."""
+    url = settings.redis_url.get_secret_value() if settings.redis_url else ""
+    receivers = [
+        value for name, value in os.environ.items() if re.fullmatch(r"OTEL_EXPORTER_OTLP_(\w+_)?HEADERS", name)
+    ]
+    return [
+        *(key.get_secret_value() for key in settings.api_keys),
+        *re.findall(r"://[^/@:\s]*:([^/@\s]+)@", url),
+        *(pair.partition("=")[2].strip() for headers in receivers for pair in headers.split(",")),
+    ]
 
 
 class _Server(uvicorn.Server):

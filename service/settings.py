@@ -65,6 +65,8 @@ class Settings(BaseSettings):
     max_body_bytes: PositiveInt = 16 * MIB
     max_pixels: PositiveInt = 40_000_000
 
+    log_format: Literal["json", "console"] | None = None  # None: console on a terminal, JSON elsewhere
+
     state: Path = Path(".losscast")  # journal, blobs and the private Valkey's data
     journal_max_bytes: PositiveInt = GIB
     journal_max_rows: PositiveInt = 100_000

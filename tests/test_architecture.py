@@ -77,7 +77,12 @@ def test_the_command_line_explains_itself_without_them(arguments: list[str]) -> 
 
 @pytest.mark.parametrize(
     ("package", "door"),
-    [("onnxruntime", "models/contract/runtime.py"), ("prometheus_client", "service/metrics*.py")],
+    [
+        ("onnxruntime", "models/contract/runtime.py"),
+        ("opentelemetry", "service/spans.py"),
+        ("prometheus_client", "service/metrics*.py"),
+        ("structlog", "service/logs.py"),
+    ],
 )
 def test_a_large_dependency_has_one_door(package: str, door: str) -> None:
     importers = {path for path in SOURCES if package in _imported_packages(path)}

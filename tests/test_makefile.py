@@ -72,7 +72,7 @@ def test_another_runtime_replaces_the_build_and_going_back_does_too(house: Path)
     assert [call for call in calls if "uninstall" in call]
     assert calls[-1] == "losscast gpu serve"
     assert installed(house) == ["onnxruntime-gpu"]
-    assert any(".[cpu,train,demo,test]" in call for call in make(house, "test"))
+    assert any(".[cpu,train,demo,otel,test]" in call for call in make(house, "test"))
     assert installed(house) == ["onnxruntime"]
     assert [path.name for path in (house / ".venv").glob("*-*")] == ["test-cpu"]
 

@@ -27,7 +27,7 @@ def open_session(onnx: bytes, provider: str = "CPUExecutionProvider", device: in
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised as well: on stderr they would only come between a log's lines
     return onnxruntime.InferenceSession(onnx, options, providers=[(provider, provider_options(provider, device))])
 
 

@@ -122,7 +122,9 @@ def test_the_image_holds_the_versions_that_these_tests_run_with(dockerfile: list
     pinned = {canonicalize_name(pin.name): pin.specifier for pin in pins}
     installed = {canonicalize_name(one.name): one.version for one in distributions()}  # one build of ONNX Runtime
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
-    for text in (*project["dependencies"], *project["optional-dependencies"]["cpu"]):
+    extras = project["optional-dependencies"]
+    assert "['otel']" in next(text for text in (i.text for i in dockerfile) if "optional-dependencies" in text)
+    for text in (*project["dependencies"], *extras["cpu"], *extras["otel"]):
         name = canonicalize_name(Requirement(text).name)
         assert name in pinned, "not in constraints.txt: run make lock"
         assert name not in installed or pinned[name].contains(installed[name]), name
