@@ -1,6 +1,7 @@
 """What the whole service takes on at a time, bounded in images and in bytes; what is more is refused at once.
 
-One for all models: memory is one. A slow model slows its callers down, and not the machine.
+One for all models: memory is one. A slow model slows its callers down, and not the machine. Bytes count as they come,
+and images from when their body is there: a client that sends slowly, or never what it announced, takes nobody's place.
 """
 
 from collections.abc import Iterator
@@ -11,27 +12,50 @@ from service.errors import QueueFull
 
 class Admission:
     def __init__(self, max_in_flight: int, max_in_flight_bytes: int) -> None:
-        self._max_in_flight = max_in_flight
-        self._max_in_flight_bytes = max_in_flight_bytes
+        self.max_in_flight = max_in_flight
+        self.max_in_flight_bytes = max_in_flight_bytes
         self.in_flight = 0
         self.in_flight_bytes = 0
 
     @contextmanager
-    def admit(self, size_bytes: int, images: int = 1) -> Iterator[None]:
-        """Holds places for a request's images and its bytes, from before they are read until they are answered.
+    def request(self, announced_bytes: int) -> Iterator["Places"]:
+        """Around one request, from before its body is read until it is answered.
 
-        Raises QueueFull when either runs out; a single request is always admitted, whatever its size.
-        Its further images, once it is known how many it has, bring no more bytes.
+        Raises QueueFull when it could not be taken on as things are now; nothing is held yet.
         """
-        full = self.in_flight + images > self._max_in_flight or (
-            size_bytes and self.in_flight_bytes + size_bytes > self._max_in_flight_bytes
-        )
-        if full and self.in_flight:
-            raise QueueFull(f"{self.in_flight} images are being answered, no more are admitted: retry after a second")
-        self.in_flight += images
-        self.in_flight_bytes += size_bytes
+        places = Places(self)
+        places.check(announced_bytes, 1)
         try:
-            yield
+            yield places
         finally:
-            self.in_flight -= images
-            self.in_flight_bytes -= size_bytes
+            self.in_flight -= places.images
+            self.in_flight_bytes -= places.size_bytes
+
+
+class Places:
+    """What one request holds."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self.images = 0
+        self.size_bytes = 0
+
+    def check(self, size_bytes: int, images: int) -> None:
+        """Raises QueueFull when so much more would be too much; a request by itself never is."""
+        one = self._admission
+        full = one.in_flight + images > one.max_in_flight or (
+            size_bytes and one.in_flight_bytes + size_bytes > one.max_in_flight_bytes
+        )
+        if full and (one.in_flight > self.images or one.in_flight_bytes > self.size_bytes):
+            raise QueueFull(
+                f"{one.in_flight} images are being answered and {one.in_flight_bytes} bytes are held, no more are "
+                "admitted: retry after a second"
+            )
+
+    def take(self, size_bytes: int = 0, images: int = 0) -> None:
+        """Holds so much more until the request is answered. Raises QueueFull."""
+        self.check(size_bytes, images)
+        self.size_bytes += size_bytes
+        self.images += images
+        self._admission.in_flight_bytes += size_bytes
+        self._admission.in_flight += images

@@ -180,8 +180,8 @@ async def _running(name: str, work: Coroutine[Any, Any, None]) -> AsyncIterator[
 def _watch_line(metrics: Metrics, admission: Admission, store: PatientStore) -> None:
     metrics.watch(
         gauges={
-            "losscast_in_flight": ("Images being read, waiting or computed.", lambda: admission.in_flight),
-            "losscast_in_flight_bytes": ("Bytes of their bodies.", lambda: admission.in_flight_bytes),
+            "losscast_in_flight": ("Images that have come and are not answered.", lambda: admission.in_flight),
+            "losscast_in_flight_bytes": ("Bytes of bodies, as they come.", lambda: admission.in_flight_bytes),
             "losscast_bundle_store_silent_seconds": (
                 "For how long the bundle store has not answered.",
                 lambda: store.silent_s,

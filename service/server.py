@@ -9,6 +9,7 @@ import gc
 import math
 import os
 import re
+import resource
 import signal
 import socket
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,7 @@ STOPPERS = (RuntimeMissing, EngineError, JournalError, EmbeddedError, ServiceErr
 
 
 BACKLOG = 2048
+OPEN_FILES = 65_536  # at most: each connection is one, and a slow upload keeps its for LOSSCAST_UPLOAD_TIMEOUT_S
 
 
 class StartError(RuntimeError):
@@ -46,6 +48,7 @@ def run(options: Mapping[str, Any]) -> None:
     try:
         settings = Settings(**options)
         _open_log(settings)
+        _allow_open_files()
         with asyncio.Runner(loop_factory=uvicorn.Config("", loop="auto", log_config=None).get_loop_factory()) as runner:
             runner.run(_serve(settings, _bind(settings)))
     except asyncio.CancelledError:
@@ -131,6 +134,14 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
             models = resources.models
             _greet([name for name in models.names if models.live_version(name)], listener)
             await _Server(config, settings.drain_s, resources.draining).serve(sockets=[listener])
+
+
+def _allow_open_files() -> None:
+    """As many as the system lets us have: its first limit, mostly 1,024, is meant for programs of another time."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _bind(settings: Settings) -> socket.socket:

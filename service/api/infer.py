@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 
 from models.contract.bundle import MAX_BATCH_SIZE
 from service.api.intake import announced_bytes, source_of
-from service.api.resources import RequestId, Resources, Shared
+from service.api.resources import RequestId, Shared
 from service.api.waiting import in_time, time_allowed_s, whole_body
 from service.errors import ServiceError
 from service.oip.images import images
@@ -59,8 +59,10 @@ async def infer(
     source = source_of(request.scope)
     allowed_s = time_allowed_s(_raw_header(request, b"x-request-timeout-ms"), settings.request_timeout_s)
     deadline = None if allowed_s is None else time.monotonic() + allowed_s
-    with shared.models.using(model, version) as line, shared.admission.admit(_memory_bytes(request, shared)):
-        body = await whole_body(request.receive, settings.upload_timeout_s, deadline)
+    announced = announced_bytes(request.scope, shared)
+    with shared.models.using(model, version) as line, shared.admission.request(announced) as places:
+        body = await whole_body(request.receive, settings.upload_timeout_s, deadline, places.take)
+        places.take(_unpacked_bytes(request, settings), images=1)
         latest = time.monotonic() + settings.request_timeout_s if deadline is None else deadline
         loop = asyncio.get_running_loop()
         asked, pictures = await loop.run_in_executor(line.decoders, _read, body, request.headers, line, settings)
@@ -68,8 +70,8 @@ async def infer(
         if asked.timeout_us is not None:
             latest = min(latest, time.monotonic() + asked.timeout_us / 1e6)
         call = Call(request_id, source, line.choose(asked.operating_point), latest)
-        with shared.admission.admit(0, len(pictures) - 1):  # the first was, before anybody knew how many there are
-            outcomes = await in_time(_answer_all(line, pictures, call), request.receive, latest)
+        places.take(images=len(pictures) - 1)  # now that it is known how many there are
+        outcomes = await in_time(_answer_all(line, pictures, call), request.receive, latest)
     answer, headers = write(_head(asked, line, call), tensors(outcomes, line.manifest, wanted), wanted)
     return Response(answer, headers=headers)
 
@@ -110,10 +112,9 @@ def _head(asked: InferRequest, line: Predictor, call: Call) -> dict[str, Any]:
     }
 
 
-def _memory_bytes(request: Request, shared: Resources) -> int:
+def _unpacked_bytes(request: Request, settings: Settings) -> int:
     """What is compressed may be as large as any body once it is unpacked."""
-    compressed = request.headers.get("content-encoding", PLAIN) != PLAIN
-    return shared.settings.max_body_bytes if compressed else announced_bytes(request.scope, shared)
+    return settings.max_body_bytes if request.headers.get("content-encoding", PLAIN) != PLAIN else 0
 
 
 def _raw_header(request: Request, name: bytes) -> bytes | None:

@@ -70,18 +70,20 @@ async def _answer(scope: Scope, receive: Receive, send: Send, model: str | None,
     source = source_of(scope)
     allowed_s = time_allowed_s(headers.get(b"x-request-timeout-ms"), settings.request_timeout_s)
     deadline = None if allowed_s is None else arrived_at + allowed_s
-    with shared.models.using(model, version) as predictor, shared.admission.admit(announced_bytes(scope, shared)):
+    announced = announced_bytes(scope, shared)
+    with shared.models.using(model, version) as predictor, shared.admission.request(announced) as places:
         point = predictor.choose(_operating_point(scope["query_string"]))
-        body = await whole_body(receive, settings.upload_timeout_s, deadline)
+        body = await whole_body(receive, settings.upload_timeout_s, deadline, places.take)
         if deadline is None:
             deadline = time.monotonic() + settings.request_timeout_s
         call = Call(scope["state"]["request_id"], source, point, deadline)
         if boundary is None:
+            places.take(images=1)
             reply = predict_reply(await in_time(predictor.predict(body, call), receive, deadline), predictor.manifest)
         else:
             images = images_of(body, boundary, min(MAX_IMAGES, settings.max_in_flight))
-            with shared.admission.admit(0, len(images) - 1):
-                reply = await in_time(_predict_each(predictor, images, call, shared.metrics), receive, deadline)
+            places.take(images=len(images))
+            reply = await in_time(_predict_each(predictor, images, call, shared.metrics), receive, deadline)
     await send({"type": "http.response.start", "status": 200, "headers": [*JSON_HEADERS, _length(reply)]})
     await send({"type": "http.response.body", "body": reply})
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from starlette.requests import ClientDisconnect
@@ -26,12 +26,17 @@ def time_allowed_s(header: bytes | None, at_most_s: float) -> float | None:
     return min(int(header) / 1000, at_most_s)
 
 
-async def whole_body(receive: Receive, upload_timeout_s: float, deadline: float | None) -> bytes:
-    """Raises UploadTimeout, DeadlineExceeded when it comes first, and ClientDisconnect."""
+async def whole_body(
+    receive: Receive, upload_timeout_s: float, deadline: float | None, arrived: Callable[[int], None]
+) -> bytes:
+    """The body. arrived: told the bytes of each piece, and may refuse them by raising.
+
+    Raises UploadTimeout, DeadlineExceeded when it comes first, and ClientDisconnect.
+    """
     limit_s = upload_timeout_s if deadline is None else min(upload_timeout_s, deadline - time.monotonic())
     try:
         async with asyncio.timeout(limit_s):
-            return await _body(receive)
+            return await _body(receive, arrived)
     except TimeoutError as error:
         if limit_s < upload_timeout_s:
             raise _late() from error
@@ -71,13 +76,14 @@ async def in_time(work: Awaitable[T], receive: Receive, deadline: float) -> T:
             watcher.cancel()
 
 
-async def _body(receive: Receive) -> bytes:
+async def _body(receive: Receive, arrived: Callable[[int], None]) -> bytes:
     chunks: list[bytes] = []
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         chunks.append(message.get("body", b""))
+        arrived(len(chunks[-1]))
         if not message.get("more_body", False):
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 

@@ -124,6 +124,26 @@ async def test_more_images_than_are_admitted_are_answered_429_with_retry_after(
     assert (await post(http, slow)).status_code == 200
 
 
+async def test_uploads_that_dawdle_keep_nobody_out(open_service: OpenService, grey: Callable[..., bytes]) -> None:
+    http = await open_service(max_in_flight=2, max_in_flight_bytes=4000)
+    begun, go_on = asyncio.Semaphore(0), asyncio.Event()
+
+    async def dawdle(image: bytes) -> AsyncIterator[bytes]:
+        yield image[:10]
+        begun.release()
+        await go_on.wait()
+        yield image[10:]
+
+    image = grey(0.2)
+    headers = {"content-type": "image/png", "content-length": str(len(image))}
+    slow = [asyncio.create_task(http.post("/v1/predict", content=dawdle(image), headers=headers)) for _ in range(6)]
+    for _ in slow:
+        await begun.acquire()
+    assert (await post(http, image)).status_code == 200
+    go_on.set()
+    assert 200 in {reply.status_code for reply in await asyncio.gather(*slow)}
+
+
 async def test_an_answer_that_comes_too_late_is_a_504(open_service: OpenService, encode: Callable[..., bytes]) -> None:
     http = await open_service(request_timeout_s=0.001)
     slow = encode(Image.new("RGB", (3000, 3000)))
