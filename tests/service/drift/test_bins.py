@@ -49,7 +49,7 @@ def test_a_value_at_an_edge_lies_above_it() -> None:
 
 def test_normal_scores_are_means_of_a_normal_between_ranks() -> None:
     bins = Bins.of(order_statistics(np.arange(1.0, 1000.0)))
-    edges = stats.norm.ppf([0.0, *LEVELS, 1.0])
+    edges = np.asarray(stats.norm.ppf([0.0, *LEVELS, 1.0])).tolist()
     expected = [stats.truncnorm.mean(low, high) for low, high in pairwise(edges)]
     assert bins.normal_scores == pytest.approx(expected, abs=1e-3)
     assert float(bins.shares @ bins.normal_scores) == pytest.approx(0, abs=1e-12)

@@ -18,7 +18,7 @@ def test_log_gamma_is_scipys_to_thirteen_digits() -> None:
 def test_sequences_have_the_probability_of_scipys_counts_without_their_coefficient() -> None:
     alpha, counts = np.array([2.0, 3.5, 0.5]), np.array([4.0, 1.0, 2.0])
     coefficient = special.gammaln(8) - special.gammaln(counts + 1).sum()
-    expected = stats.dirichlet_multinomial.logpmf(counts.astype(int), alpha, 7) - coefficient
+    expected = stats.dirichlet_multinomial.logpmf(counts.astype(int), alpha, np.array(7)) - coefficient
     assert float(log_dirichlet_multinomial(counts, alpha)) == pytest.approx(float(expected), rel=1e-12)
 
 
