@@ -1,6 +1,6 @@
 """What the drift monitor is shown: canvases of the digits task as files, clean ones and then blurred ones.
 
-`store` has the shipped digits model with all references; `post` sends canvases to one service, or deals them out over
+The model is the shipped one, under `SETTINGS`. `post` sends canvases to one service, or deals them out over
 several, and `seen` waits for the report that has them all.
 """
 
@@ -16,26 +16,16 @@ import stamina
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.contract.manifest import parse_manifest
-from models.renewal import renew_references
 from models.tasks.digits import Digits
 from service.client import LosscastClient
 from service.schemas_drift import DriftReport
 
-BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "digits"
+BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 FORM = 25  # images in one request
 BLUR = 2.0  # standard deviation of the blur, in pixels
 VIEWS = 8  # of each digit
 
-SETTINGS = {"LOSSCAST_MODEL": "digits", "LOSSCAST_DRIFT_FLUSH_S": "0.2"}
-
-
-def store(folder: Path) -> Path:
-    """A bundle store with digits, with references of all signals whether or not the shipped version has them."""
-    live = max(BUNDLE.glob("[0-9]*"), key=lambda path: int(path.name))
-    assert parse_manifest((live / "manifest.json").read_bytes()).model == "digits"
-    renew_references(live, Digits(), folder, lambda *_: None)
-    return folder
+SETTINGS = {"LOSSCAST_MODEL": "digits", "LOSSCAST_MODELS": "digits", "LOSSCAST_DRIFT_FLUSH_S": "0.2"}
 
 
 @cache

@@ -37,18 +37,13 @@ class Shown:
 Show = Callable[[int], Shown]
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return drift_show.store(tmp_path_factory.mktemp("bundles"))
-
-
 @pytest.fixture
-def show(store: Path, tmp_path: Path, forgetful_server: ForgetfulServer) -> Iterator[Show]:
+def show(tmp_path: Path, forgetful_server: ForgetfulServer) -> Iterator[Show]:
     """Shows everything to so many replicas on one Redis server, which is empty before and after."""
     with ExitStack() as stack:
 
         def on(replicas: int) -> Shown:
-            clients = [_start(stack, store, tmp_path / f"{n} of {replicas}", forgetful_server) for n in range(replicas)]
+            clients = [_start(stack, tmp_path / f"{n} of {replicas}", forgetful_server) for n in range(replicas)]
             drift_show.post(clients, drift_show.clean(CLEAN))
             before = drift_show.seen(clients[0], CLEAN)
             assert (before.state, before.moved) == ("stable", [])
@@ -61,9 +56,9 @@ def show(store: Path, tmp_path: Path, forgetful_server: ForgetfulServer) -> Iter
         yield on
 
 
-def _start(stack: ExitStack, store: Path, folder: Path, server: ForgetfulServer) -> LosscastClient:
+def _start(stack: ExitStack, folder: Path, server: ForgetfulServer) -> LosscastClient:
     folder.mkdir()
-    service = Service(store, folder, **drift_show.SETTINGS, LOSSCAST_REDIS_URL=f"unix://{server.socket}")
+    service = Service(drift_show.BUNDLES, folder, **drift_show.SETTINGS, LOSSCAST_REDIS_URL=f"unix://{server.socket}")
     service.start()
     stack.callback(service.stop)
     return stack.enter_context(LosscastClient(str(service.http.base_url)))
