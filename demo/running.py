@@ -22,11 +22,11 @@ class NotServing(RuntimeError):  # noqa: N818 - it says what is the matter
 
 
 @contextmanager
-def running_service(bundles: Path, model: str, state: Path) -> Iterator[str]:
+def running_service(bundles: Path, model: str, state: Path, **settings: str) -> Iterator[str]:
     """URL of a service that is ready. It is stopped on the way out, whatever the reason.
 
-    bundles: the bundle store; model: which of it; state: an empty folder for journal, blobs, queue and log. Raises
-    NotServing when the service ends early or is not ready within START_LIMIT_S.
+    bundles: the bundle store; model: which of it; state: an empty folder for journal, blobs, queue and log; settings:
+    further LOSSCAST_ variables. Raises NotServing when the service ends early or is not ready within START_LIMIT_S.
     """
     port, log = _free_port(), state / "service.log"
     own = {
@@ -34,6 +34,7 @@ def running_service(bundles: Path, model: str, state: Path) -> Iterator[str]:
         "LOSSCAST_STATE": str(state),
         "LOSSCAST_BUNDLES": str(bundles),
         "LOSSCAST_MODEL": model,
+        **settings,
     }
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("LOSSCAST_")}
     with log.open("wb") as output:

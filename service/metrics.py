@@ -5,6 +5,7 @@ read when /metrics is scraped. Children are bound once: looking one up costs mor
 """
 
 import math
+import time
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -82,8 +83,11 @@ class Metrics:
         self._families.label_age.labels(model).observe(age_s)
 
     def drift(self, report: DriftReport) -> None:
-        """The latest there is of a model; it takes the place of the one before, and goes when the version goes."""
-        self._drift.reports[report.model] = report
+        """The latest there is of a model; it takes the place of the one before, and goes when the version goes.
+
+        Its time is of another clock than ours: its age tells when that was.
+        """
+        self._drift.reports[report.model] = report.model_copy(update={"updated_at": time.time() - report.age_s})
 
     def drift_observed(self, model: str, outcome: str, n: int = 1) -> None:
         """That drift detection has seen n more images. outcome: counted, thinned or not_finite."""

@@ -87,8 +87,8 @@ def draw(report: DriftReport, file: Path) -> None:
 
 
 def _signal_table(report: DriftReport) -> Table:
-    rows = Table(box=SIMPLE_HEAD, show_lines=False, padding=(0, 1))
-    for column in ("signal", "evidence", "shift", "since (UTC)", "reference\nwindow", "PSI (by chance)", "KS"):
+    rows = Table(box=SIMPLE_HEAD, padding=(0, 1), collapse_padding=True)
+    for column in ("signal", "evidence", "shift", "since, UTC", "reference\nwindow", "PSI (null)", "KS"):
         rows.add_column(column, no_wrap=True)
     for signal in report.signals:
         full = max([*signal.reference, *signal.window])

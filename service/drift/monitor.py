@@ -40,8 +40,10 @@ class _Known:
     read_at: float  # of time.monotonic
 
     @property
-    def age_s(self) -> float:
-        return max(self.behind_s, 0.0) + time.monotonic() - self.read_at
+    def aged(self) -> DriftReport:
+        """The report with its age by now, whatever our clock says."""
+        age_s = max(self.behind_s, 0.0) + time.monotonic() - self.read_at
+        return self.report.model_copy(update={"age_s": age_s})
 
 
 class Monitor:
@@ -87,7 +89,7 @@ class Monitor:
         """The last one there is, with its age. Raises Unavailable when there is none."""
         for place, known in self._known.items():
             if (place.model, place.version) == (model, version):
-                return known.report.model_copy(update={"age_s": known.age_s})
+                return known.aged
         reason = f": {self.last_error}" if self.last_error else ""
         raise Unavailable(f"there is no drift report of {model} {version} yet{reason}: retry in a few seconds")
 
@@ -149,7 +151,7 @@ class Monitor:
     def _publish(self, live_version: Callable[[str], str | None]) -> None:
         for place, known in self._known.items():
             if live_version(place.model) == place.version:
-                self._metrics.drift(known.report)
+                self._metrics.drift(known.aged)
 
     def _forget_others(self) -> None:
         places = {watch.place for watch in self._watches}

@@ -27,7 +27,7 @@ def test_every_losscast_variable_it_names_is_a_setting(repository: Path, name: s
 
 
 def test_the_service_its_queue_and_its_monitoring_are_there(compose: dict[str, Any]) -> None:
-    assert set(compose["services"]) == {"losscast", "redis", "prometheus", "grafana"}
+    assert set(compose["services"]) == {"losscast", "redis", "prometheus", "alertmanager", "grafana"}
     assert compose["services"]["losscast"]["environment"]["LOSSCAST_REDIS_URL"].startswith("redis://redis:")
 
 
@@ -59,7 +59,7 @@ def test_every_container_is_unprivileged_read_only_and_comes_back(compose: dict[
 
 def test_images_from_elsewhere_are_pinned_and_have_a_health_check(compose: dict[str, Any]) -> None:
     foreign = [service for service in compose["services"].values() if "build" not in service]
-    assert len(foreign) == 3
+    assert len(foreign) == 4
     for service in foreign:
         assert re.search(r":v?\d+\.\d+\.\d+", service["image"]), service["image"]
         assert service["healthcheck"]["test"][0] == "CMD"
@@ -95,7 +95,7 @@ def test_what_must_outlive_a_container_is_on_a_volume(
     compose: dict[str, Any], image_environment: dict[str, str]
 ) -> None:
     mounted = {mount.split(":")[1] for service in compose["services"].values() for mount in service.get("volumes", [])}
-    assert {image_environment["LOSSCAST_STATE"], "/data", "/prometheus", "/var/lib/grafana"} <= mounted
+    assert {image_environment["LOSSCAST_STATE"], "/data", "/prometheus", "/alertmanager", "/var/lib/grafana"} <= mounted
 
 
 def test_only_the_override_asks_for_a_gpu(compose: dict[str, Any], gpu_override: dict[str, Any]) -> None:

@@ -41,6 +41,7 @@ def test_a_client_that_left_is_counted_and_its_image_is_not_computed(
     for _ in range(3):
         leave_early(service, slow, 100)
     wait_until(service, 'losscast_requests_total{code="499",endpoint="/v1/predict"}', 9)
+    wait_until(service, 'losscast_rejected_total{reason="client_left"}', 9)
     wait_until(service, "losscast_in_flight", 0)
     wait_until(service, "losscast_in_flight_bytes", 0)
     reply = service.http.post("/v1/predict", content=grey(0.2), headers={"content-type": "image/png"})

@@ -2,8 +2,7 @@
 
 import os
 import signal
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -14,46 +13,10 @@ import httpx
 import pytest
 import stamina
 
-from service.labelling.embedded import server_program
+from tests.running import Redis
 
 Grey = Callable[..., bytes]
 CLIENTS = 4
-
-
-class Redis:
-    """A server of the test's own, on a unix socket, with an append-only file."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.socket = folder / "redis.sock"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        options = ["--port", "0", "--unixsocket", str(self.socket), "--appendonly", "yes", "--dir", str(self._folder)]
-        self.process = subprocess.Popen([server_program(), *options], stdout=subprocess.DEVNULL)
-        for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=20, wait_max=0.05):
-            with attempt:
-                assert self.socket.exists()
-
-    def send(self, number: int) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
-        if number == signal.SIGKILL:
-            self.process.wait(10)
-            self.socket.unlink()
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[Redis]:
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    server = Redis(folder)
-    server.start()
-    yield server
-    assert server.process is not None
-    server.process.send_signal(signal.SIGCONT)
-    server.process.kill()
-    server.process.wait(10)
 
 
 class Traffic:

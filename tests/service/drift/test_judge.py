@@ -5,16 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.contract.manifest import Manifest
+from models.contract.manifest import Manifest, OrderStatistics
 from service.drift import judge
 from service.drift.audit import AuditLoss, AuditPage
 from service.drift.evidence import PERIOD_S
 from service.drift.layout import Layout
 from service.drift.state import State
-from tests.service.drift.traffic import Ledgerless
+from service.outcome import Forecast
+from tests.service.drift.traffic import CANVAS, Ledgerless
 
 NOON = 20_000 * PERIOD_S + PERIOD_S / 2
 NO_LABELS = AuditPage([], "")
+NOWHERE, EMBEDDING = np.zeros((2, 2), np.float32), np.array([0.0, 0.5, 0.0, 0.0], np.float32)
 
 
 @pytest.fixture
@@ -51,6 +53,46 @@ def test_a_shift_is_evidence_of_its_signal_alone(layout: Layout, traffic: Ledger
     assert float(state.detector.log10_peak) > 3
     assert state.peaks["score"] > 3
     assert state.peaks["ood_score"] < 1
+
+
+@pytest.mark.parametrize(("value", "is_moved"), [(7.0, False), (7.5, True)])
+def test_a_signal_that_never_varied_moves_when_it_takes_another_value(
+    layout: Layout,
+    value: float,
+    is_moved: bool,  # noqa: FBT001 - a case
+) -> None:
+    """A score with one value in the reference: noise as small as its jitter spreads it, there and here."""
+    jittered = np.sort(7.0 + 1e-3 * np.random.default_rng(1).random(999))
+    constant = OrderStatistics(size=999, ranks=tuple(range(1, 1000)), values=tuple(jittered.tolist()), jitter=1e-3)
+    reference = {**layout.manifest.drift_reference, "score": constant}
+    layout = Layout(layout.manifest.model_copy(update={"drift_reference": reference}))
+    traffic, state = Ledgerless(layout), State.fresh(layout)
+    for flush in range(20):
+        shown = value if flush >= 15 else 7.0
+        observe(traffic, [Forecast(NOWHERE, shown, 0.5, ood, EMBEDDING) for ood in traffic.rng.random(100).tolist()])
+        state = run(layout, traffic, state, (5.0 * flush, 0, 0.0))
+    assert (state.peaks["score"] > 3) == is_moved
+    assert state.peaks["ood_score"] < 1
+
+
+def test_a_signal_with_few_values_is_no_evidence_by_itself(layout: Layout) -> None:
+    """Whole numbers from 0 to 4, in the reference and in traffic, with jitter on both."""
+    rng = np.random.default_rng(2)
+    jittered = np.sort(rng.integers(0, 5, 999) + 1e-3 * rng.random(999))
+    discrete = OrderStatistics(size=999, ranks=tuple(range(1, 1000)), values=tuple(jittered.tolist()), jitter=1e-3)
+    reference = {**layout.manifest.drift_reference, "score": discrete}
+    layout = Layout(layout.manifest.model_copy(update={"drift_reference": reference}))
+    traffic, state = Ledgerless(layout), State.fresh(layout)
+    for flush in range(30):
+        rows = zip(rng.integers(0, 5, 100).tolist(), rng.random(100).tolist(), strict=True)
+        observe(traffic, [Forecast(NOWHERE, float(score), 0.5, ood, EMBEDDING) for score, ood in rows])
+        state = run(layout, traffic, state, (5.0 * flush, 0, 0.0))
+    assert max(state.peaks.values()) < 1
+
+
+def observe(traffic: Ledgerless, forecasts: list[Forecast]) -> None:
+    for forecast in forecasts:
+        traffic.tally.observe(forecast, CANVAS, 8, 8, None)
 
 
 def test_the_same_sums_twice_are_judged_once(layout: Layout, traffic: Ledgerless) -> None:

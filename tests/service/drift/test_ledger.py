@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from service.drift import ledger as of_ledger
 from service.drift.ledger import Ledger, Parcel, Place
 from service.redis_server import OutOfMemory, RedisServer
+from tests.service.labelling.test_cluster import running_cluster
 
 LEASE_S = 30.0
 SUMS = np.array([1.0, 0.125, 2.0**60, 1e-300])  # whose multiples are exact
@@ -150,6 +152,19 @@ async def test_what_nobody_flushes_to_any_more_expires(ledger: Ledger, place: Pl
     for key in place.keys("totals", "buckets", "receipt:a", "leader", "report", "shares"):
         left_s = await cast("Any", redis.client).ttl(key)
         assert of_ledger.RETENTION_S - 60 < left_s <= of_ledger.RETENTION_S
+
+
+async def test_on_a_redis_cluster_a_version_lies_on_one_node(tmp_path: Path) -> None:
+    with running_cluster(tmp_path / "cluster") as nodes:
+        redis = RedisServer.open(f"redis://127.0.0.1:{nodes[0].port}", 5.0)
+        ledger = Ledger(redis)
+        places = [Place(f"model{n}", "1.0-rc_1", "layout") for n in range(6)]
+        for place in places:
+            leader = await ledger.flush(place, "a", parcel(0), LEASE_S)
+            assert await ledger.write(place, leader.token, b"state", b"report")
+            np.testing.assert_array_equal((await ledger.look(place, 3600.0)).totals, SUMS)
+        await redis.close()
+        assert all(node.ask("DBSIZE") for node in nodes)
 
 
 def parcel(sequence: int) -> Parcel:

@@ -1,6 +1,7 @@
 """Monitors of several replicas on a real server, with traffic of their own and what can befall them."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, cast
@@ -112,14 +113,14 @@ async def test_a_shift_is_told_of_by_every_replica(open_replica: Open) -> None:
 async def test_another_replica_goes_on_where_a_dead_leader_stopped(open_replica: Open) -> None:
     first, second = open_replica(), open_replica()
     await serve(first, 1600)
-    await serve(first, 150, 0.25, seed=1)
+    await serve(first, 300, 0.3, seed=1)
     known = first.report
     assert known.evidence > 1
     await first.flush(lease_s=0.0)  # its last words; then its lease runs out
-    await serve(second, 10, 0.25, seed=2)
+    await serve(second, 10, 0.3, seed=2)
     assert await second.leads()
     assert second.report.evidence >= known.evidence
-    assert second.report.observations == 1760
+    assert second.report.observations == 1910
 
 
 async def test_a_leader_that_was_replaced_while_it_thought_writes_nothing(
@@ -251,6 +252,20 @@ async def test_metrics_have_the_live_version_alone(open_replica: Open) -> None:
     await asyncio.wait({working})
     counted = f'losscast_drift_observations_total{{model="{model}",outcome="counted"}} 40.0'
     assert counted in replica.metrics.render().decode()
+
+
+async def test_the_age_of_a_report_does_not_go_by_this_machines_clock(
+    open_replica: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica = open_replica()
+    await serve(replica, 10)
+    ahead_s = time.time() + 86_400
+    monkeypatch.setattr(time, "time", lambda: ahead_s)
+    assert replica.report.age_s < 60
+    replica.metrics.drift(replica.report)
+    name = f'losscast_drift_report_age_seconds{{model="{replica.manifest.model}"}} '
+    (line,) = (line for line in replica.metrics.render().decode().splitlines() if line.startswith(name))
+    assert float(line.removeprefix(name)) < 60
 
 
 async def test_a_shutdown_flushes_and_gives_the_lead_away(open_replica: Open) -> None:

@@ -1,0 +1,185 @@
+"""The dashboard of labelling: the queue, its pace, its budget, the way there, and the versions that came of it.
+
+The queue is shared by all replicas and told alike by each of them: max, not sum. Labels are counted by the replica that
+took them, and journals are one for each replica.
+"""
+
+from typing import Any
+
+from deploy.grafana.panels import RED, YELLOW, Query, Row, board, lines, listing, number
+
+LABELS = "losscast_flag_to_label_seconds"
+
+
+def _queue(metric: str) -> str:
+    return f"max by (model) (losscast_queue_{metric}{{MODEL}})"
+
+
+def _samples(state: str) -> str:
+    return f'max by (model) (losscast_queue_samples{{MODEL, state="{state}"}})'
+
+
+def _events(events: str) -> str:
+    return f'max by (model, event) (rate(losscast_queue_events_total{{MODEL, event=~"{events}"}}[RATE]))'
+
+
+NOW = Row(
+    "Now",
+    [
+        number("Pending", "Samples that wait for an annotator.", "short", f"sum({_samples('pending')})"),
+        number("Leased", "Samples that an annotator holds.", "short", f"sum({_samples('leased')})"),
+        number(
+            "Oldest sample",
+            "How long the oldest pending one has waited.",
+            "s",
+            "max(losscast_queue_oldest_age_seconds{MODEL})",
+            steps={3 * 86_400: YELLOW, 14 * 86_400: RED},
+        ),
+        number(
+            "Labels in a day", "Taken in the last 24 hours.", "short", f"sum(increase({LABELS}_count{{MODEL}}[24h]))"
+        ).decimals(0),
+        number(
+            "Budget left",
+            "Samples that may still be leased this hour; -1: no limit.",
+            "short",
+            "min(losscast_queue_budget_left{MODEL})",
+        ),
+        number(
+            "Queue's server",
+            "1: it answers every replica. 0: samples wait in the journal.",
+            "short",
+            "min(losscast_queue_up{MODEL})",
+        ),
+    ],
+)
+
+QUEUE = Row(
+    "Queue",
+    [
+        lines(
+            "Pending",
+            "By model; of them the audit lane, and those flagged by their OOD score alone.",
+            "short",
+            Query(_samples("pending"), "{{model}}"),
+            Query(_queue("pending_audit"), "{{model}} audit"),
+            Query(_queue("pending_ood"), "{{model}} OOD"),
+        ),
+        lines(
+            "Samples by state",
+            "All of them, since the queue began.",
+            "short",
+            Query("max by (model, state) (losscast_queue_samples{MODEL})", "{{model}} {{state}}"),
+        ),
+        lines("Oldest sample", "Age.", "s", Query(_queue("oldest_age_seconds"), "{{model}}")),
+    ],
+)
+
+PACE = Row(
+    "Pace",
+    [
+        lines(
+            "In and out",
+            "Samples accepted and labels taken, in a second. Where the first stays above the second, the queue grows "
+            "until the least valuable samples are evicted.",
+            "ops",
+            Query(f"sum by (model) (rate({LABELS}_count{{MODEL}}[RATE]))", "{{model}} labels"),
+            Query(_events("accepted"), "{{model}} accepted"),
+        ),
+        lines(
+            "From flag to label",
+            "How long the labels of the last six hours took.",
+            "s",
+            *(
+                Query(
+                    f"histogram_quantile({q}, sum by (le, model) (increase({LABELS}_bucket{{MODEL}}[6h])))",
+                    f"{{{{model}}}} {100 * q:g} %",
+                )
+                for q in (0.5, 0.9)
+            ),
+        ),
+        lines(
+            "Lost ways",
+            "Leases that ran out, and samples put in again.",
+            "ops",
+            Query(_events("expired|duplicates"), "{{model}} {{event}}"),
+        ),
+        lines("Budget left", "Leases of this hour; -1: no limit.", "short", Query(_queue("budget_left"), "{{model}}")),
+        lines("Images waiting", "Bytes that are pending or leased.", "bytes", Query(_queue("bytes"), "{{model}}")),
+        lines(
+            "Drawn for audit",
+            "Share of all images, whatever the verdict: LOSSCAST_AUDIT_RATE. Their labels correct the estimated loss.",
+            "percentunit",
+            Query(
+                "sum by (model) (rate(losscast_audited_total{MODEL}[RATE])) / sum by (model)"
+                " (rate(losscast_verdicts_total{MODEL}[RATE]))",
+                "{{model}}",
+            ),
+        ),
+    ],
+)
+
+WAY = Row(
+    "From the line to the queue",
+    [
+        lines(
+            "What callers were told",
+            "accepted: in the journal. unavailable: the journal is full or broken, and the sample is lost.",
+            "reqps",
+            Query("sum by (queue) (rate(losscast_samples_total{MODEL}[RATE]))", "{{queue}}"),
+            is_stacked=True,
+        ),
+        lines(
+            "Journal",
+            "Samples on their way to the queue, and endings not settled yet.",
+            "short",
+            Query("losscast_journal_rows{INSTANCE}", "{{instance}} samples"),
+            Query("losscast_journal_endings{INSTANCE}", "{{instance}} endings"),
+        ),
+        lines(
+            "Oldest in the journal", "Age.", "s", Query("losscast_journal_oldest_age_seconds{INSTANCE}", "{{instance}}")
+        ),
+        lines(
+            "Drained",
+            "Samples that reached the queue.",
+            "ops",
+            Query("rate(losscast_drained_total{INSTANCE}[RATE])", "{{instance}}"),
+        ),
+        lines(
+            "Troubles",
+            "Times that the drain, the endings or the janitor failed and tried again.",
+            "ops",
+            Query("rate(losscast_drain_errors_total{INSTANCE}[RATE])", "{{instance}} drain"),
+            Query("rate(losscast_endings_errors_total{INSTANCE}[RATE])", "{{instance}} endings"),
+            Query("rate(losscast_janitor_errors_total{INSTANCE}[RATE])", "{{instance}} janitor"),
+        ),
+        lines(
+            "Labels that a server lost",
+            "restored: given to it again from the journal. given up: lost for good; the log has them.",
+            "short",
+            Query("increase(losscast_endings_restored_total{INSTANCE}[RATE])", "{{instance}} restored"),
+            Query("increase(losscast_endings_given_up_total{INSTANCE}[RATE])", "{{instance}} given up"),
+        ),
+    ],
+)
+
+VERSIONS = Row(
+    "Versions",
+    [
+        lines(
+            "Replicas on a version",
+            "A new version is live on each replica within LOSSCAST_POLL_S of the others.",
+            "short",
+            Query("sum by (model, version) (losscast_model_info{MODEL})", "{{model}} {{version}}"),
+        ).span(12),
+        listing(
+            "Live now",
+            "By replica.",
+            "max by (model, version, instance) (losscast_model_info{MODEL})",
+        ).height(8),
+    ],
+)
+
+
+def build() -> dict[str, Any]:
+    text = "The labelling queue, how fast it is worked off, and the versions that came of it."
+    return board("losscast-labelling", "Losscast: labelling", text, [NOW, QUEUE, PACE, WAY, VERSIONS])

@@ -1,0 +1,189 @@
+"""The dashboard of the service itself: traffic, errors, latency by station, saturation, what runs."""
+
+from typing import Any
+
+from deploy.grafana.panels import RED, YELLOW, Query, Row, board, cells, lines, listing, number
+
+PREDICTED = "sum(rate(losscast_verdicts_total{MODEL}[RATE]))"
+REFUSED = "sum(rate(losscast_rejected_total{INSTANCE}[RATE]))"
+BUCKETS = 'losscast_station_seconds_bucket{MODEL, station="total"}'
+WHOLE = f"(rate({BUCKETS}[RATE]))"
+CALLS = 'losscast_requests_total{INSTANCE, endpoint!~"/metrics|/v2/health/.*"}'
+PLACES = "max(losscast_in_flight{INSTANCE} / losscast_in_flight_limit)"
+BYTES = "max(losscast_in_flight_bytes{INSTANCE} / losscast_in_flight_bytes_limit)"
+
+NOW = Row(
+    "Now",
+    [
+        number("Images answered", "By all chosen replicas and models.", "reqps", PREDICTED),
+        number(
+            "Refused or failed",
+            "Share of the images, or of their requests, that got an error; by reason below.",
+            "percentunit",
+            f"{REFUSED} / ({REFUSED} + {PREDICTED})",
+            steps={0.01: YELLOW, 0.05: RED},
+        ),
+        number(
+            "Latency, median",
+            "On the line, from the body's last byte on.",
+            "s",
+            f"histogram_quantile(0.5, sum by (le) {WHOLE})",
+        ),
+        number(
+            "Latency, 99 %",
+            "Likewise.",
+            "s",
+            f"histogram_quantile(0.99, sum by (le) {WHOLE})",
+            steps={0.5: YELLOW, 2: RED},
+        ),
+        number("Replicas", "That Prometheus reaches.", "short", "count(losscast_build_info{INSTANCE})"),
+        number(
+            "In flight",
+            "The fullest replica's images, or their bytes, as a share of its limit. At 100 % callers get 429.",
+            "percentunit",
+            f"{PLACES} > {BYTES} or {BYTES}",
+            steps={0.5: YELLOW, 0.8: RED},
+        ),
+    ],
+)
+
+TRAFFIC = Row(
+    "Traffic and errors",
+    [
+        lines(
+            "Requests by endpoint",
+            "Probes and scrapes are left out. A request to /v1/predict or /v2/…/infer can bring several images.",
+            "reqps",
+            Query(f"sum by (endpoint) (rate({CALLS}[RATE]))", "{{endpoint}}"),
+        ),
+        lines(
+            "Answers by status",
+            "499: the client left before its answer.",
+            "reqps",
+            Query(f"sum by (code) (rate({CALLS}[RATE]))", "{{code}}"),
+            is_stacked=True,
+        ),
+        lines(
+            "Refused or failed, by reason",
+            "Error codes of predictions; nothing is shown for those that do not occur.",
+            "reqps",
+            Query("sum by (reason) (rate(losscast_rejected_total{INSTANCE}[RATE])) > 0", "{{reason}}"),
+            is_stacked=True,
+        ),
+    ],
+)
+
+LATENCY = Row(
+    "Latency by station",
+    [
+        lines(
+            "From body to answer",
+            "Quantiles over all chosen models, estimated from buckets.",
+            "s",
+            *(Query(f"histogram_quantile({q}, sum by (le) {WHOLE})", f"{100 * q:g} %") for q in (0.5, 0.9, 0.99)),
+        ),
+        lines(
+            "Where the time goes",
+            "Mean seconds at each station for an image that is answered: decoding, waiting for a place in a batch, the "
+            "engine's run, the journal.",
+            "s",
+            Query(
+                'sum by (station) (rate(losscast_station_seconds_sum{MODEL, station!="total"}[RATE]))'
+                ' / on () group_left () sum(rate(losscast_station_seconds_count{MODEL, station="total"}[RATE]))',
+                "{{station}}",
+            ),
+            is_stacked=True,
+        ),
+        lines(
+            "99 % at each station",
+            "Of the images that came by it.",
+            "s",
+            Query(
+                "histogram_quantile(0.99, sum by (le, station) (rate(losscast_station_seconds_bucket{MODEL}[RATE])))",
+                "{{station}}",
+            ),
+        ),
+        cells("Latency, all of it", "Images by the seconds they took.", f"sum by (le) (increase({BUCKETS}[RATE]))"),
+        lines(
+            "By model",
+            "99 % from body to answer.",
+            "s",
+            Query(f"histogram_quantile(0.99, sum by (le, model) {WHOLE})", "{{model}}"),
+        ).span(12),
+    ],
+)
+
+SATURATION = Row(
+    "Saturation",
+    [
+        lines(
+            "In flight",
+            "Images that a replica holds, as a share of LOSSCAST_MAX_IN_FLIGHT; seen at scrapes only.",
+            "percentunit",
+            Query("max by (instance) (losscast_in_flight{INSTANCE} / losscast_in_flight_limit)", "{{instance}}"),
+        ),
+        lines(
+            "Mean batch size",
+            "How many images the engine takes at a time. It grows with the load, up to the size found at warm-up.",
+            "short",
+            Query(
+                "sum by (model) (rate(losscast_batch_size_sum{MODEL}[RATE])) / sum by (model)"
+                " (rate(losscast_batch_size_count{MODEL}[RATE]))",
+                "{{model}}",
+            ),
+        ),
+        lines(
+            "Processors used",
+            "Seconds of processor time in a second.",
+            "short",
+            Query("rate(losscast_process_cpu_seconds_total{INSTANCE}[RATE])", "{{instance}}"),
+        ),
+        lines(
+            "Memory", "Resident.", "bytes", Query("losscast_process_resident_memory_bytes{INSTANCE}", "{{instance}}")
+        ),
+        lines(
+            "Open files",
+            "Connections are files. As a share of what the process may open.",
+            "percentunit",
+            Query("losscast_process_open_fds{INSTANCE} / losscast_process_max_fds", "{{instance}}"),
+        ),
+        lines(
+            "Journal",
+            "Its rows and its bytes, as a share of their limits. Full, it keeps no flagged samples.",
+            "percentunit",
+            Query("losscast_journal_rows{INSTANCE} / losscast_journal_rows_limit", "{{instance}} rows"),
+            Query("losscast_journal_bytes{INSTANCE} / losscast_journal_bytes_limit", "{{instance}} bytes"),
+        ),
+    ],
+)
+
+RUNNING = Row(
+    "What runs",
+    [
+        listing(
+            "Live versions",
+            "By replica, with what their engine runs on.",
+            "max by (model, version, provider, instance) (losscast_engine_info{MODEL})",
+        ).height(5),
+        listing(
+            "Programs", "By replica.", "max by (version, python, onnxruntime, instance) (losscast_build_info{INSTANCE})"
+        ).height(5),
+        lines(
+            "Versions that could not be loaded",
+            "The one that is served stays. `GET /v1/models` and the log have the reason.",
+            "short",
+            Query("sum by (model) (increase(losscast_model_load_failures_total{MODEL}[RATE]))", "{{model}}"),
+        ).span(12),
+        lines(
+            "Bundle store silent",
+            "For how long it has not answered a replica.",
+            "s",
+            Query("losscast_bundle_store_silent_seconds{INSTANCE}", "{{instance}}"),
+        ).span(12),
+    ],
+)
+
+
+def build() -> dict[str, Any]:
+    text = "Traffic, errors, latency and saturation of every replica."
+    return board("losscast-service", "Losscast: service", text, [NOW, TRAFFIC, LATENCY, SATURATION, RUNNING])
