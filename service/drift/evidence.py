@@ -24,7 +24,7 @@ PERIOD_S = 86_400.0  # evidence starts anew each day (UTC)
 AT_RESTART = 0.1  # prior probability that the change was there when the period began
 LIFE = 2_000.0  # effective observations after which a start that has no evidence of LOG_CONVINCING is given up
 LOG_CONVINCING = float(np.log(100.0))
-MASS = 200.0  # how many observations the numerator trusts its tilt for; it learns the new distribution beside that
+MASS = 1_000.0  # how many observations the numerator trusts its tilt for; it learns the new distribution beside that
 
 Floats = NDArray[np.float64]
 
