@@ -24,7 +24,7 @@ from models.contract.bundle import read_manifest
 from service.decode import decode
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PAGE, WRITTEN = ROOT / "docs" / "serving.md", ROOT / "benchmarks" / "serving" / "results" / "serving.md"
+PAGE, RESULTS = ROOT / "docs" / "serving.md", ROOT / "benchmarks" / "serving" / "results"
 
 
 def server(cpu: float, per_s: float) -> dict[str, Any]:
@@ -141,7 +141,8 @@ def test_the_gpu_benchmark_measures_every_precision_where_its_provider_is_there(
     assert table(rows, served).count("\n") == 8
 
 
-def test_the_page_shows_the_tables_that_the_benchmark_wrote() -> None:
-    written = WRITTEN.read_text().strip()
+@pytest.mark.parametrize("name", ["serving.md", "gpu.md"])
+def test_the_page_shows_the_tables_that_the_benchmark_wrote(name: str) -> None:
+    written = (RESULTS / name).read_text().strip()
     assert written
     assert written in PAGE.read_text()
