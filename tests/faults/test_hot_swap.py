@@ -54,7 +54,8 @@ def test_twenty_swaps_a_damaged_version_and_the_way_back_fail_no_request_and_lea
             resident.append(_resident_bytes(service))
         shutil.rmtree(heavy_store / "tiny/1")
         shutil.copytree(heavy_store / "tiny/2", heavy_store / "tiny/1")  # whose manifest is for another version
-        (heavy_store / "tiny/model.json").write_text(f'{{"live": 1, "previous": {live}}}')
+        (heavy_store / "index").write_text(f'{{"live": 1, "previous": {live}}}')
+        (heavy_store / "index").replace(heavy_store / "tiny/model.json")  # half of it would be a failure of its own
         _failed_once(service)
         _served(service, live)
         write_index(heavy_store / "tiny", ModelIndex(live=before, previous=live))
