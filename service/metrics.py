@@ -73,6 +73,10 @@ class Metrics:
     def load_failed(self, model: str) -> None:
         self._families.load_failures.labels(model).inc()
 
+    def versions_failed(self, model: str, n: int) -> None:
+        """So many of the versions that are wanted are missing now; a model.json that cannot be read counts as one."""
+        self._families.versions_failed.labels(model).set(n)
+
     def queue(self, model: str, counts: Mapping[str, int] | None) -> None:
         """counts: `LabelQueue.stats`, or None when the server is away: old counts are then withdrawn."""
         self._families.queue_up.labels(model).set(counts is not None)
@@ -90,7 +94,7 @@ class Metrics:
         self._drift.reports[report.model] = report.model_copy(update={"updated_at": time.time() - report.age_s})
 
     def drift_observed(self, model: str, outcome: str, n: int = 1) -> None:
-        """That drift detection has seen n more images. outcome: counted, thinned or not_finite."""
+        """That drift detection has seen n more images. outcome: counted, thinned, or not_finite of those counted."""
         self._families.drift_observations.labels(model, outcome).inc(n)
 
     def watch(self, gauges: Readings, counters: Readings) -> None:

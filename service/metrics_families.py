@@ -52,7 +52,7 @@ class Families:
 
         # Drift, as this replica adds it up
         self.drift_observations = counter(
-            "drift_observations", "Images seen by drift detection, by what became of them.", "model", "outcome"
+            "drift_observations", "Images seen by drift detection; not_finite are counted as well.", "model", "outcome"
         )
 
         # Labelling
@@ -70,4 +70,7 @@ class Families:
             "engine_info", "What the live version of a model runs on.", "model", "version", "provider"
         )
         self.build_info = gauge("build_info", "The program and what it runs on.", "version", "python", "onnxruntime")
-        self.load_failures = counter("model_load_failures", "Versions that could not be loaded.", "model")
+        self.load_failures = counter("model_load_failures", "Times that a version could not be loaded.", "model")
+        self.versions_failed = gauge(
+            "model_versions_failed", "Versions that model.json names and that could not be loaded.", "model"
+        )

@@ -74,6 +74,12 @@ class ServedModel:
         version is not logged but raised, once the rest is done.
         """
         try:
+            await self._follow(is_strict=is_strict)
+        finally:
+            self._metrics.versions_failed(self.name, len(self._failed))
+
+    async def _follow(self, *, is_strict: bool) -> None:
+        try:
             seen = await self._store.look(self.name)
         except StoreAway:
             raise
@@ -105,6 +111,7 @@ class ServedModel:
         self._failed.clear()
         self._retire_all_but([])
         self._metrics.live(self.name, None)
+        self._metrics.versions_failed(self.name, 0)
 
     async def close(self) -> None:
         """Ends all lines at once."""

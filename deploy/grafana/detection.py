@@ -170,10 +170,10 @@ WATCH = Row(
         ).span(6),
         lines(
             "Observations",
-            "counted: as evidence. thinned: further images of one source within seconds. not_finite: left out.",
+            "counted: as evidence. thinned: further images of one source within seconds. not_finite: of those counted, "
+            "left out of the mean embedding.",
             "reqps",
             Query("sum by (outcome) (rate(losscast_drift_observations_total{MODEL}[RATE]))", "{{outcome}}"),
-            is_stacked=True,
         ).span(12),
         lines(
             "Population stability index",

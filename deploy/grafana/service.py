@@ -5,6 +5,7 @@ from typing import Any
 from deploy.grafana.panels import RED, YELLOW, Query, Row, board, cells, lines, listing, number
 
 PREDICTED = "sum(rate(losscast_verdicts_total{MODEL}[RATE]))"
+ANSWERED = "sum(rate(losscast_verdicts_total{INSTANCE}[RATE]))"  # of all models: a refusal does not say of which it is
 REFUSED = "sum(rate(losscast_rejected_total{INSTANCE}[RATE]))"
 BUCKETS = 'losscast_station_seconds_bucket{MODEL, station="total"}'
 WHOLE = f"(rate({BUCKETS}[RATE]))"
@@ -18,9 +19,9 @@ NOW = Row(
         number("Images answered", "By all chosen replicas and models.", "reqps", PREDICTED),
         number(
             "Refused or failed",
-            "Share of the images, or of their requests, that got an error; by reason below.",
+            "Share of the images, or of their requests, that got an error, over all models; by reason below.",
             "percentunit",
-            f"{REFUSED} / ({REFUSED} + {PREDICTED})",
+            f"{REFUSED} / ({REFUSED} + {ANSWERED})",
             steps={0.01: YELLOW, 0.05: RED},
         ),
         number(
@@ -170,9 +171,10 @@ RUNNING = Row(
         ).height(5),
         lines(
             "Versions that could not be loaded",
-            "The one that is served stays. `GET /v1/models` and the log have the reason.",
+            "Those that are named and missing now, on the replica that misses most. A version that was live stays; "
+            "without one, callers get 503. `GET /v1/models` and the log have the reason.",
             "short",
-            Query("sum by (model) (increase(losscast_model_load_failures_total{MODEL}[RATE]))", "{{model}}"),
+            Query("max by (model) (losscast_model_versions_failed{MODEL})", "{{model}}"),
         ).span(12),
         lines(
             "Bundle store silent",

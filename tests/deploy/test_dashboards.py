@@ -77,6 +77,19 @@ def test_data_sources_models_and_replicas_can_be_chosen(board: dict[str, Any]) -
             assert re.search(r"\$(instance|model)", target["expr"]), panel["title"]
 
 
+def test_refusals_which_are_not_told_by_model_are_set_against_the_answers_of_all(board: dict[str, Any]) -> None:
+    refused = [expression for _, expression in queries(board) if "losscast_rejected_total" in expression]
+    assert not [expression for expression in refused if "model=~" in expression]
+
+
+def test_what_is_stacked_counts_each_image_once(board: dict[str, Any]) -> None:
+    for panel in panels(board):
+        custom = panel["fieldConfig"]["defaults"].get("custom") or {}
+        if (custom.get("stacking") or {}).get("mode") == "normal":
+            asked = " ".join(target["expr"] for target in panel["targets"])
+            assert "losscast_drift_observations_total" not in asked, "not_finite are counted as well"
+
+
 def test_boards_are_told_apart_and_lead_to_one_another() -> None:
     assert len({board["uid"] for board in BOARDS.values()}) == len(BOARDS)
     for board in BOARDS.values():

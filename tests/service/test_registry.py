@@ -92,6 +92,12 @@ def reason(registry: Registry, version: str, model: str = "tiny") -> str:
     return state.reason
 
 
+def missing(metrics: Metrics, model: str = "tiny") -> float:
+    name = f'losscast_model_versions_failed{{model="{model}"}} '
+    (line,) = [line for line in metrics.render().decode().splitlines() if line.startswith(name)]
+    return float(line.removeprefix(name))
+
+
 def live(registry: Registry, model: str = "tiny") -> str:
     return registry.live(model).manifest.version
 
@@ -165,31 +171,35 @@ async def test_a_version_that_cannot_be_opened_leaves_the_old_one_live_and_says_
 
 
 async def test_a_version_that_failed_is_tried_again_once_its_files_change(
-    registry: Registry, store: Path, publish_version: Publish
+    registry: Registry, store: Path, publish_version: Publish, metrics: Metrics
 ) -> None:
     damage(store, 2)
     serve(store, 2, previous=1)
     await registry.poll()
+    assert missing(metrics) == 1
     shutil.rmtree(store / "tiny/2")
     publish_version(store, 2)
     await registry.poll()
     assert live(registry) == "2"
     assert states(registry) == {"1": "READY", "2": "READY"}
+    assert missing(metrics) == 0
 
 
 @pytest.mark.parametrize("content", [None, b"", b'{"live": ', b'{"live": "one"}', b'{"live": 0}', b"\xff"])
 async def test_an_index_that_vanished_or_is_damaged_changes_nothing_until_it_is_back(
-    registry: Registry, store: Path, content: bytes | None
+    registry: Registry, store: Path, content: bytes | None, metrics: Metrics
 ) -> None:
     path = store / "tiny/model.json"
     path.unlink() if content is None else path.write_bytes(content)
     await registry.poll()
+    assert missing(metrics) == 1
     assert live(registry) == "1"
     assert states(registry) == {"": "UNAVAILABLE", "1": "READY"}
     serve(store, 2)
     await registry.poll()
     assert live(registry) == "2"
     assert "" not in states(registry)
+    assert missing(metrics) == 0
 
 
 async def test_a_store_that_hangs_leaves_requests_and_the_event_loop_alone(
@@ -260,7 +270,7 @@ async def test_models_that_are_listed_are_served_beside_the_default_one_and_othe
 
 
 async def test_the_start_goes_on_without_a_model_that_is_not_the_default_one(
-    store: Path, publish_version: Publish, open_registry: OpenRegistry
+    store: Path, publish_version: Publish, open_registry: OpenRegistry, metrics: Metrics
 ) -> None:
     publish_version(store, 1, model="second", embedding_size=5)
     serve(store, 1, model="second")
@@ -269,6 +279,11 @@ async def test_the_start_goes_on_without_a_model_that_is_not_the_default_one(
     assert states(registry, "second") == {"1": "UNAVAILABLE"}
     with pytest.raises(Unavailable, match="does not match its manifest"):
         registry.using("second")
+    assert (missing(metrics), missing(metrics, "second")) == (0, 1)
+    await registry.poll()
+    assert missing(metrics, "second") == 1  # for as long as it lasts
+    await registry.unload("second")
+    assert missing(metrics, "second") == 0  # it is not wanted any more
 
 
 async def test_a_default_model_that_cannot_be_opened_stops_the_start(store: Path, open_registry: OpenRegistry) -> None:
@@ -290,12 +305,15 @@ async def test_what_was_unloaded_stays_so_until_it_is_loaded(registry: Registry,
     assert states(registry) == {"2": "READY"}
 
 
-async def test_a_load_that_fails_says_why_and_keeps_what_is_served(registry: Registry, store: Path) -> None:
+async def test_a_load_that_fails_says_why_and_keeps_what_is_served(
+    registry: Registry, store: Path, metrics: Metrics
+) -> None:
     damage(store, 2)
     serve(store, 2, previous=1)
     with pytest.raises(Conflict, match=r"SHA-256.*version 1 is served on"):
         await registry.load("tiny")
     assert live(registry) == "1"
+    assert missing(metrics) == 1
 
 
 async def test_the_operating_point_of_the_settings_is_for_the_default_model_and_others_that_have_it(
