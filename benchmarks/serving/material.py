@@ -20,6 +20,7 @@ from models.calibration import order_statistics
 from models.contract.bundle import ModelIndex, publish, read_index, read_manifest, read_onnx, write_index
 from models.contract.manifest import Loss, Manifest, OperatingPoint, Preprocessing, Provenance, Task
 from models.export import run_onnx
+from models.references import references
 from models.tasks.corruption import corrupt
 from models.tasks.digits import Digits
 from models.tasks.pose import JOINTS, SKELETON
@@ -70,15 +71,15 @@ def _make_tiny(tiny: Material) -> None:
     onnx = read_onnx(shipped / manifest.version, manifest)
     digits = _digits()
     _write(tiny.images, [cv2.imencode(".png", one)[1].tobytes() for one in digits], "png")
-    _publish(tiny, manifest, onnx, digits)
+    _publish(tiny, manifest, onnx, digits, (manifest.preprocessing.width, manifest.preprocessing.height))
 
 
 def _make_keypoints(keypoints: Material, bare: Material) -> None:
     _write(keypoints.images, [_photograph(seed) for seed in range(IMAGES)], "jpg")
     canvases = np.stack([decode(one, SPEC, HEIGHT * WIDTH).canvas for one in read_images(keypoints.images)])
     with_forecast, without = keypoint_onnx(canvases)
-    _publish(keypoints, _manifest("keypoints", keypoint_loss=True), with_forecast, canvases)
-    _publish(bare, _manifest("bare", keypoint_loss=False), without, canvases)
+    _publish(keypoints, _manifest("keypoints", keypoint_loss=True), with_forecast, canvases, (WIDTH, HEIGHT))
+    _publish(bare, _manifest("bare", keypoint_loss=False), without, canvases, (WIDTH, HEIGHT))
 
 
 def _write(folder: Path, files: Sequence[bytes], suffix: str) -> None:
@@ -107,27 +108,34 @@ def _photograph(seed: int) -> bytes:
     return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
 
 
-def _publish(material: Material, manifest: Manifest, onnx: bytes, canvases: NDArray[np.uint8]) -> None:
-    """As version 1 of the material's model, with one operating point that flags `FLAGGED` of the canvases."""
+def _publish(
+    material: Material, manifest: Manifest, onnx: bytes, canvases: NDArray[np.uint8], size: tuple[int, int]
+) -> None:
+    """As version 1 of the material's model, with one operating point that flags `FLAGGED` of the canvases.
+
+    size: width and height of the images that it is fed. The canvases are the references that drift is told by.
+    """
     parts = [run_onnx(onnx, canvases[start : start + CHUNK]) for start in range(0, len(canvases), CHUNK)]
-    scores, ood_scores = (np.concatenate([part[name] for part in parts]) for name in ("score", "ood_score"))
+    outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     flagged = material.model != "bare"
     point = OperatingPoint(
         guarantee=f"{FLAGGED:.0%} of the benchmark's images are flagged." if flagged else "Nothing is flagged.",
         level=FLAGGED,
         calibration_size=len(canvases),
-        score_threshold=float(np.quantile(scores.astype(np.float64), 1 - FLAGGED)) if flagged else NEVER,
+        score_threshold=float(np.quantile(outputs["score"].astype(np.float64), 1 - FLAGGED)) if flagged else NEVER,
         ood_threshold=NEVER,
     )
     changes = {
         "version": "1",
         "operating_points": {"budget": point},
         "refused_operating_points": {},
-        "drift_reference": {"score": order_statistics(scores, 100), "ood_score": order_statistics(ood_scores, 100)},
         "onnx_sha256": hashlib.sha256(onnx).hexdigest(),
     }
+    described = manifest.model_copy(update=changes)
+    if flagged:
+        described = references(outputs, canvases, np.tile(size, (len(canvases), 1))).put_into(described)
     card = b"# Made for the serving benchmark\n"
-    publish(material.store, manifest.model_copy(update=changes), {"model.onnx": onnx, "model_card.md": card})
+    publish(material.store, described, {"model.onnx": onnx, "model_card.md": card})
     write_index(material.store / material.model, ModelIndex(live=1))
 
 
