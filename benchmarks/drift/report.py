@@ -37,9 +37,18 @@ def false_pages(found: Mapping[str, Any]) -> float:
 
 
 def _quiet(results: Results) -> Iterator[str]:
-    head = ("Quiet traffic", "images/s", "days", "D", "warning days", "days with a false page", "pages by day")
+    head = (
+        "Quiet traffic",
+        "images/s",
+        "signals",
+        "days",
+        "D",
+        "warning days",
+        "days with a false page",
+        "pages by day",
+    )
     yield _row(*head)
-    yield "|---|---:|---:|---:|---:|---:|---|"
+    yield "|---|---:|---:|---:|---:|---:|---:|---|"
     for name, condition in QUIET.items():
         if name not in results or "rivals" in name:
             continue
@@ -50,7 +59,8 @@ def _quiet(results: Results) -> Iterator[str]:
         by_day = ", ".join(str(n) for n in found["pages_by_day"])
         warnings, effect = _of_month(found["warning_days"], found["days"]), f"{found['design_effect'][0]:.1f}"
         world = condition.world
-        yield _row(world.title, f"{world.per_s:g}", f"{found['days']:,}", effect, warnings, pages, by_day)
+        numbers = f"{world.per_s:g}", f"{condition.signals}", f"{found['days']:,}"
+        yield _row(world.title, *numbers, effect, warnings, pages, by_day)
 
 
 def _compared(results: Results) -> Iterator[str]:
@@ -97,7 +107,7 @@ def plot(results: Results, file: Path) -> None:
         places = [place + (i - (len(series) - 1) / 2) * width for place in range(len(names))]
         left.bar(places, values, width, label=who, color=_color(i))
     left.axhline(1, color="black", linewidth=0.8, linestyle="--")
-    left.text(len(names) - 0.45, 1.3, "target: 1", ha="right", fontsize=8)
+    left.text(-0.62, 1.3, "target: 1", fontsize=8)
     left.set_xticks(range(len(names)), [COMPARED[name] for name in names], fontsize=8)
     left.set(ylabel="days with a false page, of 30", ylim=(0, 38))
     left.legend(ncols=3, fontsize=8, loc="upper center")

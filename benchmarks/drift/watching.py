@@ -21,7 +21,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(eq=False)
 class Watching:
-    """Two alarms: `warns`, evidence has passed the threshold since the restart, and `pages`, there is an effect too."""
+    """Two alarms: `warns`, evidence has passed the threshold since the restart, and `pages`, there was an effect too.
+
+    Both stay until the restart: what pages once a day is one page, however often its effect comes and goes.
+    """
 
     references: References
     detector: Detector = field(init=False)
@@ -49,8 +52,8 @@ class Watching:
         while self._window[0][0] <= now_s - TERMS.window_s:
             self._window.popleft()
         self.warns = self.detector.is_known & (self.detector.log10_peak >= np.log10(TERMS.threshold))
-        self.pages = np.zeros_like(self.warns)
-        if self.warns.any():
+        self.pages &= self.warns
+        if (self.warns & ~self.pages).any():
             self._decide()
 
     def _nothing(self) -> tuple[History, Floats]:
@@ -62,7 +65,7 @@ class Watching:
         signals = list(self.detector.signals.values())
         design = np.stack([one.design_effect(self.references.bins, 1.0) for one in signals])
         lead = np.stack([one.evidence.log10 for one in signals]).argmax(axis=0)
-        for i in np.flatnonzero(self.warns).tolist():
+        for i in np.flatnonzero(self.warns & ~self.pages).tolist():
             since = self._since_start(i, int(lead[i]), history[:, i], float(design[lead[i], i]))
             sums = since if since[0] < in_window[i, 0] else in_window[i]
             self.pages[i] = self._is_page(i, sums, design[:2, i].tolist())

@@ -19,6 +19,7 @@ BATCHES = 2 ** np.arange(9)  # 1, 2, 4, ... 256 observations
 SIZE = 1 + len(BATCHES)
 ENOUGH_PAIRS = 16  # of a batch size, before its estimate is used
 ENOUGH_BLOCKS = 2  # before D counts as known
+Z_LOW = 2.576  # of a standard normal: one half of a percent lies below its negative
 HALF_LIFE = 512.0  # blocks after which an observation counts half
 
 Floats = NDArray[np.float64]
@@ -67,8 +68,8 @@ def design_effect(state: Floats, bins: Bins, replicas: Floats | float = 1.0) -> 
     replicas: over how many the traffic was dealt out in turn (n^2 / sum n_i^2 of their counts n_i). Each saw every
     r-th observation and so an r-th of the autocorrelations: D - 1 is r times as large.
     What batches miss falls like 1 / B, so that 2 D(2B) - D(B) at the largest is an estimate without it (lugsail batch
-    means: Vats and Flegal 2022, Biometrika 109). While pairs are few, D - 1 is taken at about the upper end of its
-    interval, two standard errors up: too small a D makes false alarms, too large a one costs time.
+    means: Vats and Flegal 2022, Biometrika 109). While pairs are few, D - 1 is taken at the upper end of its interval:
+    too small a D makes false alarms, too large a one costs time.
     """
     pairs = state[..., :1] * (BLOCK // 2) / BATCHES
     usable = pairs >= ENOUGH_PAIRS
@@ -77,5 +78,16 @@ def design_effect(state: Floats, bins: Bins, replicas: Floats | float = 1.0) -> 
     top = np.take_along_axis(estimates, last, axis=-1)[..., 0]
     before = np.take_along_axis(estimates, last - 1, axis=-1)[..., 0]
     seen: Floats = np.maximum(np.maximum(estimates.max(axis=-1), 2 * top - before), 1.0)
-    fewest = np.maximum(np.take_along_axis(pairs, last, axis=-1)[..., 0], 1.0)
-    return 1.0 + replicas * (seen - 1.0) * (1.0 + 2.0 * np.sqrt(2.0 / fewest))
+    fewest = np.take_along_axis(pairs, last, axis=-1)[..., 0]
+    return 1.0 + replicas * (seen - 1.0) / _low_quantile(np.maximum(fewest, ENOUGH_PAIRS))
+
+
+def _low_quantile(n: Floats) -> Floats:
+    """Of a chi-squared variable of n degrees of freedom over n, at one half of a percent: .32 for 16, .89 for 1,000.
+
+    Wilson and Hilferty 1931, Proceedings of the National Academy of Sciences 17. A sum of n squares that came out so
+    low stands for a variance that is as much larger.
+    """
+    spread = 2 / (9 * n)
+    result: Floats = (1 - spread - Z_LOW * np.sqrt(spread)) ** 3
+    return result
