@@ -19,6 +19,7 @@ BATCHES = 2 ** np.arange(9)  # 1, 2, 4, ... 256 observations
 SIZE = 1 + len(BATCHES)
 ENOUGH_PAIRS = 16  # of a batch size, before its estimate is used
 ENOUGH_BLOCKS = 2  # before D counts as known
+NOISE = 3.0  # standard errors of one estimate: independent traffic exceeds it in one of ten or twenty
 HALF_LIFE = 512.0  # blocks after which an observation counts half
 
 Floats = NDArray[np.float64]
@@ -65,7 +66,8 @@ def design_effect(state: Floats, bins: Bins, replicas: Floats | float = 1.0) -> 
     """D >= 1, [...]: the largest estimate over the sizes of batches B that have pairs enough.
 
     replicas: over how many the traffic was dealt out in turn (n^2 / sum n_i^2 of their counts n_i). Each saw every
-    r-th observation and so an r-th of the autocorrelations: D - 1 is r times as large.
+    r-th observation and so an r-th of the autocorrelations: D - 1 is r times as large. That goes for as much of it as
+    is more than the estimate's own error: else independent traffic would count less the more replicas there are.
     What batches miss falls like 1 / B, so that 2 D(2B) - D(B) at the largest is an estimate without it (lugsail batch
     means: Vats and Flegal 2022, Biometrika 109). While pairs are few, D - 1 is taken at about the upper end of its
     interval, two standard errors up: too small a D makes false alarms, too large a one costs time.
@@ -78,4 +80,6 @@ def design_effect(state: Floats, bins: Bins, replicas: Floats | float = 1.0) -> 
     before = np.take_along_axis(estimates, last - 1, axis=-1)[..., 0]
     seen: Floats = np.maximum(np.maximum(estimates.max(axis=-1), 2 * top - before), 1.0)
     fewest = np.maximum(np.take_along_axis(pairs, last, axis=-1)[..., 0], 1.0)
-    return 1.0 + replicas * (seen - 1.0) * (1.0 + 2.0 * np.sqrt(2.0 / fewest))
+    error = np.sqrt(2.0 / fewest)
+    excess = np.maximum(seen - 1.0 - NOISE * error, 0.0)
+    return 1.0 + (seen - 1.0 + (replicas - 1.0) * excess) * (1.0 + 2.0 * error)

@@ -93,6 +93,7 @@ async def test_the_same_traffic_over_two_replicas_gives_the_same_figures_as_over
             mine, theirs = (next(signal for signal in one.signals if signal.name == name) for one in (report, alone))
             assert mine.window == pytest.approx(theirs.window, abs=1e-3)
             assert mine.shift == pytest.approx(theirs.shift, abs=0.02)
+            assert mine.design_effect == pytest.approx(theirs.design_effect, rel=0.5)
 
 
 def losscast(*arguments: object, url: str) -> str:
