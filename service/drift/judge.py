@@ -11,7 +11,6 @@ import numpy as np
 
 from service.drift.audit import AuditPage
 from service.drift.detector import HOUR_S, Flush
-from service.drift.effect import AuditSums
 from service.drift.evidence import PERIOD_S
 from service.drift.layout import Floats, Layout
 from service.drift.ledger import Sums
@@ -53,7 +52,7 @@ def update(layout: Layout, state: State, sums: Sums, page: AuditPage) -> State:
         totals=sums.totals if sums.totals.size else layout.empty(),
         detector=detector,
         peaks={name: max(peak, float(detector.signals[name].evidence.log10)) for name, peak in before.peaks.items()},
-        audit=sum((AuditSums.of(one.true, one.predicted, one.probability) for one in page.losses), state.audit),
+        audit=state.audit.add(page.losses, now_s),
         cursor=page.cursor,
     )
 

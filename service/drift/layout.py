@@ -47,8 +47,7 @@ class Layout:
         sizes |= {f"dependence:{name}": dependence.SIZE for name in self.signals}
         sizes |= {"embedding": 1 + len(reference.offset) if reference else 0, "outcomes": len(OUTCOMES)}
         ends = np.cumsum(list(sizes.values())).tolist()
-        self.projection = np.array(reference.projection if reference else (), np.float64)  # [d, e]
-        self.offset = np.array(reference.offset if reference else (), np.float64)  # [d]
+        self.whitening = reference.whitening() if reference else None
         self._sections = {name: slice(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
         self.size: int = ends[-1]
 

@@ -5,14 +5,14 @@ leader that dies between reading and writing leaves nothing judged twice and not
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Self
 
 import numpy as np
 import orjson
 
+from service.drift.audit_record import AuditRecord
 from service.drift.detector import Detector
-from service.drift.effect import AuditSums
 from service.drift.layout import Floats, Layout
 from service.drift.onset import History
 
@@ -25,7 +25,7 @@ class State:
     peaks: Mapping[str, float]  # log10 of the largest evidence of each signal since the restart
     seen: Floats  # what came since the restart, as far as the layout remembers it
     history: History  # of that
-    audit: AuditSums = field(default_factory=AuditSums)
+    audit: AuditRecord = field(default_factory=AuditRecord)
     cursor: str = ""  # of the labels read so far
 
     @classmethod
@@ -43,7 +43,7 @@ class State:
                 "detector": Detector.from_json(known["detector"]),
                 "seen": np.array(known["seen"], np.float64),
                 "history": History.from_json(known["history"], len(known["seen"])),
-                "audit": AuditSums(**known["audit"]),
+                "audit": AuditRecord.from_json(known["audit"]),
             }
             return cls(**{**known, **parts})
         except (AttributeError, KeyError, TypeError, orjson.JSONDecodeError) as error:
@@ -51,7 +51,7 @@ class State:
 
     def fits(self, layout: Layout) -> bool:
         """Whether it is made as this build makes them: another one may have other tilts, bins or batches."""
-        mine, fresh = (_shape({**_parts(one), "history": None}) for one in (self, State.fresh(layout)))
+        mine, fresh = (_shape({**_parts(one), "history": None, "audit": None}) for one in (self, State.fresh(layout)))
         return bool(mine == fresh) and len(self.history.times) == len(self.history.sums)
 
     def to_json(self) -> bytes:
@@ -62,7 +62,7 @@ class State:
             "peaks": self.peaks,
             "seen": self.seen.tolist(),
             "history": self.history.to_json(),
-            "audit": asdict(self.audit),
+            "audit": self.audit.to_json(),
             "cursor": self.cursor,
         }
         return orjson.dumps(known)

@@ -116,8 +116,8 @@ class Tally:
 
     def _add_embeddings(self, embeddings: NDArray[np.float32]) -> None:
         """embeddings: [n, e]. They are added up before they are projected: that costs one product for all of them."""
-        section = self.layout.of(self._sums, "embedding")
-        if not section.size:
+        section, whitening = self.layout.of(self._sums, "embedding"), self.layout.whitening
+        if whitening is None:
             return
         n, total = len(embeddings), embeddings.sum(axis=0, dtype=np.float64)
         if not np.isfinite(total).all():
@@ -125,4 +125,4 @@ class Tally:
             n, total = int(fine.sum()), embeddings[fine].sum(axis=0, dtype=np.float64)
             self.layout.of(self._sums, "outcomes")[2] += len(embeddings) - n
         section[0] += n
-        section[1:] += self.layout.projection @ total - n * self.layout.offset
+        section[1:] += whitening(total, n)

@@ -209,7 +209,9 @@ def test_only_what_came_or_an_hour_that_ended_is_news(layout: Layout, traffic: L
 def test_audit_labels_add_up_and_the_cursor_moves(layout: Layout, traffic: Ledgerless) -> None:
     state = State.fresh(layout)
     for cursor in ("1-0", "2-0"):
-        page = AuditPage([AuditLoss(0.25, 0.75, 0.01, 0.0)] * 2, cursor)
+        page = AuditPage([AuditLoss(0.25, 0.75, 0.01, NOON)] * 2, cursor)
         state = judge.update(layout, state, traffic.sums(NOON), page)
-    assert (state.audit.labels, state.audit.w, state.audit.wd) == (4, 400.0, 200.0)
-    assert State.from_json(state.to_json()).cursor == "2-0"
+    audit = state.audit.since(None)
+    assert (audit.labels, audit.w, audit.wd) == (4, 400.0, 200.0)
+    again = judge.read(layout, traffic.sums(NOON, state=state.to_json()))
+    assert (again.cursor, again.audit) == ("2-0", state.audit)

@@ -217,7 +217,7 @@ async def test_ten_requests_a_day_are_too_few(open_replica: Open) -> None:
 
 async def test_audit_labels_correct_the_estimate_and_are_read_once(open_replica: Open) -> None:
     replica = open_replica()
-    await serve(replica, 100)
+    await serve(replica, 1100)
     await label(replica, 60)
     for _ in range(3):
         await replica.flush()
@@ -413,7 +413,7 @@ async def label(replica: Replica, n: int) -> None:
             score=0.5,
             ood_score=0.1,
             prediction={"kind": "keypoints", "values": [[2.0, 2.0], [6.0, 6.0]]},
-            flagged_at=0.0,
+            flagged_at=time.time(),
             lane="audit",
             audit_probability=0.5,
             width=8,
