@@ -44,7 +44,8 @@ async def read(queue: LabelQueue, manifest: Manifest, cursor: str) -> AuditPage:
 def losses(manifest: Manifest, records: Iterable[LabelRecord]) -> Iterator[AuditLoss]:
     for record in records:
         sample = record.sample
-        if sample.version != manifest.version or sample.lane != "audit" or not sample.audit_probability:
+        is_audit = sample.version == manifest.version and sample.lane == "audit" and sample.audit_probability
+        if not (is_audit and sample.counts_for_drift):
             continue
         try:
             with np.errstate(over="ignore", invalid="ignore"):
@@ -53,7 +54,7 @@ def losses(manifest: Manifest, records: Iterable[LabelRecord]) -> Iterator[Audit
             log.warning("the label of %s does not count for drift: %s", sample.id, error)
             continue
         if loss is not None:
-            yield AuditLoss(sample.predicted_loss, loss, sample.audit_probability, sample.flagged_at)
+            yield AuditLoss(sample.predicted_loss, loss, sample.audit_probability or 0.0, sample.flagged_at)
 
 
 def _true_loss(manifest: Manifest, record: LabelRecord) -> float | None:

@@ -57,6 +57,7 @@ def test_an_audit_label_is_the_true_loss_beside_the_predicted_one(manifest: Mani
         {"lane": "predicted_loss", "audit_probability": None},  # flagged: a biased sample
         {"audit_probability": None},
         {"version": "2"},
+        {"counts_for_drift": False},  # a further image of its source: the mean that is corrected has it not
         {"width": None, "height": None},  # of a sample from before sizes were kept
     ],
 )

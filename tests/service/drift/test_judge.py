@@ -95,7 +95,7 @@ def test_a_signal_with_few_values_is_no_evidence_by_itself(layout: Layout) -> No
 
 def observe(traffic: Ledgerless, forecasts: list[Forecast]) -> None:
     for forecast in forecasts:
-        traffic.tally.observe(forecast, CANVAS, 8, 8, None)
+        traffic.tally.observe(forecast, CANVAS, (8, 8), None)
 
 
 def test_the_same_sums_twice_are_judged_once(layout: Layout, traffic: Ledgerless) -> None:
