@@ -220,6 +220,10 @@ def _watch_drift(metrics: Metrics, watches: Watches, monitor: Monitor) -> None:
             ),
         },
         counters={
+            "losscast_drift_faults": (
+                "Images that a fault in the drift monitor kept from counting.",
+                lambda: watches.faults,
+            ),
             "losscast_drift_flushes": ("Flushes that the drift ledger confirmed.", lambda: monitor.flushes),
             "losscast_drift_flush_errors": ("Times the drift monitor failed and backed off.", lambda: monitor.errors),
         },

@@ -13,7 +13,7 @@ from models.contract.bundle import BundleError
 from models.contract.manifest import Manifest
 from service.batcher import Batcher
 from service.bundle_store import Bundle
-from service.drift.watch import Watches
+from service.drift.watch import Watch, Watches
 from service.engine import Engine
 from service.labelling.journal import Journal
 from service.metrics import Metrics
@@ -76,27 +76,33 @@ class LineMaker:
         settings, manifest = self.settings, bundle.manifest
         operating_point = _operating_point(settings, manifest)
         engine, tuning = await asyncio.to_thread(self._start, bundle)
-        stack = AsyncExitStack()
-        stack.callback(engine.close)
-        name = f"{manifest.model} {manifest.version}"
-        batcher = await stack.enter_async_context(
-            Batcher(engine, max_batch=tuning.max_batch, workers=tuning.workers, name=name, hang_s=settings.hang_s)
-        )
-        watch = self.watches.open(manifest)
-        stack.callback(watch.retire)
-        predictor = Predictor(
-            manifest=manifest,
-            operating_point=operating_point,
-            max_pixels=settings.max_pixels,
-            audit_rate=settings.audit_rate,
-            decoders=self.decoders,
-            batcher=batcher,
-            journal=self.journal,
-            metrics=self.metrics.for_model(manifest),
-            drift=watch.tally,
-            tracing=self.tracing,
-        )
-        return Line(predictor, tuning, stack)
+        async with AsyncExitStack() as opening:  # closes what is open already when the rest fails
+            opening.callback(engine.close)
+            watch = self._watch(manifest)
+            opening.callback(watch.retire)
+            name = f"{manifest.model} {manifest.version}"
+            batcher = await opening.enter_async_context(
+                Batcher(engine, max_batch=tuning.max_batch, workers=tuning.workers, name=name, hang_s=settings.hang_s)
+            )
+            predictor = Predictor(
+                manifest=manifest,
+                operating_point=operating_point,
+                max_pixels=settings.max_pixels,
+                audit_rate=settings.audit_rate,
+                decoders=self.decoders,
+                batcher=batcher,
+                journal=self.journal,
+                metrics=self.metrics.for_model(manifest),
+                drift=watch.tally,
+                tracing=self.tracing,
+            )
+            return Line(predictor, tuning, opening.pop_all())
+
+    def _watch(self, manifest: Manifest) -> Watch:
+        try:
+            return self.watches.open(manifest)
+        except ValueError as error:
+            raise BundleError(f"{error}: export the bundle anew") from error
 
     def _start(self, bundle: Bundle) -> tuple[Engine, Tuning]:
         settings = self.settings

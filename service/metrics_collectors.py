@@ -119,7 +119,7 @@ OF_REPORT: Mapping[str, tuple[str, Callable[[DriftReport], float | None]]] = {
         lambda report: report.ood.rate if report.ood else None,
     ),
     "losscast_drift_embedding_shift": (
-        "Length of the mean embedding, in standard deviations of the reference.",
+        "Length of the mean embedding, in standard deviations of the reference, less what it has by chance.",
         lambda report: report.embedding_shift,
     ),
     "losscast_drift_report_age_seconds": (

@@ -41,5 +41,6 @@ class Outcome:
     value: float  # how much a label would be worth: surprise of the score under the reference, in nats
     ood_value: float  # surprise of the OOD score, likewise
     audited: bool  # drawn for the audit lane, before its verdict was known
+    counts_for_drift: bool = True  # False: a further image of its source within seconds
     queue: QueueState = "none"
     station_s: Mapping[str, float] = field(default_factory=dict)  # seconds spent at each station of the line

@@ -108,7 +108,8 @@ class Predictor:
         answer = await self.batcher(read.picture.canvas, call.deadline)
         clock.note(wait=answer.wait_s, infer=answer.run_s)
         forecast, picture = answer.output, read.picture
-        self.drift.observe(forecast, picture.canvas, picture.width, picture.height, call.source)
+        size = None if read.file is None else (picture.width, picture.height)
+        counts = self.drift.observe(forecast, picture.canvas, size, call.source)
         outcome = Outcome(
             request_id=call.request_id,
             sample_id=read.identity,
@@ -120,6 +121,7 @@ class Predictor:
             value=surprise(forecast.score, self.manifest.drift_reference["score"]),
             ood_value=surprise(forecast.ood_score, self.manifest.drift_reference["ood_score"]),
             audited=audited,
+            counts_for_drift=counts,
             station_s=clock.done(),
         )
         if outcome.verdict.lossy or audited:  # a client that leaves now costs the sample nothing
@@ -161,6 +163,7 @@ class Predictor:
             lane="audit" if outcome.audited else flagged_lane(outcome.verdict.reasons),
             audit_probability=self.audit_rate if outcome.audited else None,
             source=source,
+            counts_for_drift=outcome.counts_for_drift,
             bytes=size_bytes,
         )
 

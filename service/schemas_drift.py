@@ -47,7 +47,7 @@ class LossEstimate(Wire):
     reference: float = Field(description="Mean predicted loss of the reference.")
     unit: str
     assumes_head: bool = Field(description="No audit labels correct it: it is what the loss head believes.")
-    audit_labels: int = Field(ge=0, description="Labels of the audit lane that correct it.")
+    audit_labels: int = Field(ge=0, description="Audit labels of images since the change, or of 48 h; 50 correct it.")
 
 
 class OodRate(Wire):
@@ -72,9 +72,10 @@ class DriftReport(Wire):
     not_finite: int = Field(ge=0, description="In the window, left out: an embedding or signal that is no number.")
     window_s: float = Field(gt=0)
     loss: LossEstimate | None = Field(description="null: the bundle or the traffic has too little for one.")
-    ood: OodRate | None
+    ood: OodRate | None = Field(description="null: too few images.")
     embedding_shift: float | None = Field(
-        description="Length of the embedding's mean, in standard deviations of the reference; null: none in the bundle."
+        description="Length of the embedding's mean, less what it has by chance, in standard deviations of the "
+        "reference; null: none in the bundle."
     )
     moved: list[str] = Field(description="The signals that are named, the strongest evidence first.")
     summary: str = Field(description="What moved, since when and by how much, in plain words.")

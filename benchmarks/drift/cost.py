@@ -52,7 +52,7 @@ class _Traffic:
 
     def feed(self, tally: Tally, source: str | None) -> None:
         for number in range(IMAGES):
-            tally.observe(self._forecasts[number % 64], self._canvases[number % 64], 640, 480, source)
+            tally.observe(self._forecasts[number % 64], self._canvases[number % 64], (640, 480), source)
 
 
 def _layout(model: str) -> Layout:

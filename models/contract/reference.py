@@ -49,10 +49,10 @@ class Whitening:
     """An `EmbeddingReference` as arrays, made once."""
 
     def __init__(self, reference: EmbeddingReference) -> None:
-        self.projection: NDArray[np.float32] = np.array(reference.projection, np.float32).T  # [e, d]
-        self.offset: NDArray[np.float32] = np.array(reference.offset, np.float32)  # [d]
+        self._projection = np.array(reference.projection, np.float64).T  # [e, d]
+        self._offset = np.array(reference.offset, np.float64)  # [d]
 
-    def __call__(self, embeddings: NDArray[np.floating]) -> NDArray[np.float32]:
-        """embeddings: [n, e] -> whitened float32 [n, d]; a row that is not finite stays so."""
-        whitened: NDArray[np.float32] = np.asarray(embeddings, np.float32) @ self.projection - self.offset
+    def __call__(self, sums: NDArray[np.floating], n: int = 1) -> NDArray[np.float64]:
+        """sums: [..., e], each of n embeddings -> sums of the whitened ones, [..., d]; what is not finite stays so."""
+        whitened: NDArray[np.float64] = np.asarray(sums, np.float64) @ self._projection - n * self._offset
         return whitened

@@ -5,15 +5,20 @@ what the model does to all traffic. A label that cannot be read is passed over, 
 """
 
 import logging
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from models.contract.manifest import Manifest
 from models.contract.true_loss import true_loss
+from service.drift.effect import AuditSums
 from service.labelling.queue import LabelQueue, LabelRecord
 
 log = logging.getLogger(__name__)
 PAGE = 1000  # labels that one update reads at most
+ABSURD = 100.0  # failure levels: a loss without a bound that is larger is a slip of the pen
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +26,7 @@ class AuditLoss:
     predicted: float
     true: float
     probability: float  # with which the image was drawn
-    labelled_at: float  # unix seconds
+    seen_at: float  # unix seconds, when its image was answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +44,29 @@ async def read(queue: LabelQueue, manifest: Manifest, cursor: str) -> AuditPage:
 def losses(manifest: Manifest, records: Iterable[LabelRecord]) -> Iterator[AuditLoss]:
     for record in records:
         sample = record.sample
-        if sample.version != manifest.version or sample.lane != "audit" or not sample.audit_probability:
+        is_audit = sample.version == manifest.version and sample.lane == "audit" and sample.audit_probability
+        if not (is_audit and sample.counts_for_drift):
             continue
         try:
-            loss = true_loss(manifest, sample.prediction["values"], record.label["values"], sample.width, sample.height)
+            with np.errstate(over="ignore", invalid="ignore"):
+                loss = _true_loss(manifest, record)
         except (ValueError, TypeError, LookupError, ArithmeticError) as error:
             log.warning("the label of %s does not count for drift: %s", sample.id, error)
             continue
         if loss is not None:
-            yield AuditLoss(sample.predicted_loss, loss, sample.audit_probability, record.labelled_at)
+            yield AuditLoss(sample.predicted_loss, loss, sample.audit_probability or 0.0, sample.flagged_at)
+
+
+def _true_loss(manifest: Manifest, record: LabelRecord) -> float | None:
+    """Raises errors of several kinds for a label that cannot be read; ValueError when it would outweigh all."""
+    sample = record.sample
+    loss = true_loss(manifest, sample.prediction["values"], record.label["values"], sample.width, sample.height)
+    if loss is None:
+        return None
+    limit = manifest.loss.bound or ABSURD * manifest.loss.failure_level
+    if loss > limit:
+        raise ValueError(f"its loss is {loss:.3g} {manifest.loss.unit}, more than {limit:.3g}")
+    sums = AuditSums.of(loss, sample.predicted_loss, sample.audit_probability or 0.0)
+    if not math.isfinite(sums.w2d2 + sums.w2):
+        raise ValueError("its predicted loss or its probability is out of range")
+    return loss

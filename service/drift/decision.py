@@ -35,7 +35,7 @@ def decide(  # noqa: PLR0913 -- one for each thing a state rests on
     OOD scores as a multiple of the reference's.
     """
     if not is_known:
-        return Decision("insufficient_data", "too few observations to know how much they depend on each other")
+        return Decision("insufficient_data", "how much images in a row depend on each other is not known yet")
     if log10_peak < log10_threshold:
         return Decision("stable", "no evidence that traffic left the reference")
     if loss_rise is not None and loss_rise.value >= wanted_rise and loss_rise.low > 0:

@@ -20,6 +20,7 @@ SIZE = 1 + len(BATCHES)
 ENOUGH_PAIRS = 16  # of a batch size, before its estimate is used
 ENOUGH_BLOCKS = 2  # before D counts as known
 Z_LOW = 2.576  # of a standard normal: one half of a percent lies below its negative
+NOISE = 3.0  # standard errors of one estimate: independent traffic exceeds it in one of ten or twenty
 HALF_LIFE = 512.0  # blocks after which an observation counts half
 
 Floats = NDArray[np.float64]
@@ -66,7 +67,8 @@ def design_effect(state: Floats, bins: Bins, replicas: Floats | float = 1.0) -> 
     """D >= 1, [...]: the largest estimate over the sizes of batches B that have pairs enough.
 
     replicas: over how many the traffic was dealt out in turn (n^2 / sum n_i^2 of their counts n_i). Each saw every
-    r-th observation and so an r-th of the autocorrelations: D - 1 is r times as large.
+    r-th observation and so an r-th of the autocorrelations: D - 1 is r times as large. That goes for as much of it as
+    is more than the estimate's own error: else independent traffic would count less the more replicas there are.
     What batches miss falls like 1 / B, so that 2 D(2B) - D(B) at the largest is an estimate without it (lugsail batch
     means: Vats and Flegal 2022, Biometrika 109). While pairs are few, D - 1 is taken at the upper end of its interval:
     too small a D makes false alarms, too large a one costs time.
@@ -78,8 +80,9 @@ def design_effect(state: Floats, bins: Bins, replicas: Floats | float = 1.0) -> 
     top = np.take_along_axis(estimates, last, axis=-1)[..., 0]
     before = np.take_along_axis(estimates, last - 1, axis=-1)[..., 0]
     seen: Floats = np.maximum(np.maximum(estimates.max(axis=-1), 2 * top - before), 1.0)
-    fewest = np.take_along_axis(pairs, last, axis=-1)[..., 0]
-    return 1.0 + replicas * (seen - 1.0) / _low_quantile(np.maximum(fewest, ENOUGH_PAIRS))
+    fewest = np.maximum(np.take_along_axis(pairs, last, axis=-1)[..., 0], ENOUGH_PAIRS)
+    excess = np.maximum(seen - 1.0 - NOISE * np.sqrt(2.0 / fewest), 0.0)
+    return 1.0 + (seen - 1.0 + (replicas - 1.0) * excess) / _low_quantile(fewest)
 
 
 def _low_quantile(n: Floats) -> Floats:

@@ -1,8 +1,8 @@
 """How large a change is, in words that matter: the mean loss now, and how often the OOD score is extreme.
 
 An effect decides nothing by itself: a page needs evidence as well, which is what holds at any time. Intervals over a
-window are pointwise, with n / D observations for n; what audit labels correct is valid at any time. The reference is
-an estimate too, and its own error widens each comparison.
+window are pointwise, with n / D observations for n, and not made for few; what audit labels correct is valid at any
+time after a given start. The reference is an estimate too, and its own error widens each comparison.
 """
 
 import math
@@ -31,9 +31,6 @@ class Sums:
     n: float = 0
     total: float = 0.0
     squares: float = 0.0
-
-    def __add__(self, other: "Sums") -> "Sums":
-        return Sums(self.n + other.n, self.total + other.total, self.squares + other.squares)
 
     @property
     def mean(self) -> float:
@@ -68,20 +65,23 @@ class AuditSums:
         )  # fmt: skip
 
 
+ENOUGH_LOSSES: Final = 30.0  # effective observations, below which a mean's interval does not cover
+ENOUGH_SCORES: Final = 100.0  # likewise for a rate of 5 %: two of ten would already be four times as many
 ENOUGH_LABELS: Final = 50  # before they correct anything: the sequence below is asymptotic, from 30 on it missed 8 %
 
 
 def mean_loss(window: Sums, design_effect: float, audit: AuditSums | None = None) -> Interval | None:
-    """Mean loss of the window's traffic, with an interval. None for fewer than two observations.
+    """Mean loss of the window's traffic, with an interval. None for too few observations.
 
     Mean predicted loss, plus the correction by audit labels where there are enough (prediction-powered inference:
     Angelopoulos et al. 2023, Science 382). The two intervals are made at half the error each and added up.
     """
-    if window.n < 2:  # noqa: PLR2004 -- one has no spread
+    effective = window.n / design_effect
+    if effective < ENOUGH_LOSSES:
         return None
     corrected = audit is not None and audit.labels >= ENOUGH_LABELS
     error = (1 - CONFIDENCE) / (2 if corrected else 1)
-    margin = NORMAL.inv_cdf(1 - error / 2) * math.sqrt(window.variance * design_effect / window.n)
+    margin = t_quantile(1 - error / 2, effective - 1) * math.sqrt(window.variance / effective)
     proxy = Interval(window.mean, window.mean - margin, window.mean + margin)
     if audit is None or not corrected:
         return proxy
@@ -89,8 +89,16 @@ def mean_loss(window: Sums, design_effect: float, audit: AuditSums | None = None
     return Interval(proxy.value + by.value, proxy.low + by.low, proxy.high + by.high)
 
 
+def t_quantile(level: float, freedom: float) -> float:
+    """Of Student's t, by its expansion in 1 / freedom (Fisher and Cornish 1960, Technometrics 2): 4 digits from 29."""
+    z = NORMAL.inv_cdf(level)
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    return z + first / freedom + second / freedom**2
+
+
 def correction(audit: AuditSums, error: float) -> Interval:
-    """Mean of true minus predicted loss over all traffic so far, from audit labels, valid at any time.
+    """Mean of true minus predicted loss over the traffic that was audited, from its labels, valid at any time.
 
     Inverse-probability weighted mean (Hajek) with its linearised variance, in an asymptotic confidence sequence.
     """
@@ -127,11 +135,12 @@ def rise(loss: Interval, reference_mean: float, reference_sd: float, reference_n
 def exceedance(count: float, n: float, design_effect: float) -> Interval | None:
     """Share of the window's OOD scores above the reference's 95 % point: Wilson's interval on n / D observations.
 
-    None for an empty window.
+    None for too few observations.
     """
-    if n <= 0:
+    effective = n / design_effect
+    if effective < ENOUGH_SCORES:
         return None
-    share, effective = count / n, n / design_effect
+    share = count / n
     z2 = NORMAL.inv_cdf((1 + CONFIDENCE) / 2) ** 2
     centre = (share + z2 / (2 * effective)) / (1 + z2 / effective)
     margin = math.sqrt(z2 / effective * (share * (1 - share) + z2 / (4 * effective))) / (1 + z2 / effective)

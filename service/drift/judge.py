@@ -7,9 +7,10 @@ back count from where they are.
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from service.drift.audit import AuditPage
-from service.drift.detector import Flush
-from service.drift.effect import AuditSums
+from service.drift.detector import HOUR_S, Flush
 from service.drift.evidence import PERIOD_S
 from service.drift.layout import Floats, Layout
 from service.drift.ledger import Sums
@@ -32,9 +33,7 @@ def read(layout: Layout, sums: Sums) -> State:
         state = State.from_json(sums.state)
     except ValueError:
         return State.fresh(layout)
-    if set(state.peaks) != set(layout.signals) or state.totals.size != layout.size:
-        return State.fresh(layout)
-    return state
+    return state if state.fits(layout) else State.fresh(layout)
 
 
 def update(layout: Layout, state: State, sums: Sums, page: AuditPage) -> State:
@@ -53,9 +52,16 @@ def update(layout: Layout, state: State, sums: Sums, page: AuditPage) -> State:
         totals=sums.totals if sums.totals.size else layout.empty(),
         detector=detector,
         peaks={name: max(peak, float(detector.signals[name].evidence.log10)) for name, peak in before.peaks.items()},
-        audit=sum((AuditSums.of(one.true, one.predicted, one.probability) for one in page.losses), state.audit),
+        audit=state.audit.add(page.losses, now_s),
         cursor=page.cursor,
     )
+
+
+def is_news(before: State, after: State) -> bool:
+    """Whether it is worth writing: something came, or an hour ended. Time alone passes in any leader's memory."""
+    is_same = before.born == after.born and before.cursor == after.cursor
+    hours = {one.detector.updated_s // HOUR_S for one in (before, after)}
+    return not is_same or len(hours) > 1 or not np.array_equal(before.totals, after.totals)
 
 
 def _in_period(layout: Layout, state: State, now_s: float) -> State:

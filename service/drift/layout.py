@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from models.contract.manifest import Manifest
+from models.contract.manifest import Manifest, OrderStatistics
 from models.contract.signals import SIGNALS
 from service.drift import dependence
 from service.drift.bins import Bins
@@ -35,11 +35,12 @@ class Layout:
     """
 
     def __init__(self, manifest: Manifest) -> None:
+        """Raises ValueError for references that nothing can be judged by."""
         self.manifest = manifest
         watched = {name: manifest.drift_reference[name] for name in SIGNALS if name in manifest.drift_reference}
         self.signals: tuple[str, ...] = tuple(watched)
         self.not_watched: tuple[str, ...] = tuple(name for name in SIGNALS if name not in watched)
-        self.bins: Mapping[str, Bins] = {name: Bins.of(one) for name, one in watched.items()}
+        self.bins: Mapping[str, Bins] = {name: _bins(name, one) for name, one in watched.items()}
         self.jitters: Mapping[str, float] = {name: one.jitter for name, one in watched.items()}
         reference = manifest.embedding_reference
         sizes = {f"counts:{name}": len(self.bins[name].alpha) for name in self.signals} | {"loss": 3}
@@ -47,8 +48,7 @@ class Layout:
         sizes |= {f"dependence:{name}": dependence.SIZE for name in self.signals}
         sizes |= {"embedding": 1 + len(reference.offset) if reference else 0, "outcomes": len(OUTCOMES)}
         ends = np.cumsum(list(sizes.values())).tolist()
-        self.projection = np.array(reference.projection if reference else (), np.float64)  # [d, e]
-        self.offset = np.array(reference.offset if reference else (), np.float64)  # [d]
+        self.whitening = reference.whitening() if reference else None
         self._sections = {name: slice(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
         self.size: int = ends[-1]
 
@@ -72,3 +72,15 @@ class Layout:
     def of(self, sums: Floats, section: str) -> Floats:
         """A view of one section. sums: [..., size], or as much of its beginning."""
         return sums[..., self._sections[section]]
+
+
+def _bins(name: str, reference: OrderStatistics) -> Bins:
+    """What is derived from them is derived here: a fault in it is one of the bundle, not of an image."""
+    try:
+        bins = Bins.of(reference)
+        is_fine = np.isfinite(bins.normal_scores).all() and bins.extreme.any()
+    except (ArithmeticError, TypeError, ValueError) as error:
+        raise ValueError(f"the drift reference of {name} cannot be used: {error}") from error
+    if not is_fine:
+        raise ValueError(f"the drift reference of {name} cannot be used: its ranks are out of range")
+    return bins

@@ -95,7 +95,7 @@ class Ledger:
         return Sums(float(now_ms) / 1000, born.decode(), _unpacked([totals]), _unpacked(buckets), state, replicas)
 
     async def write(self, place: Place, token: str, state: bytes, report: bytes) -> bool:
-        """Whether it was written: not when the token is not the leader's any more."""
+        """Whether it was written: not when the token is not the leader's any more. state: empty leaves it as it is."""
         arguments = [token, state, report, _ms(RETENTION_S)]
         return bool(await self._server.run(self._scripts["write"], place.keys("leader", "report"), arguments))
 

@@ -1,15 +1,15 @@
 """The drift monitor: flushes what this replica saw, judges what all replicas saw when it leads, keeps the last report.
 
 Every `flush_s`, for each version that is served here: watch -> ledger; and if that made us its leader: sums, state
-and new audit labels -> judge -> ledger. Whatever goes wrong is counted and tried again, ever more rarely while it does;
-tallies add up meanwhile. Predictions never wait for any of it.
+and new audit labels -> judge -> ledger. Whatever goes wrong with a version is counted and tried again, ever more rarely
+while it does (`trouble`); tallies add up meanwhile. Predictions never wait for any of it.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pydantic import ValidationError
@@ -21,6 +21,7 @@ from service.drift.layout import OUTCOMES, Layout
 from service.drift.ledger import Flushed, Ledger, Place, Sums
 from service.drift.reporting import report as report_of
 from service.drift.state import State
+from service.drift.trouble import Troubles
 from service.drift.watch import Watch, Watches
 from service.errors import Unavailable
 from service.labelling.queue import LabelQueue
@@ -30,7 +31,8 @@ from service.schemas_drift import DriftReport
 log = logging.getLogger(__name__)
 
 LEASE_FLUSHES: Final = 3  # a leader that misses so many is replaced
-BACKOFF_MAX_S: Final = 60.0
+LABELS_S: Final = 2.0  # a store of labels that takes longer holds up no flush
+REPORT_S: Final = 60.0  # after which a report is written anew though nothing came
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,31 +48,41 @@ class _Known:
         return self.report.model_copy(update={"age_s": age_s})
 
 
+@dataclass(frozen=True, slots=True)
+class _Led:
+    """What a leader goes on from without reading it again."""
+
+    token: str
+    stored: bytes  # the state in the ledger
+    state: State  # the same, with the time that passed since
+    report_at: float  # of time.monotonic, when the ledger had the report
+
+
 class Monitor:
-    """Counters for whoever watches: `flushes`, `errors`, `last_error` in words."""
+    """Counters for whoever watches: `flushes`, and `errors` of those that failed."""
 
     def __init__(self, watches: Watches, ledger: Ledger, labels: LabelQueue, metrics: Metrics, terms: Terms) -> None:
         self.flushes = 0
         self.errors = 0
-        self.last_error: str | None = None
         self._watches, self._ledger, self._labels, self._metrics = watches, ledger, labels, metrics
         self._terms, self._flush_s = terms, terms.flush_s
         self._known: dict[Place, _Known] = {}
+        self._led: dict[Place, _Led] = {}
+        self._troubles = Troubles(2 * terms.flush_s)
         self._flushing = asyncio.Lock()
 
     async def run(self, live_version: Callable[[str], str | None]) -> None:
         """Works until cancelled. live_version: of a model, whose report becomes metrics."""
-        failures = 0
         while True:
-            is_fine = await self.flush_all(LEASE_FLUSHES * self._flush_s)
-            failures = 0 if is_fine else failures + 1
+            await self.flush_all(LEASE_FLUSHES * self._flush_s, self._troubles.is_due)
             self._publish(live_version)
-            await asyncio.sleep(max(self._flush_s, min(self._flush_s * 2 ** min(failures - 1, 10), BACKOFF_MAX_S)))
+            await asyncio.sleep(self._flush_s)
 
-    async def flush_all(self, lease_s: float) -> bool:
-        """Flushes every version once, and judges those it leads. Whether nothing went wrong."""
+    async def flush_all(self, lease_s: float, is_due: Callable[[Place], bool] = lambda _: True) -> bool:
+        """Flushes every version that is due once, and judges those it leads. Whether nothing went wrong."""
         async with self._flushing:
-            outcomes = await asyncio.gather(*(self._flush(watch, lease_s) for watch in self._watches))
+            due = [watch for watch in self._watches if is_due(watch.place)]
+            outcomes = await asyncio.gather(*(self._flush(watch, lease_s) for watch in due))
             self._watches.tidy()
             self._forget_others()
             return all(outcomes)
@@ -90,7 +102,8 @@ class Monitor:
         for place, known in self._known.items():
             if (place.model, place.version) == (model, version):
                 return known.aged
-        reason = f": {self.last_error}" if self.last_error else ""
+        words = self._troubles.words(model, version)
+        reason = f": {words}" if words else ""
         raise Unavailable(f"there is no drift report of {model} {version} yet{reason}: retry in a few seconds")
 
     async def _flush(self, watch: Watch, lease_s: float) -> bool:
@@ -99,14 +112,13 @@ class Monitor:
             self._keep(watch.place, flushed)
             if flushed.token:
                 await self._judge(watch, flushed)
-        except Unavailable as error:
-            self._note(watch, error)
-            return False
         except Exception as error:
-            log.exception("drift of %s %s", watch.place.model, watch.place.version)
-            self._note(watch, error)
+            if not isinstance(error, Unavailable):
+                log.exception("drift of %s %s", watch.place.model, watch.place.version)
+            self.errors += 1
+            self._troubles.note(watch.place, "flush", error)
             return False
-        self.last_error = None
+        self._troubles.over(watch.place, "flush")
         return True
 
     async def _deliver(self, watch: Watch, lease_s: float) -> Flushed:
@@ -120,12 +132,22 @@ class Monitor:
         return flushed
 
     async def _judge(self, watch: Watch, flushed: Flushed) -> None:
-        sums = await self._ledger.look(watch.place, self._terms.window_s)
-        state = await asyncio.to_thread(judge.read, watch.layout, sums)
+        """A state is written when something came; a report also when it is a minute old."""
+        place, sums = watch.place, await self._ledger.look(watch.place, self._terms.window_s)
+        led = self._led.pop(place, None)
+        if led is not None and (led.token, led.stored) != (flushed.token, sums.state):
+            led = None
+        state = led.state if led else await asyncio.to_thread(judge.read, watch.layout, sums)
         page = await self._audit(watch, state, flushed.born)
         after, report = await asyncio.to_thread(_judged, watch.layout, self._terms, state, sums, page)
-        if await self._ledger.write(watch.place, flushed.token, after, report.model_dump_json().encode()):
-            self._known[watch.place] = _Known(report, 0.0, time.monotonic())
+        is_news = led is None or judge.is_news(state, after)
+        if led and not is_news and time.monotonic() - led.report_at < REPORT_S:
+            self._led[place] = replace(led, state=after)
+            return
+        written = after.to_json() if is_news else b""
+        if await self._ledger.write(place, flushed.token, written, report.model_dump_json().encode()):
+            self._known[place] = _Known(report, 0.0, time.monotonic())
+            self._led[place] = _Led(flushed.token, written or sums.state, after, time.monotonic())
 
     async def _audit(self, watch: Watch, state: State, born: str) -> AuditPage:
         """New labels. No image of a version was labelled before the first was flushed."""
@@ -133,10 +155,15 @@ class Monitor:
         if not cursor:
             return AuditPage([], "")
         try:
-            return await audit.read(self._labels, watch.layout.manifest, cursor)
+            async with asyncio.timeout(LABELS_S):
+                page = await audit.read(self._labels, watch.layout.manifest, cursor)
         except Exception as error:  # noqa: BLE001 - labels that cannot be read hold up nothing else
-            self._note(watch, error)
+            is_late = isinstance(error, TimeoutError)
+            told = TimeoutError(f"no labels in {LABELS_S:g} s") if is_late else error
+            self._troubles.note(watch.place, "labels", told)
             return AuditPage([], cursor)
+        self._troubles.over(watch.place, "labels")
+        return page
 
     def _keep(self, place: Place, flushed: Flushed) -> None:
         if not flushed.report:
@@ -156,16 +183,16 @@ class Monitor:
     def _forget_others(self) -> None:
         places = {watch.place for watch in self._watches}
         self._known = {place: known for place, known in self._known.items() if place in places}
-
-    def _note(self, watch: Watch, error: Exception) -> None:
-        self.errors += 1
-        line = " ".join(str(error).split()) or type(error).__name__
-        if line != self.last_error:
-            log.warning("drift of %s %s: %s; tried again", watch.place.model, watch.place.version, line)
-        self.last_error = line
+        self._led = {place: led for place, led in self._led.items() if place in places}
+        self._troubles.forget_others(places)
 
 
-def _judged(layout: Layout, terms: Terms, state: State, sums: Sums, page: AuditPage) -> tuple[bytes, DriftReport]:
-    """JSON of the state after it, and the report."""
-    after = judge.update(layout, state, sums, page)
-    return after.to_json(), report_of(layout, terms, after, sums)
+def _judged(layout: Layout, terms: Terms, state: State, sums: Sums, page: AuditPage) -> tuple[State, DriftReport]:
+    """State and report after it. A state that cannot be gone on from is begun anew, else it would stay so for ever."""
+    try:
+        after = judge.update(layout, state, sums, page)
+        return after, report_of(layout, terms, after, sums)
+    except Exception:
+        log.exception("drift of %s %s is judged anew", layout.manifest.model, layout.manifest.version)
+        after = judge.update(layout, State.fresh(layout), sums, page)
+        return after, report_of(layout, terms, after, sums)

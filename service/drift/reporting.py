@@ -1,14 +1,15 @@
 """State and window -> the report that everybody reads. Pure.
 
 Evidence is the largest since the restart at 0:00 UTC; shares are of the window; loss, OOD rate and what is
-said of a signal that moved are of the time since the change, where that is shorter.
+said of a signal that moved are of the time since the change, where that is shorter. Audit labels correct a loss by
+images from after the change alone; without one, by those of two days.
 """
 
 from collections.abc import Mapping
 
 import numpy as np
 
-from service.drift import decision, display, effect, evidence, words
+from service.drift import decision, dependence, display, effect, evidence, words
 from service.drift.bins import Bins
 from service.drift.effect import AuditSums, Interval
 from service.drift.judge import Terms
@@ -29,8 +30,10 @@ def report(layout: Layout, terms: Terms, state: State, sums: Sums) -> DriftRepor
     start = _start(layout, state, effects) if peak >= threshold else None
     since = None if start is None else float(state.history.times[start])
     affected = _affected(layout, state, start, window)
-    loss, rise = _loss(layout, affected, effects["score"], state.audit)
-    ood, ratio = _ood(layout.bins["ood_score"], layout.of(affected, "counts:ood_score"), effects["ood_score"])
+    known = {name: bool(dependence.is_known(one.dependence)) for name, one in state.detector.signals.items()}
+    loss, rise = _loss(layout, affected, effects["score"], state.audit.since(since)) if known["score"] else (None, None)
+    counts = layout.of(affected, "counts:ood_score")
+    ood, ratio = _ood(layout.bins["ood_score"], counts, effects["ood_score"]) if known["ood_score"] else (None, None)
     decided = decision.decide(
         peak,
         log10_threshold=threshold,
@@ -54,7 +57,7 @@ def report(layout: Layout, terms: Terms, state: State, sums: Sums) -> DriftRepor
         window_s=terms.window_s,
         loss=loss,
         ood=ood,
-        embedding_shift=_embedding_shift(layout.of(window, "embedding")),
+        embedding_shift=_embedding_shift(layout, window, max(effects["score"], effects["ood_score"])),
         moved=[one.name for one in sorted(signals, key=lambda one: -one.evidence) if one.is_named],
         summary="",
         advice="",
@@ -149,7 +152,11 @@ def _ood(bins: Bins, counts: Floats, design: float) -> tuple[OodRate | None, Int
     return made, effect.exceedance_ratio(rate, reference, bins.size)
 
 
-def _embedding_shift(section: Floats) -> float | None:
-    if not section.size or not section[0]:
+def _embedding_shift(layout: Layout, window: Floats, design: float) -> float | None:
+    """Length of the whitened mean, less what it has by chance: in the square d D / n, and d / m by the reference."""
+    section, reference = layout.of(window, "embedding"), layout.manifest.embedding_reference
+    if reference is None or not section[0]:
         return None
-    return float(np.linalg.norm(section[1:] / section[0]))
+    n, mean = section[0], section[1:] / section[0]
+    by_chance = len(mean) * (design / n + 1 / reference.size)
+    return float(np.sqrt(max(mean @ mean - by_chance, 0.0)))

@@ -2,8 +2,8 @@
 
 A reference is drawn from all hours; the hours of a day with a rhythm leave it and come back. What `dependence` cannot
 see in blocks of some hundred observations shows here: the design effect of hourly means, as a one-way analysis of
-variance has it. The smallest of the last three days counts, so that the day on which drift began is not taken for a
-rhythm: that is known from the third day on.
+variance has it. The smallest of the last three days with traffic counts, so that the day on which drift began is not
+taken for a rhythm: that is known from the third day on.
 """
 
 from dataclasses import dataclass
@@ -57,7 +57,10 @@ def update(state: Rhythm, bins: Bins, counts: NDArray[np.number], hour: int) -> 
 
 
 def end_day(state: Rhythm, bins: Bins) -> Rhythm:
-    """At the restart: the day's design effect joins the last ones, and a new day begins."""
+    """At the restart: the day's design effect joins the last ones, if the day had traffic enough, and a new day begins.
+
+    A day without leaves what is known: a site that rests on weekends still has its rhythm on Monday.
+    """
     used = state.counts > 0
     hours = used.sum(axis=-1)
     total = np.maximum(state.counts.sum(axis=-1), 1)[..., None]
@@ -66,7 +69,8 @@ def end_day(state: Rhythm, bins: Bins) -> Rhythm:
     between = (state.counts * (means - grand) ** 2).sum(axis=-1) / np.maximum(hours - 1, 1)
     today = np.where(hours >= ENOUGH_HOURS, between / variance(bins), np.nan)
     empty = np.zeros_like(state.counts)
-    return Rhythm(empty, empty, np.concatenate([state.days[..., 1:], today[..., None]], axis=-1))
+    shifted = np.concatenate([state.days[..., 1:], today[..., None]], axis=-1)
+    return Rhythm(empty, empty, np.where(np.isnan(today)[..., None], state.days, shifted))
 
 
 def design_effect(state: Rhythm) -> Floats:

@@ -5,6 +5,7 @@ Image signals are measured of IMAGES_PER_S images at most, evenly over time when
 cost is bounded whatever the traffic. Measured figures are in docs/drift.md.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Final
@@ -24,6 +25,11 @@ IMAGES_PER_S: Final = 100.0  # whose image signals are measured, on average
 BURST: Final = 2048  # measured at once after a quiet time: enough to know how they depend on each other
 
 Canvas = NDArray[np.uint8]
+Size = tuple[int, int]  # width and height of an image as posted, upright
+OF_SIZE: Final = ("aspect", "size")  # which a canvas that came as one does not have
+NO_SIZE: Final = (1, 1)
+
+log = logging.getLogger(__name__)
 
 
 class Tally:
@@ -44,27 +50,41 @@ class Tally:
         self._measures_images = any(name in layout.signals for name in IMAGE_SIGNALS)
         self._allowed, self._allowed_at_s = float(BURST), clock()
         self._forecasts: list[Forecast] = []
-        self._images: list[tuple[Canvas, int, int]] = []
+        self._images: list[tuple[Canvas, Size | None]] = []
         self._waiting = {
             name: np.empty(0) for name in layout.signals
         }  # normal scores, for a whole block; flushes cut none
         self._thinned = 0
         self._sums = layout.empty()
         self.unflushed = 0  # images observed since `take`
+        self.faults = 0  # images that a fault kept from counting
 
-    def observe(self, forecast: Forecast, canvas: Canvas, width: int, height: int, source: str | None) -> None:
-        """One image that was answered. width, height: of the image as posted, upright."""
+    def observe(self, forecast: Forecast, canvas: Canvas, size: Size | None, source: str | None) -> bool:
+        """One image that was answered. size: None for a canvas that came as it is. Whether it counts.
+
+        Raises nothing: a fault here must not cost a prediction. It is counted, and logged when it is the first.
+        """
         self.unflushed += 1
+        try:
+            return self._observe(forecast, canvas, size, source)
+        except Exception:
+            if not self.faults:
+                log.exception("drift of %s %s", self.layout.manifest.model, self.layout.manifest.version)
+            self.faults += 1
+            return False
+
+    def _observe(self, forecast: Forecast, canvas: Canvas, size: Size | None, source: str | None) -> bool:
         if source is not None and not self._thinning.counts(source):
             self._thinned += 1
-            return
+            return False
         self._forecasts.append(forecast)
         if len(self._forecasts) >= CHUNK:
             self._fold_forecasts()
         if self._measures_images and self._may_measure():
-            self._images.append((canvas, width, height))
+            self._images.append((canvas, size))
             if len(self._images) >= IMAGE_CHUNK:
                 self._fold_images()
+        return True
 
     def take(self) -> Floats | None:
         """The sums since the last time, float64 [size of the layout]; None when nothing was observed."""
@@ -100,11 +120,12 @@ class Tally:
         images, self._images = self._images, []
         if not images:
             return
-        canvases, widths, heights = zip(*images, strict=True)
-        measured = image_signals(np.stack(canvases), np.array([widths, heights]).T)
+        canvases, sizes = zip(*images, strict=True)
+        measured = image_signals(np.stack(canvases), np.array([size or NO_SIZE for size in sizes]))
+        has_size = np.array([size is not None for size in sizes])
         for name, values in zip(IMAGE_SIGNALS, measured.T, strict=True):
             if name in self.layout.bins:
-                self._count(name, values)
+                self._count(name, values[has_size] if name in OF_SIZE else values)
 
     def _count(self, name: str, values: Floats) -> None:
         bins = self.layout.bins[name]
@@ -116,8 +137,8 @@ class Tally:
 
     def _add_embeddings(self, embeddings: NDArray[np.float32]) -> None:
         """embeddings: [n, e]. They are added up before they are projected: that costs one product for all of them."""
-        section = self.layout.of(self._sums, "embedding")
-        if not section.size:
+        section, whitening = self.layout.of(self._sums, "embedding"), self.layout.whitening
+        if whitening is None:
             return
         n, total = len(embeddings), embeddings.sum(axis=0, dtype=np.float64)
         if not np.isfinite(total).all():
@@ -125,4 +146,4 @@ class Tally:
             n, total = int(fine.sum()), embeddings[fine].sum(axis=0, dtype=np.float64)
             self.layout.of(self._sums, "outcomes")[2] += len(embeddings) - n
         section[0] += n
-        section[1:] += self.layout.projection @ total - n * self.layout.offset
+        section[1:] += whitening(total, n)

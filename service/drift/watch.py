@@ -51,6 +51,7 @@ class Watches:
     def __init__(self, source_interval_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._source_interval_s, self._clock = source_interval_s, clock
         self._watches: list[Watch] = []
+        self._faults = 0  # of those forgotten
 
     def __iter__(self) -> Iterator[Watch]:
         return iter(list(self._watches))
@@ -59,7 +60,13 @@ class Watches:
     def unflushed(self) -> int:
         return sum(watch.unflushed for watch in self._watches)
 
+    @property
+    def faults(self) -> int:
+        """Images that a fault kept from counting."""
+        return self._faults + sum(watch.tally.faults for watch in self._watches)
+
     def open(self, manifest: Manifest) -> Watch:
+        """Raises ValueError for references that nothing can be judged by."""
         layout = Layout(manifest)
         watch = Watch(layout, Tally(layout, self._source_interval_s, self._clock))
         self._watches.append(watch)
@@ -67,4 +74,6 @@ class Watches:
 
     def tidy(self) -> None:
         """Forgets those that are retired and flushed."""
-        self._watches = [watch for watch in self._watches if watch.unflushed or not watch.is_retired]
+        done = [watch for watch in self._watches if watch.is_retired and not watch.unflushed]
+        self._faults += sum(watch.tally.faults for watch in done)
+        self._watches = [watch for watch in self._watches if watch not in done]

@@ -26,7 +26,7 @@ SMALL: Final = 0.02  # a shift of the mean rank below it is a change of spread, 
 
 def summary(report: DriftReport) -> str:
     if report.state == "insufficient_data":
-        return f"{report.observations} images in the last {_span(report.window_s)}: too few for a verdict."
+        return f"{report.observations} images in the last {_span(report.window_s)}: no verdict yet."
     if report.state == "stable":
         return f"Nothing moved, as far as {report.observations} images in the last {_span(report.window_s)} can tell."
     named = [signal for name in report.moved for signal in report.signals if signal.name == name]
@@ -39,7 +39,10 @@ def summary(report: DriftReport) -> str:
 def advice(report: DriftReport) -> str:
     match report.state:
         case "insufficient_data":
-            return "Nothing yet: the monitor needs about a thousand images to learn how alike those in a row are."
+            return (
+                "Nothing yet: to learn how alike images in a row are, "
+                "the monitor needs two blocks of 512 images, each on one replica since its start."
+            )
         case "stable":
             return "Nothing."
         case _:

@@ -33,6 +33,7 @@ class Sample:
     height: int | None = None
     source: str | None = None  # the camera or client that it came from, as the caller names it
     audit_probability: float | None = None  # with which it was drawn for the audit lane
+    counts_for_drift: bool = True  # False: a further image of its source within seconds, which drift does not count
     bytes: int = 0  # size of the image file
     blob: str = ""  # name of the image in the blob store, once the queue has given one; empty: its id
 

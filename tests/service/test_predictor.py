@@ -18,6 +18,7 @@ from PIL import Image
 
 from service.api.resources import Resources
 from service.app import create_app
+from service.decode import png
 from service.errors import BadRequest, DeadlineExceeded
 from service.predictor import Call
 from service.settings import Settings
@@ -89,3 +90,26 @@ async def test_a_client_that_leaves_while_its_sample_is_journalled_costs_no_samp
 async def test_an_image_whose_deadline_has_passed_is_not_decoded(resources: Resources) -> None:
     with pytest.raises(DeadlineExceeded):
         await resources.predictor().predict(b"not even looked at", Call("mine", deadline=time.monotonic()))
+
+
+async def test_a_sample_says_whether_drift_counts_it_and_a_canvas_has_no_size_there(
+    resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = resources.predictor()
+    seen: list[object] = []
+    observe = line.drift.observe
+
+    def note(forecast: Any, canvas: Any, size: Any, source: str | None) -> bool:
+        seen.append(size)
+        return observe(forecast, canvas, size, source)
+
+    monkeypatch.setattr(line.drift, "observe", note)
+    first, again = [await line.predict_canvas(LOSSY + add, Call("id", "camera")) for add in np.uint8([0, 1])]
+    posted = await line.predict(png(PASSED), Call("id"))
+    assert [outcome.counts_for_drift for outcome in (first, again, posted)] == [True, False, True]
+    assert seen == [None, None, (8, 8)]
+    async for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=20, wait_max=0.05):
+        with attempt:
+            assert (await resources.queue.stats("tiny"))["pending"] == 2
+    samples = [await resources.queue.get("tiny", outcome.sample_id) for outcome in (first, again)]
+    assert [sample.counts_for_drift for sample in samples] == [True, False]

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -373,3 +374,27 @@ async def test_a_line_closes_although_its_user_lets_go_just_when_it_is_abandoned
         line.abandon()
     await asyncio.wait_for(retiring, 10)
     assert not line.alive
+
+
+async def test_a_bundle_whose_drift_cannot_be_judged_is_refused_and_leaves_nothing_open(
+    registry: Registry, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+    close = Engine.close
+
+    def note(engine: Engine) -> None:
+        closed.append(engine)
+        close(engine)
+
+    def refuse(*_: object) -> None:
+        raise ValueError("the drift reference of score cannot be used")
+
+    monkeypatch.setattr(Engine, "close", note)
+    monkeypatch.setattr(Watches, "open", refuse)
+    threads = {thread for thread in threading.enumerate() if thread.is_alive()}
+    serve(store, 2, previous=1)
+    await registry.poll()
+    assert live(registry) == "1"
+    assert "cannot be used: export the bundle anew" in reason(registry, "2")
+    assert len(closed) == 1
+    assert {thread for thread in threading.enumerate() if thread.is_alive()} <= threads

@@ -34,7 +34,7 @@ def sample(model: str) -> Sample:
         score=0.5,
         ood_score=0.1,
         prediction={"kind": "keypoints", "values": PREDICTED},
-        flagged_at=0.0,
+        flagged_at=7.0,
         lane="audit",
         audit_probability=0.25,
         width=8,
@@ -43,12 +43,12 @@ def sample(model: str) -> Sample:
 
 
 def record(sample: Sample, values: Any = PREDICTED, **changes: Any) -> LabelRecord:
-    return LabelRecord("1-0", dataclasses.replace(sample, **changes), "ada", {"values": values}, 7.0)
+    return LabelRecord("1-0", dataclasses.replace(sample, **changes), "ada", {"values": values}, 9.0)
 
 
 def test_an_audit_label_is_the_true_loss_beside_the_predicted_one(manifest: Manifest, sample: Sample) -> None:
     (loss,) = losses(manifest, [record(sample, [[2.0, 5.0], [6.0, 6.0]])])
-    assert (loss.predicted, loss.true, loss.probability, loss.labelled_at) == (0.5, 1.5, 0.25, 7.0)
+    assert (loss.predicted, loss.true, loss.probability, loss.seen_at) == (0.5, 1.5, 0.25, 7.0)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,7 @@ def test_an_audit_label_is_the_true_loss_beside_the_predicted_one(manifest: Mani
         {"lane": "predicted_loss", "audit_probability": None},  # flagged: a biased sample
         {"audit_probability": None},
         {"version": "2"},
+        {"counts_for_drift": False},  # a further image of its source: the mean that is corrected has it not
         {"width": None, "height": None},  # of a sample from before sizes were kept
     ],
 )
@@ -69,6 +70,23 @@ def test_a_label_that_cannot_be_read_is_passed_over(manifest: Manifest, sample: 
     fine = record(sample)
     assert len(list(losses(manifest, [record(sample, values), fine]))) == 1
     assert len(list(losses(manifest, [dataclasses.replace(fine, label=values), fine]))) == 1
+
+
+@pytest.mark.parametrize("far", [1e3, 1e9, 1e153])
+def test_one_absurd_label_is_passed_over_and_logged(
+    manifest: Manifest, sample: Sample, far: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Squared and weighted it would be all there is, or no number."""
+    fine = record(sample)
+    assert len(list(losses(manifest, [record(sample, [[far, 2.0], [6.0, 6.0]]), fine]))) == 1
+    assert "does not count" in caplog.text
+    assert list(losses(manifest, [record(sample, audit_probability=1e-200)])) == []
+
+
+def test_no_loss_exceeds_its_bound(manifest: Manifest, sample: Sample) -> None:
+    bounded = manifest.model_copy(update={"loss": manifest.loss.model_copy(update={"bound": 1.0})})
+    assert list(losses(bounded, [record(sample, [[2.0, 5.0], [6.0, 6.0]])])) == []
+    assert len(list(losses(bounded, [record(sample, [[2.0, 3.0], [6.0, 6.0]])]))) == 1
 
 
 def test_a_bundle_that_declares_no_loss_has_none(watched: Manifest, sample: Sample) -> None:

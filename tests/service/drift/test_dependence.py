@@ -67,6 +67,16 @@ def test_replicas_that_deal_traffic_out_in_turn_see_the_same_together(
     assert together == pytest.approx(estimate(values), rel=0.25)
 
 
+@pytest.mark.parametrize("blocks", [2, 16, 100])
+def test_independent_traffic_counts_about_as_much_over_many_replicas_as_over_one(blocks: int) -> None:
+    rng = np.random.default_rng(6)
+    values = [independent(rng, blocks * BLOCK) for _ in range(40)]
+    one, five, twenty = (np.median([estimate(each, replicas) for each in values]) for replicas in (1.0, 5.0, 20.0))
+    assert one == pytest.approx(1, abs=0.8)
+    assert five == pytest.approx(one, rel=0.2)
+    assert twenty == pytest.approx(one, rel=0.2)
+
+
 def test_statistics_add_up_over_flushes() -> None:
     values = independent(np.random.default_rng(2), 8 * BLOCK)
     parts = statistics(values[: 3 * BLOCK]) + statistics(values[3 * BLOCK :])

@@ -1,8 +1,11 @@
 """The judge on sums of made-up traffic: what counts once, what a loss of data does, when it begins anew."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 
 from models.contract.manifest import Manifest, OrderStatistics
@@ -92,7 +95,7 @@ def test_a_signal_with_few_values_is_no_evidence_by_itself(layout: Layout) -> No
 
 def observe(traffic: Ledgerless, forecasts: list[Forecast]) -> None:
     for forecast in forecasts:
-        traffic.tally.observe(forecast, CANVAS, 8, 8, None)
+        traffic.tally.observe(forecast, CANVAS, (8, 8), None)
 
 
 def test_the_same_sums_twice_are_judged_once(layout: Layout, traffic: Ledgerless) -> None:
@@ -163,10 +166,52 @@ def test_a_state_that_cannot_be_read_is_begun_anew(layout: Layout, traffic: Ledg
     assert judge.update(layout, state, traffic.sums(NOON, 10), NO_LABELS).totals.any()
 
 
+def of_other_tilts(known: dict[str, Any]) -> None:
+    for signal in known["detector"]["signals"].values():
+        for name in ("log_mixture", "log_best", "base"):
+            signal["evidence"][name] = signal["evidence"][name][:-2]
+
+
+def of_a_list_of_signals(known: dict[str, Any]) -> None:
+    known["detector"]["signals"] = list(known["detector"]["signals"].values())
+
+
+def of_no_time(known: dict[str, Any]) -> None:
+    known["detector"]["updated_s"] = None
+
+
+def of_more_moments(known: dict[str, Any]) -> None:
+    known["history"]["times"] += [NOON]
+
+
+@pytest.mark.parametrize("change", [of_other_tilts, of_a_list_of_signals, of_no_time, of_more_moments])
+def test_a_state_of_another_build_is_begun_anew(
+    layout: Layout, traffic: Ledgerless, change: Callable[[dict[str, Any]], None]
+) -> None:
+    state = run(layout, traffic, State.fresh(layout), *clean(0, 15))
+    known = orjson.loads(state.to_json())
+    mine = judge.read(layout, traffic.sums(NOON + 75.0, state=orjson.dumps(known)))
+    change(known)
+    theirs = judge.read(layout, traffic.sums(NOON + 75.0, state=orjson.dumps(known)))
+    assert mine.born == traffic.born
+    assert (theirs.born, theirs.totals.any()) == ("", False)
+    assert run(layout, traffic, theirs, (80.0, 100, 0.0)).totals.any()
+
+
+def test_only_what_came_or_an_hour_that_ended_is_news(layout: Layout, traffic: Ledgerless) -> None:
+    state = run(layout, traffic, State.fresh(layout), *clean(0, 3))
+    assert not judge.is_news(state, run(layout, traffic, state, (60.0, 0, 0.0)))
+    assert judge.is_news(state, run(layout, traffic, state, (3600.0, 0, 0.0)))
+    assert judge.is_news(state, judge.update(layout, state, traffic.sums(NOON + 60.0), AuditPage([], "7-0")))
+    assert judge.is_news(state, run(layout, traffic, state, (60.0, 1, 0.0)))
+
+
 def test_audit_labels_add_up_and_the_cursor_moves(layout: Layout, traffic: Ledgerless) -> None:
     state = State.fresh(layout)
     for cursor in ("1-0", "2-0"):
-        page = AuditPage([AuditLoss(0.25, 0.75, 0.01, 0.0)] * 2, cursor)
+        page = AuditPage([AuditLoss(0.25, 0.75, 0.01, NOON)] * 2, cursor)
         state = judge.update(layout, state, traffic.sums(NOON), page)
-    assert (state.audit.labels, state.audit.w, state.audit.wd) == (4, 400.0, 200.0)
-    assert State.from_json(state.to_json()).cursor == "2-0"
+    audit = state.audit.since(None)
+    assert (audit.labels, audit.w, audit.wd) == (4, 400.0, 200.0)
+    again = judge.read(layout, traffic.sums(NOON, state=state.to_json()))
+    assert (again.cursor, again.audit) == ("2-0", state.audit)

@@ -61,3 +61,12 @@ def test_a_reference_with_one_value_has_bins(tiny_version: Manifest) -> None:
 def test_sums_that_mean_something_else_go_somewhere_else(watched: Manifest, change: Change) -> None:
     assert Layout(watched).fingerprint == Layout(watched.model_copy()).fingerprint
     assert Layout(watched).fingerprint != Layout(watched.model_copy(update=change(watched))).fingerprint
+
+
+@pytest.mark.parametrize("size", [10**17, 10**30])
+def test_a_reference_that_nothing_can_be_judged_by_is_refused(tiny_version: Manifest, size: int) -> None:
+    """Its last rank is so close to its size that the bin above it has no probability left."""
+    odd = OrderStatistics(size=size, ranks=(1, size), values=(0.0, 1.0))
+    manifest = tiny_version.model_copy(update={"drift_reference": {"score": odd, "ood_score": odd}})
+    with pytest.raises(ValueError, match="the drift reference of score cannot be used"):
+        Layout(manifest)

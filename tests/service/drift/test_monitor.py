@@ -12,9 +12,12 @@ import pytest_asyncio
 
 from models.contract.loss_definition import KeypointLoss
 from models.contract.manifest import Manifest
+from service.drift import judge
 from service.drift.judge import Terms
+from service.drift.layout import Layout
 from service.drift.ledger import Ledger, Place
-from service.drift.monitor import LEASE_FLUSHES, Monitor
+from service.drift.monitor import Monitor
+from service.drift.state import State
 from service.drift.watch import Watches
 from service.errors import Unavailable
 from service.labelling.blobs import BlobStore
@@ -214,7 +217,7 @@ async def test_ten_requests_a_day_are_too_few(open_replica: Open) -> None:
 
 async def test_audit_labels_correct_the_estimate_and_are_read_once(open_replica: Open) -> None:
     replica = open_replica()
-    await serve(replica, 100)
+    await serve(replica, 1100)
     await label(replica, 60)
     for _ in range(3):
         await replica.flush()
@@ -224,18 +227,90 @@ async def test_audit_labels_correct_the_estimate_and_are_read_once(open_replica:
     assert loss.value == pytest.approx(0.5 + 1.5 - 0.5, abs=0.1)  # mean predicted, and true less predicted of labels
 
 
-async def test_labels_that_cannot_be_read_stop_nothing(open_replica: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_labels_that_cannot_be_read_stop_nothing_and_are_told_of_once(
+    open_replica: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     replica = open_replica()
 
     async def broken(*_: object) -> None:
         raise RuntimeError("the archive is damaged")
 
-    monkeypatch.setattr(replica.queue, "labels", broken)
-    await serve(replica, 100)
-    await replica.flush()
+    with monkeypatch.context() as patch:
+        patch.setattr(replica.queue, "labels", broken)
+        await serve(replica, 100)
     assert replica.report.observations == 100
-    assert replica.monitor.last_error is None or "damaged" in replica.monitor.last_error
-    assert replica.monitor.errors > 0
+    assert replica.monitor.errors == 0  # no flush failed
+    told = [record.getMessage() for record in caplog.records if "the archive is damaged" in record.getMessage()]
+    assert told == [f"drift of {replica.manifest.model} 1 (labels): the archive is damaged; tried again"]
+
+
+async def test_a_store_of_labels_that_hangs_holds_up_no_flush(
+    open_replica: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    replica = open_replica()
+
+    async def hang(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(replica.queue, "labels", hang)
+    monkeypatch.setattr("service.drift.monitor.LABELS_S", 0.01)
+    async with asyncio.timeout(30):
+        await serve(replica, 100, flushes=2)
+    assert replica.report.observations == 100
+    assert "no labels in 0.01 s" in caplog.text
+
+
+async def test_one_version_that_fails_holds_up_no_other(open_replica: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    replica = open_replica()
+    other = replica.watches.open(replica.manifest.model_copy(update={"version": "2"}))
+    deliver, tried = replica.ledger.flush, []
+
+    async def fail_one(place: Place, *arguments: Any) -> Any:
+        tried.append(place.version)
+        if place.version == "1":
+            raise Unavailable("out of order")
+        return await deliver(place, *arguments)
+
+    monkeypatch.setattr(replica.ledger, "flush", fail_one)
+    working = asyncio.create_task(replica.monitor.run(lambda _: "1"))
+    async with asyncio.timeout(30):
+        while tried.count("2") < 20:
+            feed(other.tally, 1, np.random.default_rng(0))
+            await asyncio.sleep(0.001)
+    working.cancel()
+    await asyncio.wait({working})
+    assert tried.count("1") < 10
+    with pytest.raises(Unavailable, match="out of order"):
+        _ = replica.report
+
+
+async def test_without_traffic_nothing_is_written_but_a_report_each_minute(
+    open_replica: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica = open_replica()
+    written: list[tuple[int, int]] = []
+    write = replica.ledger.write
+
+    async def count(place: Place, token: str, state: bytes, report: bytes) -> bool:
+        written.append((len(state), len(report)))
+        return await write(place, token, state, report)
+
+    monkeypatch.setattr(replica.ledger, "write", count)
+    await serve(replica, 100, flushes=2)
+    stored = (await replica.ledger.look(replica.watch.place, 3600.0)).state
+    told = replica.report.updated_at
+    for _ in range(5):
+        await replica.flush()
+    assert len(written) == 2
+    assert replica.report.updated_at == told
+    monkeypatch.setattr("service.drift.monitor.REPORT_S", 0.0)
+    await replica.flush()
+    assert (len(written), written[-1][0]) == (3, 0)
+    assert replica.report.updated_at > told
+    assert (await replica.ledger.look(replica.watch.place, 3600.0)).state == stored
+    await serve(replica, 10, flushes=1)
+    assert replica.report.observations == 110
+    assert (await replica.ledger.look(replica.watch.place, 3600.0)).state != stored
 
 
 async def test_metrics_have_the_live_version_alone(open_replica: Open) -> None:
@@ -302,7 +377,26 @@ async def test_a_fault_in_the_judge_does_not_end_the_monitor(
         assert not await replica.flush()
     assert await replica.flush()
     assert replica.report.observations == 25
-    assert LEASE_FLUSHES > 1
+
+
+async def test_a_state_that_the_judge_fails_on_is_begun_anew(
+    open_replica: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    replica = open_replica()
+    await serve(replica, 100)
+    update = judge.update
+
+    def fail_on_old(layout: Layout, state: State, *arguments: Any) -> State:
+        if state.born:
+            raise ValueError("shapes do not match")
+        return update(layout, state, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("service.drift.judge.update", fail_on_old)
+        feed(replica.watch.tally, 25, np.random.default_rng(1))
+        assert await replica.flush()
+    assert replica.report.observations == 125
+    assert "is judged anew" in caplog.text
 
 
 async def label(replica: Replica, n: int) -> None:
@@ -319,7 +413,7 @@ async def label(replica: Replica, n: int) -> None:
             score=0.5,
             ood_score=0.1,
             prediction={"kind": "keypoints", "values": [[2.0, 2.0], [6.0, 6.0]]},
-            flagged_at=0.0,
+            flagged_at=time.time(),
             lane="audit",
             audit_probability=0.5,
             width=8,

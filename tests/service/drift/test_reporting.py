@@ -1,7 +1,9 @@
 """Reports of made-up traffic, figures and words alike."""
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from models.contract.manifest import Manifest
@@ -27,12 +29,14 @@ def layout(watched: Manifest) -> Layout:
     return Layout(watched.model_copy(update={"drift_reference": reference}))
 
 
-def reported(layout: Layout, shift: float, page: AuditPage = NO_LABELS, clean: int = 15) -> DriftReport:
-    """After `clean` flushes of 100 images, one each 5 s, and four more that are shifted."""
+def reported(
+    layout: Layout, shift: float, page: AuditPage = NO_LABELS, clean: int = 15, every_s: float = 5.0
+) -> DriftReport:
+    """After `clean` flushes of 100 images, one each so many seconds, and four more that are shifted."""
     traffic, state = Ledgerless(layout), State.fresh(layout)
     sums = traffic.sums(NOON)
     for flush in range(clean + 4):
-        sums = traffic.sums(NOON + 5.0 * (flush + 1), 100, shift if flush >= clean else 0.0)
+        sums = traffic.sums(NOON + every_s * (flush + 1), 100, shift if flush >= clean else 0.0)
         state = judge.update(layout, state, sums, page if flush == clean else NO_LABELS)
     return report(layout, Terms(), state, sums)
 
@@ -76,7 +80,8 @@ def test_traffic_of_the_reference_is_stable(layout: Layout) -> None:
 def test_too_little_traffic_has_no_verdict_whatever_it_is_like(layout: Layout) -> None:
     made = reported(layout, 0.5, clean=0)
     assert (made.state, made.since, made.moved) == ("insufficient_data", None, [])
-    assert made.summary == "400 images in the last 1 h: too few for a verdict."
+    assert made.summary == "400 images in the last 1 h: no verdict yet."
+    assert "two blocks of 512 images, each on one replica since its start" in made.advice
 
 
 def test_no_traffic_at_all_has_a_report(layout: Layout) -> None:
@@ -89,14 +94,61 @@ def test_no_traffic_at_all_has_a_report(layout: Layout) -> None:
 
 def test_audit_labels_correct_the_head(layout: Layout) -> None:
     """The head is wrong by .4 on every image: the loss did not rise, it fell."""
-    page = AuditPage([AuditLoss(0.6, 0.2 + 0.001 * n, 0.01, 0.0) for n in range(-50, 50)], "1-0")
-    made = reported(layout, 0.2, page)
+    page = AuditPage(labels(0.6, 0.2, seen_at=NOON + 2400.0), "1-0")
+    made = reported(layout, 0.2, page, every_s=150.0)
     assert made.loss is not None
     assert (made.loss.assumes_head, made.loss.audit_labels) == (False, 100)
     assert made.loss.value == pytest.approx(0.7 - 0.4, abs=0.06)
     assert made.state == "warning"
     assert "corrected by 100 audit labels" in made.summary
     assert "Label the audit lane" not in made.advice
+
+
+def labels(predicted: float, true: float, seen_at: float, n: int = 100) -> list[AuditLoss]:
+    return [AuditLoss(predicted, true + 0.001 * (k - n / 2), 0.01, seen_at) for k in range(n)]
+
+
+def test_labels_of_images_from_before_the_change_correct_nothing_after_it(layout: Layout) -> None:
+    """A record of a hundred labels that say the head is right, and of those since the change too few, then enough."""
+    healthy = labels(0.5, 0.5, NOON + 100.0)
+    few = reported(layout, 0.2, AuditPage([*healthy, *labels(0.6, 1.0, NOON + 2400.0, 20)], "1-0"), every_s=150.0)
+    many = reported(layout, 0.2, AuditPage([*healthy, *labels(0.6, 1.0, NOON + 2400.0, 60)], "1-0"), every_s=150.0)
+    before = reported(layout, 0.0, AuditPage(healthy, "1-0"), every_s=150.0)
+    assert few.loss is not None
+    assert many.loss is not None
+    assert before.loss is not None
+    assert (few.loss.assumes_head, few.loss.audit_labels) == (True, 20)
+    assert (many.loss.assumes_head, many.loss.audit_labels) == (False, 60)
+    assert many.loss.value == pytest.approx(0.7 + 0.4, abs=0.06)
+    assert (before.loss.assumes_head, before.loss.audit_labels) == (False, 100)
+
+
+def test_a_quiet_hour_after_midnight_has_no_effect_to_tell(layout: Layout) -> None:
+    """What depends on what is known; three images with a large loss say nothing."""
+    traffic, state = Ledgerless(layout), State.fresh(layout)
+    for flush in range(15):
+        state = judge.update(layout, state, traffic.sums(NOON + flush, 100), NO_LABELS)
+    totals = traffic.totals
+    sums = traffic.sums(NOON + PERIOD_S, 3, 0.4)
+    sums = replace(sums, window=traffic.totals - totals)
+    state = judge.update(layout, state, sums, NO_LABELS)
+    made = report(layout, Terms(), state, sums)
+    assert (made.observations, made.loss, made.ood) == (3, None, None)
+
+
+@pytest.mark.parametrize(("length", "low", "high"), [(0.0, 0.0, 0.12), (1.0, 0.8, 1.2)])
+def test_the_mean_embedding_has_no_length_by_chance_alone(
+    layout: Layout, length: float, low: float, high: float
+) -> None:
+    """Of 100 standard normal embeddings in two directions: uncorrected sqrt(2 / 100) = .14 in the mean."""
+    rng, found = np.random.default_rng(0), []
+    for _ in range(20):
+        whitened = rng.standard_normal((100, 2)) + np.array([length, 0.0])
+        window = layout.empty()
+        layout.of(window, "embedding")[:] = 100, *whitened.sum(axis=0)
+        sums = replace(Ledgerless(layout).sums(NOON), window=window)
+        found.append(report(layout, Terms(), State.fresh(layout), sums).embedding_shift)
+    assert low <= np.median(np.array(found, np.float64)) <= high
 
 
 def test_a_bundle_without_a_loss_reference_has_no_estimate_and_no_page_by_loss(layout: Layout) -> None:

@@ -57,6 +57,17 @@ def test_a_day_with_traffic_in_few_hours_is_passed_over() -> None:
     assert np.isnan(rhythm.end_day(state, BINS).days).all()
 
 
+def test_days_without_traffic_leave_the_rhythm_that_is_known() -> None:
+    """A site that works from Monday to Friday has its rhythm on Monday again."""
+    rng, state = np.random.default_rng(2), Rhythm.fresh()
+    for _ in range(3):
+        state = day(state, rng, SWING)
+    friday = float(rhythm.design_effect(state))
+    monday = rhythm.end_day(rhythm.end_day(state, BINS), BINS)
+    assert friday > 10
+    assert float(rhythm.design_effect(monday)) == friday
+
+
 def test_a_state_survives_json() -> None:
     state = day(Rhythm.fresh(), np.random.default_rng(1), SWING)
     text = json.dumps(state.to_json(), allow_nan=False)

@@ -34,7 +34,7 @@ def made(layout: Layout, clock: Clock) -> Tally:
 
 def observe(made: Tally, forecasts: list[Forecast], source: str | None = None) -> None:
     for forecast in forecasts:
-        made.observe(forecast, CANVAS, 8, 8, source)
+        made.observe(forecast, CANVAS, (8, 8), source)
 
 
 def taken(made: Tally) -> Floats:
@@ -156,3 +156,33 @@ def test_without_references_of_images_no_canvas_is_kept(tiny_version: Manifest, 
     made = Tally(Layout(tiny_version), 10.0)
     observe(made, [make_forecast(0.5)] * 3)
     assert made._images == []
+
+
+def test_a_canvas_that_came_as_it_is_has_no_size_to_watch(
+    made: Tally, layout: Layout, make_forecast: MakeForecast
+) -> None:
+    for number in range(40):
+        made.observe(make_forecast(0.5), CANVAS, (8, 8) if number % 4 == 0 else None, None)
+    sums = taken(made)
+    found = {name: layout.of(sums, f"counts:{name}").sum() for name in ("score", "luminance", "aspect", "size")}
+    assert found == {"score": 40, "luminance": 40, "aspect": 10, "size": 10}
+
+
+def test_whoever_observes_is_told_whether_it_counts(made: Tally, clock: Clock, make_forecast: MakeForecast) -> None:
+    told = []
+    for clock.now_s in (0.0, 1.0, 20.0):
+        told.append(made.observe(make_forecast(0.5), CANVAS, (8, 8), "camera"))
+    assert told == [True, False, True]
+
+
+def test_a_fault_of_drift_costs_no_prediction_and_is_logged_once(
+    made: Tally, make_forecast: MakeForecast, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tally, "jitter", lambda *_: 1 / 0)
+    observe(made, [make_forecast(0.5)] * (3 * tally.CHUNK))
+    assert made.faults > 1
+    assert len(caplog.records) == 1
+    monkeypatch.undo()
+    before = made.faults
+    observe(made, [make_forecast(0.5)] * tally.CHUNK)
+    assert made.faults == before

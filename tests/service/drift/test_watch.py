@@ -18,7 +18,7 @@ def watches() -> Watches:
 
 def observe(watch: Watch, forecast: Forecast, n: int = 1) -> None:
     for _ in range(n):
-        watch.tally.observe(forecast, CANVAS, 8, 8, None)
+        watch.tally.observe(forecast, CANVAS, (8, 8), None)
 
 
 def test_a_parcel_stays_as_it_is_until_it_is_delivered(
@@ -58,3 +58,19 @@ def test_a_version_that_comes_back_is_another_replica_of_the_same_ledger(watches
     first, again = watches.open(watched), watches.open(watched)
     assert first.place == again.place
     assert first.replica != again.replica
+
+
+def test_faults_are_counted_also_of_lines_that_are_closed(
+    watches: Watches, watched: Manifest, make_forecast: MakeForecast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = watches.open(watched), watches.open(watched)
+    monkeypatch.setattr("service.drift.tally.Tally._observe", lambda *_: 1 / 0)
+    observe(first, make_forecast(0.5), 2)
+    observe(second, make_forecast(0.5))
+    monkeypatch.undo()
+    first.retire()
+    first.pack()
+    first.delivered()
+    watches.tidy()
+    assert list(watches) == [second]
+    assert watches.faults == 3

@@ -19,7 +19,7 @@ def forecasts(n: int, rng: np.random.Generator, shift: float = 0.0) -> list[Fore
 
 def feed(tally: Tally, n: int, rng: np.random.Generator, shift: float = 0.0) -> None:
     for forecast in forecasts(n, rng, shift):
-        tally.observe(forecast, CANVAS, 8, 8, None)
+        tally.observe(forecast, CANVAS, (8, 8), None)
 
 
 class Ledgerless:

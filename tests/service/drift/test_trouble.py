@@ -1,0 +1,58 @@
+import pytest
+
+from service.drift.ledger import Place
+from service.drift.trouble import BACKOFF_MAX_S, Troubles
+
+PLACE, OTHER = Place("m", "1", "layout"), Place("m", "2", "layout")
+
+
+class Clock:
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_a_flush_that_fails_is_tried_ever_more_rarely_until_it_succeeds() -> None:
+    clock, waits = Clock(), []
+    troubles = Troubles(10.0, clock)
+    for _ in range(5):
+        troubles.note(PLACE, "flush", OSError("away"))
+        began_s = clock.now_s
+        while not troubles.is_due(PLACE):
+            clock.now_s += 1.0
+        waits.append(clock.now_s - began_s)
+        assert troubles.is_due(OTHER)
+    assert waits == [10, 20, 40, BACKOFF_MAX_S, BACKOFF_MAX_S]
+    troubles.over(PLACE, "flush")
+    troubles.note(PLACE, "flush", OSError("away"))
+    clock.now_s += 10
+    assert troubles.is_due(PLACE)
+
+
+def test_labels_that_cannot_be_read_delay_no_flush() -> None:
+    troubles = Troubles(10.0)
+    troubles.note(PLACE, "labels", OSError("away"))
+    assert troubles.is_due(PLACE)
+    assert troubles.words("m", "1") == "away"
+
+
+def test_each_kind_is_told_of_when_it_begins_and_again_after_it_was_over(caplog: pytest.LogCaptureFixture) -> None:
+    troubles = Troubles(10.0)
+    for _ in range(3):
+        troubles.note(PLACE, "labels", OSError("damaged"))
+        troubles.note(PLACE, "flush", OSError("away"))
+    assert len(caplog.records) == 2
+    troubles.over(PLACE, "flush")
+    assert troubles.words("m", "1") == "damaged"
+    troubles.note(PLACE, "flush", OSError("away"))
+    assert len(caplog.records) == 3
+
+
+def test_versions_that_are_gone_are_forgotten() -> None:
+    troubles = Troubles(10.0)
+    troubles.note(PLACE, "flush", OSError())
+    assert troubles.words("m", "1") == "OSError"
+    troubles.forget_others({OTHER})
+    assert troubles.words("m", "1") is None
+    assert troubles.is_due(PLACE)
