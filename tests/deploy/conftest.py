@@ -194,7 +194,7 @@ def monitored(servers: tuple[str, str], tmp_path_factory: pytest.TempPathFactory
         for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=30, wait_max=0.2):
             with attempt:  # what happens before the first scrape is no increase
                 assert prometheus.now('count_over_time(up{job="losscast"}[1m]) > 1')
-        for image in (*islice(traffic.clean(), 1100), *islice(traffic.blurred(), 100)):
+        for image in (*islice(traffic.clean(), 1100), *islice(traffic.blurred(), 500)):
             traffic.post(http, image)
         traffic.post_what_is_refused(http)
         for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=30, wait_max=0.2):
