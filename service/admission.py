@@ -1,7 +1,7 @@
 """What the whole service takes on at a time, bounded in images and in bytes; what is more is refused at once.
 
 One for all models: memory is one. A slow model slows its callers down, and not the machine. Bytes count as they come,
-and images from when their body is there: a client that sends slowly, or never what it announced, takes nobody's place.
+images from when their body is there: a client that sends slowly, or never what it announced, takes no image's place.
 """
 
 from collections.abc import Iterator

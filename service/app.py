@@ -221,7 +221,7 @@ def _watch_drift(metrics: Metrics, watches: Watches, monitor: Monitor) -> None:
         },
         counters={
             "losscast_drift_faults": (
-                "Images that a fault in the drift monitor kept from counting.",
+                "Times that adding up images for drift failed.",
                 lambda: watches.faults,
             ),
             "losscast_drift_flushes": ("Flushes that the drift ledger confirmed.", lambda: monitor.flushes),

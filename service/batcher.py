@@ -153,7 +153,7 @@ class Batcher(Generic[In, Out]):
             part = [item for item in parts.pop() if _wanted(item, now)]
             if not part:
                 continue
-            fault = await self._run_part(part)
+            fault = await self._run_part(part, batch)
             if fault is None:
                 continue
             if len(part) == 1:
@@ -162,11 +162,11 @@ class Batcher(Generic[In, Out]):
                 half = len(part) // 2
                 parts += [part[half:], part[:half]]
 
-    async def _run_part(self, part: list[_Item[In, Out]]) -> ServiceError | None:
-        """Answers its items, or returns why the run failed."""
+    async def _run_part(self, part: list[_Item[In, Out]], batch: list[_Item[In, Out]]) -> ServiceError | None:
+        """Answers the items of a part of a batch, or returns why the run failed."""
         started, loop = time.perf_counter(), asyncio.get_running_loop()
         running = loop.run_in_executor(self._threads, self._run, [item.input for item in part])
-        limit = loop.call_later(self._hang_s, self._hang, part)
+        limit = loop.call_later(self._hang_s, self._hang, batch)
         try:
             outputs = await running
         except Exception as error:  # noqa: BLE001 - a model may raise anything; its callers are told, the worker lives on
@@ -183,14 +183,14 @@ class Batcher(Generic[In, Out]):
                 item.answer.set_result(Answer(output, started - item.queued_at, run_s, len(part)))
         return None
 
-    def _hang(self, part: list[_Item[In, Out]]) -> None:
+    def _hang(self, batch: list[_Item[In, Out]]) -> None:
         """Tells whoever waits, and ends the process a moment later."""
         if not self._hung:
             self._hung = True
             message = "%s hangs: no answer in %g s; this process ends with code %d, to be started again"
             log.critical(message, self._name, self._hang_s, EXIT_HUNG)
             asyncio.get_running_loop().call_later(LAST_WORDS_S, end_process)
-        _refuse([*part, *self._take(self._queue.qsize())], _hanging())
+        _refuse([*batch, *self._take(self._queue.qsize())], _hanging())
 
 
 def _hanging() -> Unavailable:

@@ -33,8 +33,10 @@ from benchmarks.serving.rounds import (
     visit,
 )
 from benchmarks.serving.soak import soak as soak_test
+from models.contract.bundle import read_manifest
 from models.contract.runtime import RuntimeMissing
 from service.engine import EngineError
+from service.settings import available_cpus
 
 RESULTS = ROOT / "benchmarks" / "serving" / "results"
 PLOT = ROOT / "docs" / "serving.png"
@@ -93,7 +95,10 @@ class Bench:
         self.results: dict[str, Any] = {"chosen": {}, "visits": {}}
         if file.exists():
             self.results |= orjson.loads(file.read_bytes())
-        self.results |= {"machine": _machine(), "pins": PINS}
+        models = {name: read_manifest(one.bundle).onnx_sha256 for name, one in material.items() if one.bundle.exists()}
+        if any(models.get(name, digest) != digest for name, digest in self.results.get("models", {}).items()):
+            raise SystemExit(f"{file} is of other models: give another --out, or delete it and --cache")
+        self.results |= {"machine": _machine(), "pins": PINS, "models": models}
         for one in contestants:
             interpreter(one.name, self._plan.folder / "environments")
 
@@ -164,7 +169,7 @@ def measure_gpu(cache: Path, out: Path, seconds: float) -> None:
 
 def _machine() -> dict[str, Any]:
     load = [round(one, 2) for one in os.getloadavg()]
-    return {"processors": os.cpu_count(), "load_average_before": load, "python": platform.python_version()}
+    return {"processors": available_cpus(), "load_average_before": load, "python": platform.python_version()}
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -89,13 +90,11 @@ class Monitor:
 
     async def close(self, timeout_s: float) -> None:
         """The last flush, for a shutdown; another replica may lead from then on."""
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self.flush_all(lease_s=0.0)
-        except TimeoutError:
-            log.warning(
-                "drift: %d images were not flushed in %g s and do not count", self._watches.unflushed, timeout_s
-            )
+        if self._watches.unflushed:
+            log.warning("drift: %d images were not flushed at the end and do not count", self._watches.unflushed)
 
     def report(self, model: str, version: str) -> DriftReport:
         """The last one there is, with its age. Raises Unavailable when there is none."""

@@ -57,7 +57,7 @@ class Tally:
         self._thinned = 0
         self._sums = layout.empty()
         self.unflushed = 0  # images observed since `take`
-        self.faults = 0  # images that a fault kept from counting
+        self.faults = 0  # times that something failed here
 
     def observe(self, forecast: Forecast, canvas: Canvas, size: Size | None, source: str | None) -> bool:
         """One image that was answered. size: None for a canvas that came as it is. Whether it counts.

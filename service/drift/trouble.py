@@ -40,8 +40,12 @@ class Troubles:
             self._failures.pop(place, None)
 
     def words(self, model: str, version: str) -> str | None:
-        """Of what is wrong with it now."""
-        found = [text for (place, _), text in self._words.items() if (place.model, place.version) == (model, version)]
+        """Why it cannot be flushed or judged now."""
+        found = [
+            text
+            for (place, kind), text in self._words.items()
+            if (place.model, place.version, kind) == (model, version, "flush")
+        ]
         return found[0] if found else None
 
     def is_due(self, place: Place) -> bool:

@@ -52,7 +52,9 @@ class Sample:
             fields = orjson.loads(data)
             reasons = tuple(fields["reasons"])
             lane = fields.get("lane", _OLD_LANE)
-            return cls(**{**fields, "reasons": reasons, "lane": flagged_lane(reasons) if lane == _OLD_LANE else lane})
+            # A later build may have written more.
+            known = {name: fields[name] for name in cls.__dataclass_fields__ if name in fields}
+            return cls(**{**known, "reasons": reasons, "lane": flagged_lane(reasons) if lane == _OLD_LANE else lane})
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"not a sample: {error}") from error
 

@@ -176,6 +176,23 @@ async def test_a_run_that_hangs_ends_the_process_after_everybody_was_told(
     assert lines == [f"model hangs: no answer in 0.05 s; this process ends with code {EXIT_HUNG}, to be started again"]
 
 
+async def test_when_a_part_of_a_failed_batch_hangs_the_other_part_is_told_too(ended: asyncio.Event) -> None:
+    gate, runs = threading.Event(), 0
+
+    def run(_: Sequence[int]) -> list[int]:
+        nonlocal runs
+        runs += 1
+        if runs > 1:
+            gate.wait(10)
+        raise ValueError("no")
+
+    async with Batcher(run, max_batch=4, workers=1, hang_s=0.05) as same:
+        answers = await asyncio.gather(*(same(number) for number in range(4)), return_exceptions=True)
+        assert [type(answer) for answer in answers] == [Unavailable] * 4
+        await asyncio.wait_for(ended.wait(), 10)
+        gate.set()
+
+
 async def test_a_run_that_hangs_does_not_keep_the_service_from_closing(ended: asyncio.Event) -> None:
     with stuck() as run:
         async with Batcher(run, max_batch=1, workers=1, hang_s=0.3) as same:

@@ -30,10 +30,12 @@ def test_a_flush_that_fails_is_tried_ever_more_rarely_until_it_succeeds() -> Non
     assert troubles.is_due(PLACE)
 
 
-def test_labels_that_cannot_be_read_delay_no_flush() -> None:
+def test_labels_that_cannot_be_read_delay_no_flush_and_are_not_why_there_is_no_report() -> None:
     troubles = Troubles(10.0)
-    troubles.note(PLACE, "labels", OSError("away"))
+    troubles.note(PLACE, "labels", OSError("damaged"))
     assert troubles.is_due(PLACE)
+    assert troubles.words("m", "1") is None
+    troubles.note(PLACE, "flush", OSError("away"))
     assert troubles.words("m", "1") == "away"
 
 
@@ -44,7 +46,6 @@ def test_each_kind_is_told_of_when_it_begins_and_again_after_it_was_over(caplog:
         troubles.note(PLACE, "flush", OSError("away"))
     assert len(caplog.records) == 2
     troubles.over(PLACE, "flush")
-    assert troubles.words("m", "1") == "damaged"
     troubles.note(PLACE, "flush", OSError("away"))
     assert len(caplog.records) == 3
 

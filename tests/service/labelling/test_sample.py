@@ -42,6 +42,10 @@ def test_a_sample_of_the_first_version_is_read_and_finds_its_lane(reasons: list[
     assert flagged_lane(tuple(reasons)) == lane
 
 
+def test_what_a_later_build_adds_to_a_sample_is_passed_over() -> None:
+    assert Sample.from_json(orjson.dumps({**orjson.loads(sample().to_json()), "mood": "bright"})) == sample()
+
+
 def test_an_id_is_unique_per_model_and_content() -> None:
     ids = {sample_id(model, image) for model in ("a", "ab") for image in (b"", b"b", b"\0b")}
     assert len(ids) == 6
