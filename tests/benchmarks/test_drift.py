@@ -105,7 +105,7 @@ def test_a_tiny_run_writes_all_and_goes_on_where_it_was_cut_off(tmp_path: Path) 
     assert set(made) == set(QUIET) | set(CHANGES)
     assert made["clips, 1/s"] == done["clips, 1/s"]
     assert made["AR, 10/s"]["deployments"] == 4
-    assert (tmp_path / "drift.md").read_text().count("|---|") == 4
+    assert (tmp_path / "drift.md").read_text().count("\n|---|") == 4
     assert (tmp_path / "drift.png").stat().st_size < 200_000
 
 
