@@ -226,7 +226,7 @@ def _written(value: float, unit: str) -> str:
         case "s":
             return f"{1000 * value:.3g} ms" if abs(value) < 1 else f"{value:.3g} s"
         case "bytes":
-            return f"{value / 2**20:.0f} MiB"
+            return f"{value / 2**20:.3g} MiB"
         case "reqps" | "ops":
             return f"{value:.3g}/s"
     return f"{value:.4g}"
