@@ -22,7 +22,7 @@ from service.outcome import Forecast
 CHUNK: Final = 64  # images that wait for numpy
 IMAGE_CHUNK: Final = 16  # canvases that are kept until then
 IMAGES_PER_S: Final = 100.0  # whose image signals are measured, on average
-BURST: Final = 2048  # measured at once after a quiet time: enough to know how they depend on each other
+BURST: Final = 4096  # measured at once after a quiet time: enough to know how they depend on each other
 
 Canvas = NDArray[np.uint8]
 Size = tuple[int, int]  # width and height of an image as posted, upright
