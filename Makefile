@@ -36,7 +36,7 @@ format: .venv/test-$(RUNTIME)  ## Format the code
 	@$(BIN)/ruff check --fix .
 
 bench: .venv/test-$(RUNTIME)  ## Measure LearningLoss++ beside Learning Loss on digits (minutes)
-	@$(BIN)/python benchmarks/objectives.py
+	@$(BIN)/python -m benchmarks.objectives.heads
 
 lock: .venv/test-$(RUNTIME)  ## Write constraints.txt from what is installed
 	@$(BIN)/python -m pip freeze --exclude-editable | grep -vE '^(torch|nvidia-|triton=)' > constraints.txt

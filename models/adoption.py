@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.calibration import budget_threshold
-from models.calibration_data import OOD_BUDGET
+from models.calibration.data import OOD_BUDGET
+from models.calibration.loss_map import budget_threshold
 from models.contract import manifest
 from models.contract.bundle import check_store
 from models.contract.runtime import load_runtime
-from models.loaded_task import Batches, LoadedSplit, LoadedTask, SampleLoss
+from models.networks.regressors import normalise
+from models.networks.tapped import TappedRegressor
 from models.pipeline import finish, train_head
-from models.regressors import normalise
-from models.tapped import TappedRegressor
+from models.tasks.loaded import Batches, LoadedSplit, LoadedTask, SampleLoss
 from models.tasks.protocol import check_examples
-from models.training import Progress, TrainingConfig, check_losses, silent
+from models.training.loss_head import Progress, TrainingConfig, check_losses, silent
 
 PROBE = 8  # images that a network must answer before anything is learned
 BATCH = 64

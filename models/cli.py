@@ -72,10 +72,10 @@ def train(
     """
     with _one_line_errors():
         to_learn = _load_task(task, data, seed)  # first, as a wrong name should not wait for the heavy imports
-        from models.engine import Engine  # noqa: PLC0415 - heavy imports are inside commands
-        from models.evaluation import print_report  # noqa: PLC0415 - heavy imports are inside commands
+        from models.evaluation.bundle import print_report  # noqa: PLC0415 - heavy imports are inside commands
         from models.pipeline import train_bundle  # noqa: PLC0415 - as above
-        from models.recipes import recipe  # noqa: PLC0415 - as above
+        from models.training.loop import Engine  # noqa: PLC0415 - heavy imports are inside commands
+        from models.training.recipes import recipe  # noqa: PLC0415 - as above
 
         usual = recipe(to_learn)
         chosen: dict[str, Any] = {"objective": objective, "head": head}
@@ -99,7 +99,7 @@ def evaluate(
     """
     with _one_line_errors():
         from models.contract.bundle import read_manifest  # noqa: PLC0415 - heavy imports are inside commands
-        from models.evaluation import evaluate_bundle, print_report  # noqa: PLC0415 - as above
+        from models.evaluation.bundle import evaluate_bundle, print_report  # noqa: PLC0415 - as above
 
         made = read_manifest(bundle).provenance
         task = _load_task(made.task, data, made.seed)
@@ -128,7 +128,7 @@ def reference(
         made = read_manifest(bundle).provenance
         if made.task not in TASKS:
             raise ValueError(f"{bundle} is of {made.task!r}, whose data this command does not know: adopt it again")
-        from models.renewal import renew_references  # noqa: PLC0415 - as above
+        from models.publishing.fresh_references import renew_references  # noqa: PLC0415 - as above
 
         task = _load_task(made.task, data, made.seed)
         with _progress_bars() as progress:
@@ -166,12 +166,12 @@ def analyse(
         if losses is not None and bundle is not None:
             raise ValueError("give --losses or --bundle, not both")
         if losses is not None:
-            from models.analysis import read_losses  # noqa: PLC0415 - heavy imports are inside commands
+            from models.analysis.similar_pairs import read_losses  # noqa: PLC0415 - heavy imports are inside commands
 
             _analyse_losses(read_losses(losses), delta, margin, plot)
         elif bundle is not None:
             from models.contract.bundle import read_manifest  # noqa: PLC0415 - as above
-            from models.evaluation import true_losses  # noqa: PLC0415 - as above
+            from models.evaluation.bundle import true_losses  # noqa: PLC0415 - as above
 
             made = read_manifest(bundle).provenance
             task = _load_task(made.task, data, made.seed)
@@ -181,23 +181,23 @@ def analyse(
 
 
 def _analyse_paper(plot: Path | None) -> None:
-    from models.analysis import TABLE_1, print_paper, solve_law  # noqa: PLC0415 - heavy imports are inside commands
+    from models.analysis.similar_pairs import TABLE_1, print_paper, solve_law  # noqa: PLC0415 - heavy imports are inside commands
 
     (law,) = solve_law(TABLE_1)
     print_paper(law, Console())
     if plot is not None:
-        from models.analysis_plots import draw_paper, save  # noqa: PLC0415 - as above
+        from models.analysis.plots import draw_paper, save  # noqa: PLC0415 - as above
 
         save(draw_paper(law), plot)
 
 
 def _analyse_losses(values: Any, delta: float | None, margin: float, plot: Path | None) -> None:
-    from models.analysis import analyse_losses, print_losses  # noqa: PLC0415 - heavy imports are inside commands
+    from models.analysis.similar_pairs import analyse_losses, print_losses  # noqa: PLC0415 - heavy imports are inside commands
 
     found = analyse_losses(values, margin, delta)
     print_losses(found, Console())
     if plot is not None:
-        from models.analysis_plots import draw_losses, save  # noqa: PLC0415 - as above
+        from models.analysis.plots import draw_losses, save  # noqa: PLC0415 - as above
 
         save(draw_losses(values, found), plot)
 

@@ -17,26 +17,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.calibration import Gaussian, LossMap, fit_gaussian, fit_loss_map
-from models.calibration_data import CalibrationData
+from models.calibration.data import CalibrationData
+from models.calibration.guarantees import OperatingPoints, operating_points, score_grid
+from models.calibration.keypoint_maps import KeypointMaps, fit_keypoint_maps
+from models.calibration.loss_map import Gaussian, LossMap, fit_gaussian, fit_loss_map
+from models.calibration.references import CALIBRATION_SEED, References, references
 from models.contract import bundle, manifest
 from models.contract.runtime import load_runtime
-from models.engine import Engine, reproducible
-from models.evaluation import evaluate_bundle
-from models.export import export_onnx, run_onnx
-from models.graph import ForecastGraph
-from models.guarantees import OperatingPoints, operating_points, score_grid
-from models.heatmap import HeatmapNet
-from models.keypoint_head import KeypointHeadConfig, KeypointLossHead, reading_sizes
-from models.keypoint_maps import KeypointMaps, fit_keypoint_maps
-from models.keypoint_training import keypoint_task, learn_keypoint_losses, read_examples, score_readings
-from models.loss_head import LossHead, LossHeadConfig, build_loss_head
-from models.model_card import model_card
-from models.recipes import recipe
-from models.references import CALIBRATION_SEED, References, references
-from models.regressors import Regressor
+from models.evaluation.bundle import evaluate_bundle
+from models.networks.forecast_graph import ForecastGraph
+from models.networks.heatmap import HeatmapNet
+from models.networks.keypoint_head import KeypointHeadConfig, KeypointLossHead, reading_sizes
+from models.networks.loss_head import LossHead, LossHeadConfig, build_loss_head
+from models.networks.regressors import Regressor
+from models.publishing.export import export_onnx, run_onnx
+from models.publishing.model_card import model_card
 from models.tasks.protocol import SPLITS, Examples, RegressionTask, Split, check_definition, check_examples
-from models.training import (
+from models.training.keypoint_head import keypoint_task, learn_keypoint_losses, read_examples, score_readings
+from models.training.loop import Engine, reproducible
+from models.training.loss_head import (
     Progress,
     TrainingConfig,
     observe,
@@ -44,6 +43,7 @@ from models.training import (
     train_loss_head,
     train_regressor,
 )
+from models.training.recipes import recipe
 
 
 @dataclass(frozen=True, slots=True)

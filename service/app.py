@@ -20,30 +20,32 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from models.contract.runtime import load_runtime
-from service.admission import Admission
-from service.api import drift, health, infer, labels, models, oip, predict_docs, queue, repository
-from service.api.predict import Predict
-from service.api.resources import Resources
-from service.bundle_store import BundleStore, PatientStore
-from service.drift.judge import Terms
+from service.api import drift, health, labels, models, predict_docs, queue
+from service.background import end
 from service.drift.ledger import Ledger
 from service.drift.monitor import Monitor
+from service.drift.transition import Terms
 from service.drift.watch import Watches
-from service.labelling.blobs import BlobStore
+from service.edge.middleware import DOCS_FILES, Edge, translate
+from service.edge.predict import Predict
+from service.inference.admission import Admission
 from service.labelling.drain import Drain
-from service.labelling.embedded import embedded_valkey
 from service.labelling.endings import Endings
 from service.labelling.janitor import Janitor
-from service.labelling.journal import Journal
-from service.labelling.policy import DAY_S, QueuePolicy
-from service.labelling.redis_queue import RedisQueue
-from service.labelling.tasks import end
-from service.line import LineMaker
-from service.metrics import Metrics
-from service.middleware import DOCS_FILES, Edge, translate
-from service.registry import Registry
+from service.labelling.journal.journal import Journal
+from service.labelling.queue.blobs import BlobStore
+from service.labelling.queue.policy import DAY_S, QueuePolicy
+from service.labelling.queue.redis_queue import RedisQueue
+from service.redis.private_valkey import embedded_valkey
+from service.resources import Resources
 from service.settings import Settings
-from service.tracing import Tracing, open_tracing
+from service.telemetry.metrics import Metrics
+from service.telemetry.tracing import Tracing, open_tracing
+from service.v2 import infer, repository
+from service.v2 import models as oip
+from service.versions.bundle_store import BundleStore, PatientStore
+from service.versions.loaded_version import LineMaker
+from service.versions.registry import Registry
 
 FLUSH_S = 5.0  # at the end the drain gets this long; what it leaves stays in the journal for the next start
 

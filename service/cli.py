@@ -13,7 +13,7 @@ from service.client import DEFAULT_URL, ClientError, LosscastClient
 from service.commands import queue
 from service.commands.console import ApiKey, AsJson, Model, Url, connected, fail, print_json, table
 from service.commands.drift import drift
-from service.schemas import PredictionFields, PredictReply
+from service.schemas.predictions import PredictionFields, PredictReply
 
 FEW = 4  # values that a cell of the table holds
 

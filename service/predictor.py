@@ -17,19 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.contract.manifest import Manifest
-from service.batcher import Batcher
-from service.decode import Picture, as_picture, decode, is_small, png
 from service.drift.tally import Tally
 from service.errors import BadRequest, DeadlineExceeded
-from service.labelling.journal import Journal
-from service.labelling.journal_errors import JournalUnavailable
-from service.labelling.sample import Sample, flagged_lane, sample_id
-from service.labelling.value import surprise
-from service.metrics import ModelMetrics
-from service.outcome import Forecast, Outcome, QueueState
-from service.schemas import prediction_fields
-from service.tracing import Tracing
-from service.verdict import judge
+from service.inference.batcher import Batcher
+from service.inference.decode import Picture, as_picture, decode, is_small, png
+from service.inference.outcome import Forecast, Outcome, QueueState
+from service.inference.verdict import judge
+from service.labelling.journal.errors import JournalUnavailable
+from service.labelling.journal.journal import Journal
+from service.labelling.samples.sample import Sample, flagged_lane, sample_id
+from service.labelling.samples.value import surprise
+from service.schemas.predictions import prediction_fields
+from service.telemetry.metrics import ModelMetrics
+from service.telemetry.tracing import Tracing
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("service.access")

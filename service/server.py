@@ -23,13 +23,13 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from models.contract.runtime import RuntimeMissing
-from service.api.resources import Resources
 from service.app import create_app
-from service.connection import Connection
-from service.engine import EngineError
+from service.edge.connection import Connection
 from service.errors import ServiceError
-from service.labelling.embedded import EmbeddedError
-from service.labelling.journal_errors import JournalError
+from service.inference.engine import EngineError
+from service.labelling.journal.errors import JournalError
+from service.redis.private_valkey import EmbeddedError
+from service.resources import Resources
 from service.settings import Settings
 
 STOPPERS = (RuntimeMissing, EngineError, JournalError, EmbeddedError, ServiceError, ValueError, OSError)
@@ -62,7 +62,7 @@ def run(options: Mapping[str, Any]) -> None:
 
 def _open_log(settings: Settings) -> None:
     try:
-        from service.logs import configure  # noqa: PLC0415 - structlog comes with the runtime's extra
+        from service.telemetry.logs import configure  # noqa: PLC0415 - structlog comes with the runtime's extra
     except ModuleNotFoundError as error:
         raise StartError(f"{error.name} is missing: pip install 'losscast[cpu]', or [gpu]") from error
     configure(settings.log_format, _secrets(settings))

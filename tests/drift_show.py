@@ -18,7 +18,7 @@ from PIL import Image
 
 from models.tasks.digits import Digits
 from service.client import LosscastClient
-from service.schemas_drift import DriftReport
+from service.schemas.drift import DriftReport
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 FORM = 25  # images in one request

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import stamina
 
-from service.labelling.embedded import server_program
+from service.redis.private_valkey import server_program
 
 START_S = 30
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from models.export import export_onnx
-from models.graph import ForecastGraph
+from models.networks.forecast_graph import ForecastGraph
 from models.pipeline import calibrate, describe, publish, train
+from models.publishing.export import export_onnx
 from models.tasks.digits import Digits
-from models.training import TrainingConfig
+from models.training.loss_head import TrainingConfig
 from service.app import create_app
 from service.settings import Settings
 

@@ -17,7 +17,7 @@ import pytest
 from demo.digits import CLEAN, CORRUPTED
 from demo.running import NotServing, running_service
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 DEMO = [sys.executable, "-u", str(ROOT / "demo" / "digits.py")]
 LIMIT_S = 180
 

@@ -15,7 +15,7 @@ from demo.figure import JOINTS, draw
 from service.app import create_app
 from service.settings import Settings
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[1]
 VERSION = REPOSITORY / "bundles" / "pose" / "1"
 PNG = {"content-type": "image/png"}
 

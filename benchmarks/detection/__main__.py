@@ -15,6 +15,7 @@ import orjson
 import torch
 import typer
 
+from benchmarks.detection.baselines import disagreement
 from benchmarks.detection.corruptions import KINDS, STRENGTHS
 from benchmarks.detection.features import Seen, Trunk, seen, together
 from benchmarks.detection.record import Answers, assemble
@@ -33,11 +34,10 @@ from benchmarks.detection.rivals import (
     learned,
     unlearned,
 )
-from models.augmentation import mirror_order
-from models.baselines import disagreement
 from models.tasks.pose import Pose
+from models.training.augmentation import mirror_order
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS, DOCS = ROOT / "benchmarks" / "detection" / "results", ROOT / "docs"
 TRAINING = ("trunk", "head", "trunk-mirrored", "head-mirrored")
 REDRAWS, TINY_REDRAWS = 1000, 20

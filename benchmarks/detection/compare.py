@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.detection.rivals import Scores
-from models import evaluation
-from models.calibration import LossMap, fit_loss_map
+from models.calibration.loss_map import LossMap, fit_loss_map
+from models.evaluation import bundle as evaluation
 
 Array = NDArray[np.float64]
 BUDGETS = (0.05, 0.1, 0.2)

@@ -21,24 +21,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.detection.baselines import LocalScaleHead, gaussian_likelihood, nearest_distance
 from benchmarks.detection.compare import Truth, ahead, figures
 from benchmarks.detection.record import mean_and_worst
 from benchmarks.detection.report import digits_tables
 from benchmarks.detection.rivals import Scores
-from benchmarks.objectives import trunk_of
-from models.baselines import LocalScaleHead, gaussian_likelihood, nearest_distance
-from models.calibration import fit_gaussian
-from models.engine import Engine, Plan, fit, reproducible
-from models.evaluation import TEST_SEED
-from models.loss_head import Architecture, LossHeadConfig, build_loss_head
-from models.objectives import Objective
-from models.references import CALIBRATION_SEED
-from models.regressors import KeypointNet
+from benchmarks.objectives.heads import trunk_of
+from models.calibration.loss_map import fit_gaussian
+from models.calibration.references import CALIBRATION_SEED
+from models.evaluation.bundle import TEST_SEED
+from models.networks.loss_head import Architecture, LossHeadConfig, build_loss_head
+from models.networks.regressors import KeypointNet
+from models.objectives.learning_loss import Objective
 from models.tasks.digits import Digits
 from models.tasks.protocol import Examples
-from models.training import Observations, TrainingConfig, observe, train_loss_head
+from models.training.loop import Engine, Plan, fit, reproducible
+from models.training.loss_head import Observations, TrainingConfig, observe, train_loss_head
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "detection" / "results"
 REDRAWS, TINY_REDRAWS = 500, 20
 SHIPPED = "convolutional head, LearningLoss++"

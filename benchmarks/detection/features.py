@@ -1,8 +1,8 @@
 """What each trunk sees of each split, kept in a folder so that heads train in seconds.
 
-trunk weights x split -> `Seen`: the readings of `models.readings` as halves, predictions, losses, the coarser maps
-pooled heads need, and the references that cost more than one pass. A split is `trunk`, `head`, `calibration`,
-`test`, any of these with `-mirrored` or one of `CHANGES`, or `test-<corruption>-<strength>`.
+trunk weights x split -> `Seen`: the readings of `models.networks.heatmap_features` as halves, predictions, losses,
+the coarser maps that pooled heads need, and the references that cost more than one pass. A split is `trunk`, `head`,
+`calibration`, `test`, any of these with `-mirrored` or one of `CHANGES`, or `test-<corruption>-<strength>`.
 """
 
 import hashlib
@@ -16,16 +16,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.detection.baselines import dropout_predictions
 from benchmarks.detection.corruptions import spoil
-from models.augmentation import Augmentation, augment, mirror_order
-from models.baselines import dropout_predictions
-from models.engine import reproducible
-from models.heatmap import HeatmapNet, HeatmapNetConfig
-from models.keypoint_training import KeypointObservations, halved, joined, mirrored
-from models.readings import Readings, read
-from models.regressors import normalise
+from models.networks.heatmap import HeatmapNet, HeatmapNetConfig
+from models.networks.heatmap_features import Readings, read
+from models.networks.regressors import normalise
 from models.tasks.pose import Pose
 from models.tasks.protocol import Split
+from models.training.augmentation import Augmentation, augment, mirror_order
+from models.training.keypoint_head import KeypointObservations, halved, joined, mirrored
+from models.training.loop import reproducible
 
 BATCH = 50
 CORRUPTED = 120  # test images under each corruption and strength, the same ones

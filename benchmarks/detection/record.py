@@ -14,7 +14,7 @@ from benchmarks.detection.compare import Truth, ahead, figures
 from benchmarks.detection.corruptions import KINDS, STRENGTHS
 from benchmarks.detection.rivals import COSTLY, ENSEMBLE, LEARNED, SHIPPED, UNLEARNED, Scores
 from benchmarks.detection.shift import RULES, aurocs
-from models import evaluation
+from models.evaluation import bundle as evaluation
 
 Array = NDArray[np.float64]
 OOD = "Mahalanobis distance"

@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.detection.baselines import LocalScaleHead, disagreement, gaussian_likelihood, nearest_distance
 from benchmarks.detection.features import Seen
-from models.baselines import LocalScaleHead, disagreement, gaussian_likelihood, nearest_distance
-from models.calibration import fit_gaussian
-from models.engine import Engine, Plan, fit, reproducible
-from models.keypoint_head import KeypointHeadConfig, KeypointLossHead
-from models.keypoint_training import KeypointTraining, score_readings, train_keypoint_head
-from models.loss_head import Architecture, LossHeadConfig, build_loss_head
-from models.objectives import Objective
-from models.readings import ENTROPY, EXPECTED
-from models.training import Observations, TrainingConfig, train_loss_head
+from models.calibration.loss_map import fit_gaussian
+from models.networks.heatmap_features import ENTROPY, EXPECTED
+from models.networks.keypoint_head import KeypointHeadConfig, KeypointLossHead
+from models.networks.loss_head import Architecture, LossHeadConfig, build_loss_head
+from models.objectives.learning_loss import Objective
+from models.training.keypoint_head import KeypointTraining, score_readings, train_keypoint_head
+from models.training.loop import Engine, Plan, fit, reproducible
+from models.training.loss_head import Observations, TrainingConfig, train_loss_head
 
 Array = NDArray[np.float64]
 

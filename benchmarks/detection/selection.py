@@ -23,12 +23,12 @@ from benchmarks.detection.__main__ import RESULTS, TINY_IMAGES, TRAINING, say
 from benchmarks.detection.features import Seen, Trunk, rows, seen, together
 from benchmarks.detection.rivals import UNLEARNED, Scores, Setting, embeddings, keypoint_head, unlearned
 from benchmarks.detection.shift import RULES
-from models import evaluation
-from models.calibration import fit_gaussian
-from models.keypoint_head import USUAL_PARTS, KeypointLossHead, Part
-from models.keypoint_training import KeypointTraining, score_readings
-from models.readings import EXPECTED
+from models.calibration.loss_map import fit_gaussian
+from models.evaluation import bundle as evaluation
+from models.networks.heatmap_features import EXPECTED
+from models.networks.keypoint_head import USUAL_PARTS, KeypointLossHead, Part
 from models.tasks.pose import Pose
+from models.training.keypoint_head import KeypointTraining, score_readings
 
 FOLDS = 5
 SHIPPED = "as shipped"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from models import evaluation
+from models.evaluation import bundle as evaluation
 
 Array = NDArray[np.float64]
 Pair = tuple[Array, Array]  # scores and OOD scores of the same images, [n] each

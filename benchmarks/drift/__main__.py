@@ -18,7 +18,7 @@ from benchmarks.drift.conditions import CHANGES, QUIET, Change, Quiet
 from benchmarks.drift.report import plot, tables
 from benchmarks.drift.running import run_change, run_quiet
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "drift" / "results"
 PLOT = ROOT / "docs" / "drift.png"
 JSON = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE

@@ -15,14 +15,15 @@ import numpy as np
 from models.contract.manifest import Manifest, OrderStatistics, parse_manifest
 from models.contract.reference import MAX_DIRECTIONS, EmbeddingReference, LossReference
 from models.contract.signals import SIGNALS
-from service.drift import judge, reporting
+from service.drift import transition as judge
 from service.drift.audit import AuditPage
-from service.drift.judge import Terms
 from service.drift.layout import Layout
 from service.drift.ledger import Sums
+from service.drift.report import report as reporting
 from service.drift.state import State
 from service.drift.tally import Tally
-from service.outcome import Forecast
+from service.drift.transition import Terms
+from service.inference.outcome import Forecast
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 NO_LABELS = AuditPage([], "")

@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.drift.worlds import EFFECTS, References, Step
-from service.drift import decision, effect
-from service.drift.detector import Detector, Flush
-from service.drift.effect import Interval, Sums
-from service.drift.evidence import PERIOD_S
-from service.drift.judge import Terms
-from service.drift.onset import History, likeliest_start
+from service.drift.report import decision
+from service.drift.statistics import effect
+from service.drift.statistics.detector import Detector, Flush
+from service.drift.statistics.effect import Interval, Sums
+from service.drift.statistics.evidence import PERIOD_S
+from service.drift.statistics.onset import History, likeliest_start
+from service.drift.transition import Terms
 
 TERMS = Terms()  # the service's defaults
 

@@ -14,8 +14,8 @@ from scipy.special import ndtr
 
 from benchmarks.drift.sequences import Sequence
 from models.contract.manifest import OrderStatistics
-from service.drift import dependence
-from service.drift.bins import Bins
+from service.drift.statistics import dependence
+from service.drift.statistics.bins import Bins
 
 M = 400  # observations of a reference: the smaller of the two that ship
 LOG_SD = 0.5  # of predicted losses: that of the digits which ship is .51, of pose .33

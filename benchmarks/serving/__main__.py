@@ -35,7 +35,7 @@ from benchmarks.serving.rounds import (
 from benchmarks.serving.soak import soak as soak_test
 from models.contract.bundle import read_manifest
 from models.contract.runtime import RuntimeMissing
-from service.engine import EngineError
+from service.inference.engine import EngineError
 from service.settings import available_cpus
 
 RESULTS = ROOT / "benchmarks" / "serving" / "results"

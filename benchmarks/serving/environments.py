@@ -10,7 +10,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PINS = {"mosec": "mosec==0.9.8", "litserve": "litserve==0.2.19", "bentoml": "bentoml==1.4.39"}
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 

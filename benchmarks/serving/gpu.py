@@ -20,8 +20,8 @@ from benchmarks.serving.load import read_images
 from benchmarks.serving.material import HEIGHT, WIDTH, Material
 from models.contract.bundle import read_manifest, read_onnx
 from models.contract.runtime import load_runtime, visible_gpus
-from service.decode import decode
-from service.engine import Engine
+from service.inference.decode import decode
+from service.inference.engine import Engine
 from service.settings import available_cpus
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)

@@ -9,15 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.calibration import fit_gaussian, fit_loss_map
+from models.calibration.keypoint_maps import fit_keypoint_maps
+from models.calibration.loss_map import fit_gaussian, fit_loss_map
 from models.contract.manifest import Preprocessing
-from models.export import export_onnx
-from models.graph import Forecast, ForecastGraph
-from models.heatmap import HeatmapNet, HeatmapNetConfig
-from models.keypoint_head import KeypointHeadConfig, KeypointLossHead, reading_sizes
-from models.keypoint_maps import fit_keypoint_maps
-from models.readings import read
-from models.regressors import Features, normalise
+from models.networks.forecast_graph import Forecast, ForecastGraph
+from models.networks.heatmap import HeatmapNet, HeatmapNetConfig
+from models.networks.heatmap_features import read
+from models.networks.keypoint_head import KeypointHeadConfig, KeypointLossHead, reading_sizes
+from models.networks.regressors import Features, normalise
+from models.publishing.export import export_onnx
 from models.tasks.pose import JOINTS, SKELETON
 
 SPEC = Preprocessing(height=192, width=192, channels=3)

@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 
 from benchmarks.serving.keypoints import EMBEDDING_SIZE, SPEC, keypoint_onnx
 from benchmarks.serving.load import read_images
-from models.calibration import order_statistics
+from models.calibration.loss_map import order_statistics
+from models.calibration.references import references
 from models.contract.bundle import ModelIndex, publish, read_index, read_manifest, read_onnx, write_index
 from models.contract.manifest import Loss, Manifest, OperatingPoint, Preprocessing, Provenance, Task
-from models.export import run_onnx
-from models.references import references
+from models.publishing.export import run_onnx
 from models.tasks.corruption import corrupt
 from models.tasks.digits import Digits
 from models.tasks.pose import JOINTS, SKELETON
-from service.decode import decode
+from service.inference.decode import decode
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FLAGGED = 0.05
 IMAGES = 240  # of each kind; the load generator makes every file that it sends distinct
 SPOILED = 5  # one in so many digits is inverted

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.contract.bundle import read_manifest, read_onnx
 from models.contract.runtime import open_session
-from service.decode import Picture, decode
+from service.inference.decode import Picture, decode
 
 MAX_PIXELS = 40_000_000
 

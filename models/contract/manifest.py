@@ -1,7 +1,7 @@
 """What a bundle says about itself: the schema of `manifest.json`.
 
-Written once by `models.export`, read by `service.bundle_store` and by `models.evaluation`. The
-format version is read before anything else, so that a newer bundle is refused by name and not by a
+Written once by `models.pipeline`, read by `service.versions.bundle_store` and by `models.evaluation.bundle`.
+The format version is read before anything else, so that a newer bundle is refused by name and not by a
 confusing field error.
 """
 

@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter
 
-from service.api.resources import Resources, Shared
-from service.schemas import ErrorReply
-from service.schemas_drift import DriftReport
+from service.resources import Resources, Shared
+from service.schemas.drift import DriftReport
+from service.schemas.predictions import ErrorReply
 
 router = APIRouter(tags=["drift"], responses={code: {"model": ErrorReply} for code in (404, 503)})
 

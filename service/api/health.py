@@ -5,9 +5,9 @@ import logging
 
 from fastapi import APIRouter, Response
 
-from service.api.resources import Shared
 from service.errors import Unavailable
-from service.schemas import ErrorReply
+from service.resources import Shared
+from service.schemas.predictions import ErrorReply
 
 log = logging.getLogger(__name__)
 

@@ -7,16 +7,16 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 
 from service.api.queue import sample_reply
-from service.api.resources import Shared, queue_of
-from service.decode import sniff
 from service.errors import NotFound, Unavailable
-from service.labelling.coco import document
+from service.formats.coco import document
+from service.inference.decode import sniff
 from service.labelling.endings import Ending
-from service.labelling.journal import Journal
-from service.labelling.journal_errors import JournalUnavailable
-from service.labelling.queue import LabelRecord
-from service.schemas import ErrorReply
-from service.schemas_queue import EraseReply, KnownSample, LabelLine, LabelsQuery, image_path
+from service.labelling.journal.errors import JournalUnavailable
+from service.labelling.journal.journal import Journal
+from service.labelling.queue.label_queue import LabelRecord
+from service.resources import Shared, queue_of
+from service.schemas.labelling import EraseReply, KnownSample, LabelLine, LabelsQuery, image_path
+from service.schemas.predictions import ErrorReply
 
 router = APIRouter(tags=["labelling"], responses={code: {"model": ErrorReply} for code in (400, 404, 503)})
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from service.api.resources import Resources, Shared
-from service.schemas import ErrorReply
+from service.resources import Resources, Shared
+from service.schemas.predictions import ErrorReply
 
 router = APIRouter(tags=["models"], responses={code: {"model": ErrorReply} for code in (404, 503)})
 

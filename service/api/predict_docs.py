@@ -1,12 +1,12 @@
-"""What /openapi.json and /docs say of predictions; `service.api.predict` answers them in front of the router."""
+"""What /openapi.json and /docs say of predictions; `service.edge.predict` answers them in front of the router."""
 
 from typing import Any
 
 from fastapi import APIRouter
 
-from service.api.predict import MAX_IMAGES, NAMED_PATH, PATH, VERSION_PATH
-from service.multipart import FORM
-from service.schemas import MAX_SOURCE, ErrorReply, ManyReply, PredictReply
+from service.edge.multipart import FORM
+from service.edge.predict import MAX_IMAGES, NAMED_PATH, PATH, VERSION_PATH
+from service.schemas.predictions import MAX_SOURCE, ErrorReply, ManyReply, PredictReply
 
 router = APIRouter(tags=["predict"])
 

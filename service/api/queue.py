@@ -9,14 +9,13 @@ import time
 from fastapi import APIRouter
 
 from models.contract.manifest import Task
-from service.api.resources import Resources, Shared, queue_of
 from service.errors import NotFound
 from service.labelling.endings import Ending
-from service.labelling.label import Values, check_inside, read_keypoints, read_values
-from service.labelling.queue import Leased
-from service.labelling.sample import Sample
-from service.schemas import ErrorReply, PredictionFields
-from service.schemas_queue import (
+from service.labelling.queue.label_queue import Leased
+from service.labelling.samples.label import Values, check_inside, read_keypoints, read_values
+from service.labelling.samples.sample import Sample
+from service.resources import Resources, Shared, queue_of
+from service.schemas.labelling import (
     ExtendRequest,
     LabelFields,
     LabelReply,
@@ -33,6 +32,7 @@ from service.schemas_queue import (
     SkipRequest,
     image_path,
 )
+from service.schemas.predictions import ErrorReply, PredictionFields
 
 router = APIRouter(tags=["labelling"], responses={code: {"model": ErrorReply} for code in (400, 404, 409, 422, 503)})
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from service.client import DEFAULT_URL
 from service.commands.console import ApiKey, AsJson, Model, Url, connected, fail, print_json, say
-from service.schemas_drift import DriftReport
+from service.schemas.drift import DriftReport
 
 BARS = "▁▂▃▄▅▆▇█"
 STYLES = {"insufficient_data": "dim", "stable": "green", "warning": "yellow", "drift": "bold red"}

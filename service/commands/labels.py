@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from service.client import DEFAULT_URL, ClientError, LosscastClient
-from service.commands import exchange
 from service.commands.console import ApiKey, Model, Url, connected, fail, say
-from service.commands.exchange import ExchangeError
+from service.formats import folder as exchange
+from service.formats.folder import ExchangeError
 
 Advance = Callable[[int], None]
 

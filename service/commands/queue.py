@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from service.client import DEFAULT_URL, ClientError, LosscastClient
-from service.commands import exchange
 from service.commands.console import ApiKey, AsJson, Model, Url, connected, fail, print_json, say, table
-from service.commands.exchange import ExchangeError
 from service.commands.labels import export, send_folder
-from service.schemas_queue import MAX_LEASE, LeasedSample
+from service.formats import folder as exchange
+from service.formats.folder import ExchangeError
+from service.schemas.labelling import MAX_LEASE, LeasedSample
 
 app = typer.Typer(
     no_args_is_help=True,

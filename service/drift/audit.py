@@ -13,8 +13,8 @@ import numpy as np
 
 from models.contract.manifest import Manifest
 from models.contract.true_loss import true_loss
-from service.drift.effect import AuditSums
-from service.labelling.queue import LabelQueue, LabelRecord
+from service.drift.statistics.effect import AuditSums
+from service.labelling.queue.label_queue import LabelQueue, LabelRecord
 
 log = logging.getLogger(__name__)
 PAGE = 1000  # labels that one update reads at most

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Self
 
 from service.drift.audit import AuditLoss
-from service.drift.effect import AuditSums
+from service.drift.statistics.effect import AuditSums
 
 BUCKET_S: Final = 600.0
 KEEP_S: Final = 48 * 3600.0

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from models.contract.manifest import Manifest, OrderStatistics
 from models.contract.signals import SIGNALS
-from service.drift import dependence
-from service.drift.bins import Bins
+from service.drift.statistics import dependence
+from service.drift.statistics.bins import Bins
 
 OUTCOMES: Final = ("counted", "thinned", "not_finite")  # of an image
 FORMAT: Final = 1  # to be raised when the same sections come to mean something else

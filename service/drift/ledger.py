@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.redis_server import RedisServer
+from service.redis.server import RedisServer
 
 BUCKET_S: Final = 600.0
 KEEP_S: Final = 48 * 3600.0  # buckets

@@ -15,19 +15,20 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from service.drift import audit, judge
+from service.drift import audit
+from service.drift import transition as judge
 from service.drift.audit import AuditPage
-from service.drift.judge import Terms
 from service.drift.layout import OUTCOMES, Layout
 from service.drift.ledger import Flushed, Ledger, Place, Sums
-from service.drift.reporting import report as report_of
+from service.drift.report.report import report as report_of
 from service.drift.state import State
+from service.drift.transition import Terms
 from service.drift.trouble import Troubles
 from service.drift.watch import Watch, Watches
 from service.errors import Unavailable
-from service.labelling.queue import LabelQueue
-from service.metrics import Metrics
-from service.schemas_drift import DriftReport
+from service.labelling.queue.label_queue import LabelQueue
+from service.schemas.drift import DriftReport
+from service.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ import numpy as np
 import orjson
 
 from service.drift.audit_record import AuditRecord
-from service.drift.detector import Detector
 from service.drift.layout import Floats, Layout
-from service.drift.onset import History
+from service.drift.statistics.detector import Detector
+from service.drift.statistics.onset import History
 
 
 @dataclass(frozen=True, slots=True, eq=False)

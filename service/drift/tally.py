@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.contract.signals import IMAGE_SIGNALS, image_signals, jitter
-from service.drift import dependence
 from service.drift.layout import Floats, Layout
-from service.drift.sources import Thinning
-from service.outcome import Forecast
+from service.drift.statistics import dependence
+from service.drift.thinning import Thinning
+from service.inference.outcome import Forecast
 
 CHUNK: Final = 64  # images that wait for numpy
 IMAGE_CHUNK: Final = 16  # canvases that are kept until then

@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 
 import stamina
 
+from service.background import end
 from service.errors import Unavailable
-from service.labelling.blobs import Blob, BlobStore
-from service.labelling.journal import Journal
-from service.labelling.journal_table import Entry
-from service.labelling.queue import LabelQueue
-from service.labelling.sample import Sample
-from service.labelling.tasks import end
+from service.labelling.journal.journal import Journal
+from service.labelling.journal.table import Entry
+from service.labelling.queue.blobs import Blob, BlobStore
+from service.labelling.queue.label_queue import LabelQueue
+from service.labelling.samples.sample import Sample
 
 log = logging.getLogger(__name__)
 CHUNK = 256  # entries in memory, written and put at a time

@@ -18,10 +18,10 @@ import orjson
 import stamina
 
 from service.errors import Conflict, Erased, Held, NotFound, Unavailable
-from service.labelling.journal import Journal
-from service.labelling.journal_errors import JournalUnavailable
-from service.labelling.journal_table import KeptEnding
-from service.labelling.queue import EndState, LabelQueue
+from service.labelling.journal.errors import JournalUnavailable
+from service.labelling.journal.journal import Journal
+from service.labelling.journal.table import KeptEnding
+from service.labelling.queue.label_queue import EndState, LabelQueue
 
 log = logging.getLogger(__name__)
 CHUNK = 1000  # endings in memory

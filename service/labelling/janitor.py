@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from service.labelling.redis_queue import RedisQueue
+from service.labelling.queue.redis_queue import RedisQueue
 
 log = logging.getLogger(__name__)
 EVERY_S = 5.0

@@ -17,7 +17,7 @@ from benchmarks.detection.compare import ahead
 from benchmarks.detection.rivals import Scores
 from benchmarks.detection.shift import RULES
 from models.contract.bundle import read_manifest
-from models.heatmap import HeatmapNet, HeatmapNetConfig
+from models.networks.heatmap import HeatmapNet, HeatmapNetConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks/detection/results"
@@ -25,7 +25,7 @@ RNG = np.random.default_rng(0)
 
 
 def write_photographs(folder: Path) -> None:
-    spec = importlib.util.spec_from_file_location("pose_photographs", ROOT / "tests/models/pose_photographs.py")
+    spec = importlib.util.spec_from_file_location("pose_photographs", ROOT / "tests/models/tasks/pose_photographs.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

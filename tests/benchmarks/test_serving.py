@@ -21,9 +21,9 @@ from benchmarks.serving.ratios import AT_MOST, Spread, Target, cpu_ms, rounds_of
 from benchmarks.serving.report import tables
 from benchmarks.serving.soak import slope_per_100k
 from models.contract.bundle import read_manifest
-from service.decode import decode
+from service.inference.decode import decode
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PAGE, RESULTS = ROOT / "docs" / "serving.md", ROOT / "benchmarks" / "serving" / "results"
 
 

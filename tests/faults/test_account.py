@@ -8,11 +8,11 @@ import pytest
 import pytest_asyncio
 from redis import Redis
 
-from service.labelling.blobs import BlobStore
-from service.labelling.embedded import embedded_valkey
-from service.labelling.policy import QueuePolicy
-from service.labelling.redis_queue import RedisQueue
-from service.labelling.sample import Sample, sample_id
+from service.labelling.queue.blobs import BlobStore
+from service.labelling.queue.policy import QueuePolicy
+from service.labelling.queue.redis_queue import RedisQueue
+from service.labelling.samples.sample import Sample, sample_id
+from service.redis.private_valkey import embedded_valkey
 from tests.faults.campaign import account
 from tests.faults.campaign.ledger import Told
 from tests.faults.campaign.load import MODEL

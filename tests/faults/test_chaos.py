@@ -12,7 +12,7 @@ import stamina
 from PIL import Image as Pillow
 from PIL.PngImagePlugin import PngInfo
 
-from service.labelling.sample import sample_id
+from service.labelling.samples.sample import sample_id
 from tests.faults.chaos import Chaos, Image
 
 REQUESTS = 10_000

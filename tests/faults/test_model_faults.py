@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from models.contract.bundle import ModelIndex, write_index
-from service.batcher import EXIT_HUNG
+from service.inference.batcher import EXIT_HUNG
 
 PNG = {"content-type": "image/png"}
 RAISES, NAN, HANGS, LOSSY, FINE = 0.8, 0.9, 1.0, 0.7, 0.3

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.models.pose_photographs import write_pose_folder
+from tests.models.tasks.pose_photographs import write_pose_folder
 
 
 @pytest.fixture(scope="session")

@@ -18,11 +18,11 @@ from models.contract.bundle import read_manifest, read_onnx
 from models.contract.loss_definition import KeypointLoss, LossDefinition, VectorLoss
 from models.contract.manifest import Loss, Preprocessing, Task
 from models.contract.signals import SIGNALS
-from models.export import run_onnx
-from models.loaded_task import DataError
-from models.regressors import normalise
-from models.tapped import TappedRegressor
-from models.training import TrainingConfig
+from models.networks.regressors import normalise
+from models.networks.tapped import TappedRegressor
+from models.publishing.export import run_onnx
+from models.tasks.loaded import DataError
+from models.training.loss_head import TrainingConfig
 
 TUTORIAL = Path(__file__).resolve().parents[2] / "docs" / "adopt.md"
 SIDE = 32

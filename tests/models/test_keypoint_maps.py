@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from models.calibration import fit_gaussian, fit_loss_map
-from models.graph import ForecastGraph
-from models.heatmap import HeatmapNet, HeatmapNetConfig
-from models.keypoint_head import KeypointHeadConfig, KeypointLossHead, reading_sizes
-from models.keypoint_maps import KeypointMaps, fit_keypoint_maps
+from models.calibration.keypoint_maps import KeypointMaps, fit_keypoint_maps
+from models.calibration.loss_map import fit_gaussian, fit_loss_map
+from models.networks.forecast_graph import ForecastGraph
+from models.networks.heatmap import HeatmapNet, HeatmapNetConfig
+from models.networks.keypoint_head import KeypointHeadConfig, KeypointLossHead, reading_sizes
 
 LIMBS = ((0, 1), (1, 2))
 

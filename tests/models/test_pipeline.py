@@ -5,19 +5,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from models.calibration import budget_threshold
-from models.calibration_data import OOD_BUDGET
+from models.calibration.data import OOD_BUDGET
+from models.calibration.guarantees import FLAG_BUDGET
+from models.calibration.loss_map import budget_threshold
 from models.contract.bundle import BundleError, ModelIndex, read_index, read_manifest, read_onnx
 from models.contract.signals import SIGNALS
-from models.engine import Engine
-from models.evaluation import evaluate_bundle
-from models.export import run_onnx
-from models.guarantees import FLAG_BUDGET
+from models.evaluation.bundle import evaluate_bundle
 from models.pipeline import train, train_bundle
-from models.recipes import recipe
+from models.publishing.export import run_onnx
 from models.tasks.digits import Digits
 from models.tasks.pose import Pose
-from models.training import TrainingConfig
+from models.training.loop import Engine
+from models.training.loss_head import TrainingConfig
+from models.training.recipes import recipe
 
 pytestmark = pytest.mark.slow
 

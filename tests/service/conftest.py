@@ -17,9 +17,9 @@ import stamina
 
 from service.app import create_app
 from service.client import LosscastClient
-from service.labelling.embedded import _Server, server_program
+from service.redis.private_valkey import _Server, server_program
 from service.settings import Settings
-from tests.service.labelling.forgetful import ForgetfulServer
+from tests.service.labelling.queue.forgetful import ForgetfulServer
 
 OpenService = Callable[..., Awaitable[httpx.AsyncClient]]
 PROGRAMS = list(dict.fromkeys(filter(None, [server_program(), shutil.which("redis-server")])))
@@ -44,7 +44,7 @@ def model() -> str:
 @pytest.fixture
 def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server's disk is not waited for, where nothing is killed that could forget."""
-    monkeypatch.setattr("service.labelling.scripts.GRACE_S", 0.0)
+    monkeypatch.setattr("service.labelling.queue.scripts.GRACE_S", 0.0)
 
 
 @pytest.fixture

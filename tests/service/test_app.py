@@ -11,8 +11,8 @@ import stamina
 from redis.asyncio import Redis
 
 from models.contract.bundle import BundleError
-from service.labelling.embedded import embedded_valkey
-from service.labelling.journal_errors import JournalBusy
+from service.labelling.journal.errors import JournalBusy
+from service.redis.private_valkey import embedded_valkey
 
 Grey = Callable[..., bytes]
 OpenService = Callable[..., Awaitable[httpx.AsyncClient]]

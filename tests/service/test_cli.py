@@ -11,7 +11,7 @@ import pytest
 import stamina
 
 from service.cli import _short
-from service.schemas import PredictionFields
+from service.schemas.predictions import PredictionFields
 
 Grey = Callable[..., bytes]
 COMMAND = [sys.executable, "-m", "losscast"]

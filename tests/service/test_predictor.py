@@ -16,11 +16,11 @@ import stamina
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.api.resources import Resources
 from service.app import create_app
-from service.decode import png
 from service.errors import BadRequest, DeadlineExceeded
+from service.inference.decode import png
 from service.predictor import Call
+from service.resources import Resources
 from service.settings import Settings
 
 LOSSY, PASSED = np.full((8, 8, 1), 200, np.uint8), np.full((8, 8, 1), 50, np.uint8)

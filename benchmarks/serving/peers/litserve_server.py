@@ -9,7 +9,7 @@ import litserve
 from fastapi import Body, Response
 
 from benchmarks.serving.pipeline import Pipeline, Row
-from service.decode import Picture
+from service.inference.decode import Picture
 
 Answer = tuple[Picture, Row]
 

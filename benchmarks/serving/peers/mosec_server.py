@@ -9,7 +9,7 @@ from typing import Any
 from mosec import Server, Worker
 
 from benchmarks.serving.pipeline import Pipeline, Row
-from service.decode import Picture
+from service.inference.decode import Picture
 
 
 class Decode(Worker):  # type: ignore[misc] # mosec is in an environment of its own

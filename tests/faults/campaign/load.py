@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from service.labelling.sample import sample_id
+from service.labelling.samples.sample import sample_id
 from tests.faults.campaign.ledger import Ledger
 
 MODEL = "tiny"

@@ -12,7 +12,7 @@ import httpx
 import redis
 import stamina
 
-from service.labelling.embedded import server_program
+from service.redis.private_valkey import server_program
 
 START_S = 60.0
 

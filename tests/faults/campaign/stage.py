@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import orjson
 
-from service.labelling.sample import sample_id
+from service.labelling.samples.sample import sample_id
 from tests.faults.campaign import account
 from tests.faults.campaign.images import lossy_images
 from tests.faults.campaign.ledger import Ledger, is_disordered

@@ -4,7 +4,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.tasks.near_duplicates import prints, resemble
-from tests.models.pose_photographs import STANDING, draw, encode
+from tests.models.tasks.pose_photographs import STANDING, draw, encode
 
 Images = NDArray[np.uint8]
 

@@ -8,7 +8,7 @@ import pytest
 
 from models.tasks.pose import FOLDS, JOINTS, SKELETON, Pose
 from models.tasks.protocol import SPLITS, check_examples
-from tests.models.pose_photographs import read_entries, write_labels, write_tar
+from tests.models.tasks.pose_photographs import read_entries, write_labels, write_tar
 
 
 @pytest.fixture(scope="module")

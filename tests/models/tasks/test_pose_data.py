@@ -8,7 +8,7 @@ import pytest
 
 from models.tasks.pose import JOINTS, Pose
 from models.tasks.pose_data import read_photographs
-from tests.models.pose_photographs import HEIGHT, read_entries, write_labels, write_tar
+from tests.models.tasks.pose_photographs import HEIGHT, read_entries, write_labels, write_tar
 
 Change = Callable[[list[dict[str, Any]]], None]
 

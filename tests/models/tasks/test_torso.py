@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from models.contract.loss_definition import TorsoScale
 from models.tasks.pose import JOINTS
 from models.tasks.torso import EXTENT_RATIO, SMALLEST_PX, fit_torso_scale
-from tests.models.pose_photographs import STANDING
+from tests.models.tasks.pose_photographs import STANDING
 
 
 @pytest.fixture

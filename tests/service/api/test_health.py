@@ -3,7 +3,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from service.api.health import metrics
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 
 
 class TogetherQueue:

@@ -11,13 +11,13 @@ import pytest
 import pytest_asyncio
 import stamina
 
-from service.labelling.blobs import BlobStore
-from service.labelling.embedded import embedded_valkey
 from service.labelling.janitor import Janitor
-from service.labelling.policy import QueuePolicy
-from service.labelling.redis_queue import RedisQueue
-from service.labelling.sample import Sample
-from service.redis_server import OutOfMemory
+from service.labelling.queue.blobs import BlobStore
+from service.labelling.queue.policy import QueuePolicy
+from service.labelling.queue.redis_queue import RedisQueue
+from service.labelling.samples.sample import Sample
+from service.redis.private_valkey import embedded_valkey
+from service.redis.server import OutOfMemory
 
 OpenService = Callable[..., Awaitable[httpx.AsyncClient]]
 Queued = Callable[[int], Awaitable[list[str]]]
@@ -131,7 +131,7 @@ async def test_an_erased_sample_is_gone_everywhere(http: httpx.AsyncClient, queu
 async def test_the_image_of_a_label_is_there_past_retention_until_it_is_erased(
     socket: Path, open_service: OpenService, grey: Callable[..., bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.labelling.scripts.GRACE_S", 0.0)
+    monkeypatch.setattr("service.labelling.queue.scripts.GRACE_S", 0.0)
     http, posted = await open_service(redis_url=f"unix://{socket}"), grey(0.9)
     sample_id = (await http.post("/v1/predict", content=posted)).json()["sample_id"]
     async for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=20, wait_max=0.05):
@@ -176,7 +176,7 @@ async def test_a_sample_in_the_journal_is_not_said_to_be_erased(
 async def test_a_sample_that_reached_the_queue_is_erased_though_its_row_waits_in_the_journal(
     http: httpx.AsyncClient, queued: Queued, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.labelling.scripts.GRACE_S", 3600.0)  # nothing settles
+    monkeypatch.setattr("service.labelling.queue.scripts.GRACE_S", 3600.0)  # nothing settles
     (sample_id,) = await queued(1)
     assert "losscast_journal_rows 1.0" in (await http.get("/metrics")).text
     assert (await http.delete(f"/v1/samples/{sample_id}")).json() == {"sample_id": sample_id, "erased": True}

@@ -10,7 +10,7 @@ import pytest
 import stamina
 
 from models.contract.bundle import ModelIndex, write_index
-from service.labelling.embedded import embedded_valkey
+from service.redis.private_valkey import embedded_valkey
 
 Grey = Callable[..., bytes]
 OpenService = Callable[..., Awaitable[httpx.AsyncClient]]

@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from service.commands.drift import draw, sparkline
-from service.schemas_drift import DriftReport, SignalReport
+from service.schemas.drift import DriftReport, SignalReport
 
 Losscast = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -12,8 +12,8 @@ from models.contract.reference import EmbeddingReference, LossReference
 from models.contract.signals import SIGNALS
 from service.drift.layout import Layout
 from service.drift.ledger import Ledger
-from service.outcome import Forecast
-from service.redis_server import RedisServer
+from service.inference.outcome import Forecast
+from service.redis.server import RedisServer
 
 MakeForecast = Callable[..., Forecast]
 

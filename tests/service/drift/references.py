@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.contract.manifest import OrderStatistics
-from service.drift.bins import Bins
+from service.drift.statistics.bins import Bins
 
 
 def order_statistics(values: NDArray[np.float64]) -> OrderStatistics:

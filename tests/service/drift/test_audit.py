@@ -7,11 +7,11 @@ import pytest
 from models.contract.loss_definition import KeypointLoss
 from models.contract.manifest import Manifest
 from service.drift.audit import losses, read
-from service.labelling.blobs import BlobStore
-from service.labelling.queue import LabelRecord
-from service.labelling.redis_queue import RedisQueue
-from service.labelling.sample import Sample
-from service.redis_server import RedisServer
+from service.labelling.queue.blobs import BlobStore
+from service.labelling.queue.label_queue import LabelRecord
+from service.labelling.queue.redis_queue import RedisQueue
+from service.labelling.samples.sample import Sample
+from service.redis.server import RedisServer
 
 PREDICTED = [[2.0, 2.0], [6.0, 6.0]]
 

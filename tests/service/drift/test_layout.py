@@ -6,8 +6,8 @@ import pytest
 
 from models.contract.manifest import Manifest, OrderStatistics
 from models.contract.signals import SIGNALS
-from service.drift import dependence
 from service.drift.layout import Layout
+from service.drift.statistics import dependence
 
 Change = Callable[[Manifest], dict[str, Any]]
 

@@ -11,8 +11,8 @@ import pytest
 
 from service.drift import ledger as of_ledger
 from service.drift.ledger import Ledger, Parcel, Place
-from service.redis_server import OutOfMemory, RedisServer
-from tests.service.labelling.test_cluster import running_cluster
+from service.redis.server import OutOfMemory, RedisServer
+from tests.service.labelling.queue.test_cluster import running_cluster
 
 LEASE_S = 30.0
 SUMS = np.array([1.0, 0.125, 2.0**60, 1e-300])  # whose multiples are exact

@@ -12,22 +12,22 @@ import pytest_asyncio
 
 from models.contract.loss_definition import KeypointLoss
 from models.contract.manifest import Manifest
-from service.drift import judge
-from service.drift.judge import Terms
+from service.drift import transition as judge
 from service.drift.layout import Layout
 from service.drift.ledger import Ledger, Place
 from service.drift.monitor import Monitor
 from service.drift.state import State
+from service.drift.transition import Terms
 from service.drift.watch import Watches
 from service.errors import Unavailable
-from service.labelling.blobs import BlobStore
-from service.labelling.redis_queue import RedisQueue
-from service.labelling.sample import Sample
-from service.metrics import Metrics
-from service.redis_server import RedisServer
-from service.schemas_drift import DriftReport
+from service.labelling.queue.blobs import BlobStore
+from service.labelling.queue.redis_queue import RedisQueue
+from service.labelling.samples.sample import Sample
+from service.redis.server import RedisServer
+from service.schemas.drift import DriftReport
+from service.telemetry.metrics import Metrics
 from tests.service.drift.traffic import feed
-from tests.service.labelling.forgetful import ForgetfulServer
+from tests.service.labelling.queue.forgetful import ForgetfulServer
 
 LEASE_S = 60.0
 
@@ -372,7 +372,7 @@ async def test_a_fault_in_the_judge_does_not_end_the_monitor(
 ) -> None:
     replica = open_replica()
     with monkeypatch.context() as patch:
-        patch.setattr("service.drift.judge.update", lambda *_: 1 / 0)
+        patch.setattr("service.drift.transition.update", lambda *_: 1 / 0)
         feed(replica.watch.tally, 25, np.random.default_rng(1))
         assert not await replica.flush()
     assert await replica.flush()
@@ -392,7 +392,7 @@ async def test_a_state_that_the_judge_fails_on_is_begun_anew(
         return update(layout, state, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr("service.drift.judge.update", fail_on_old)
+        patch.setattr("service.drift.transition.update", fail_on_old)
         feed(replica.watch.tally, 25, np.random.default_rng(1))
         assert await replica.flush()
     assert replica.report.observations == 125

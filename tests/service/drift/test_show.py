@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from service.client import LosscastClient
-from service.schemas_drift import DriftReport
+from service.schemas.drift import DriftReport
 from tests import drift_show
 from tests.running import Service
-from tests.service.labelling.forgetful import ForgetfulServer
+from tests.service.labelling.queue.forgetful import ForgetfulServer
 
 pytestmark = pytest.mark.slow
 

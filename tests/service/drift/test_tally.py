@@ -5,10 +5,11 @@ import pytest
 
 from models.contract.manifest import Manifest
 from models.contract.signals import SIGNALS
-from service.drift import dependence, tally
+from service.drift import tally
 from service.drift.layout import Floats, Layout
+from service.drift.statistics import dependence
 from service.drift.tally import Tally
-from service.outcome import Forecast
+from service.inference.outcome import Forecast
 
 MakeForecast = Callable[..., Forecast]
 CANVAS = np.zeros((8, 8, 1), np.uint8)

@@ -5,7 +5,7 @@ import pytest
 
 from models.contract.manifest import Manifest
 from service.drift.watch import Watch, Watches
-from service.outcome import Forecast
+from service.inference.outcome import Forecast
 
 MakeForecast = Callable[..., Forecast]
 CANVAS = np.zeros((8, 8, 1), np.uint8)

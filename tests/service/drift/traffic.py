@@ -5,7 +5,7 @@ import numpy as np
 from service.drift.layout import Floats, Layout
 from service.drift.ledger import Sums
 from service.drift.tally import Tally
-from service.outcome import Forecast
+from service.inference.outcome import Forecast
 
 CANVAS = np.zeros((8, 8, 1), np.uint8)
 

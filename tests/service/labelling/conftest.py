@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from service.labelling.blobs import BlobStore
-from service.labelling.policy import QueuePolicy
-from service.labelling.redis_queue import RedisQueue
-from service.labelling.sample import Sample, sample_id
+from service.labelling.queue.blobs import BlobStore
+from service.labelling.queue.policy import QueuePolicy
+from service.labelling.queue.redis_queue import RedisQueue
+from service.labelling.samples.sample import Sample, sample_id
 
 Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
 MakeSample = Callable[..., Sample]

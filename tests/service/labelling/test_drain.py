@@ -13,15 +13,15 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
+from service.background import end
 from service.errors import Unavailable
-from service.labelling.blobs import BlobStore
 from service.labelling.drain import Drain
-from service.labelling.embedded import embedded_valkey
-from service.labelling.journal import Journal
-from service.labelling.journal_table import Entry
-from service.labelling.redis_queue import RedisQueue
-from service.labelling.sample import Sample
-from service.labelling.tasks import end
+from service.labelling.journal.journal import Journal
+from service.labelling.journal.table import Entry
+from service.labelling.queue.blobs import BlobStore
+from service.labelling.queue.redis_queue import RedisQueue
+from service.labelling.samples.sample import Sample
+from service.redis.private_valkey import embedded_valkey
 
 MakeSample = Callable[..., Sample]
 Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
@@ -30,10 +30,10 @@ Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
 DRAIN_AND_DIE = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from service.labelling.blobs import BlobStore
+from service.labelling.queue.blobs import BlobStore
 from service.labelling.drain import Drain
-from service.labelling.journal import Journal
-from service.labelling.redis_queue import RedisQueue
+from service.labelling.journal.journal import Journal
+from service.labelling.queue.redis_queue import RedisQueue
 
 folder, socket, last_step = sys.argv[1:]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from service.errors import Conflict, NotFound, Unavailable
-from service.labelling.blobs import BlobStore
 from service.labelling.endings import Ending, Endings, Unsettled
-from service.labelling.journal import Journal
-from service.labelling.redis_queue import RedisQueue
-from service.labelling.sample import Sample
-from tests.service.labelling.forgetful import ForgetfulServer
+from service.labelling.journal.journal import Journal
+from service.labelling.queue.blobs import BlobStore
+from service.labelling.queue.redis_queue import RedisQueue
+from service.labelling.samples.sample import Sample
+from tests.service.labelling.queue.forgetful import ForgetfulServer
 
 MakeSample = Callable[..., Sample]
 LABEL = {"values": [1.0]}

@@ -10,13 +10,13 @@ from redis.asyncio import Redis
 
 from service.errors import NotFound, Unavailable
 from service.labelling import janitor as module
-from service.labelling.blobs import Blob, BlobStore
-from service.labelling.embedded import embedded_valkey
 from service.labelling.janitor import Janitor
-from service.labelling.policy import QueuePolicy
-from service.labelling.redis_queue import RedisQueue
-from service.labelling.sample import Sample
-from tests.service.labelling.forgetful import ForgetfulServer
+from service.labelling.queue.blobs import Blob, BlobStore
+from service.labelling.queue.policy import QueuePolicy
+from service.labelling.queue.redis_queue import RedisQueue
+from service.labelling.samples.sample import Sample
+from service.redis.private_valkey import embedded_valkey
+from tests.service.labelling.queue.forgetful import ForgetfulServer
 
 pytestmark = pytest.mark.usefixtures("no_grace")
 

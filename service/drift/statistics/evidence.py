@@ -1,0 +1,144 @@
+"""Evidence that one signal has left its reference: a test martingale over bin counts, valid at any time.
+
+What a flush counted is weighed by two forecasts of it. Denominator: the Dirichlet-multinomial that a reference of m
+observations and the counts since the restart imply, exactly. Numerator: the same after a change, a mixture over
+directions (tilts) and over when the change began. The ratio has expectation 1 while traffic is independent and comes
+from where the reference came from, so that it ever exceeds 100 with a probability of at most 1/100 (Ville 1939; Howard
+and Ramdas 2022; on starts Shin, Ramdas and Rinaldo 2023, e-detectors). Dependent traffic counts as n / D observations,
+D being its design effect (`dependence`): clips of D repeats count once each, exactly.
+
+All functions take any number of leading axes, one signal being the shape (). Pure: arrays in, arrays out.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.drift.statistics import tilts
+from service.drift.statistics.bins import Bins
+from service.drift.statistics.dirichlet import log_dirichlet_multinomial
+
+PERIOD_S = 86_400.0  # evidence starts anew each day (UTC)
+AT_RESTART = 0.1  # prior probability that the change was there when the period began
+LIFE = 2_000.0  # effective observations after which a start that has no evidence of LOG_CONVINCING is given up
+LOG_CONVINCING = float(np.log(100.0))
+MASS = 1_000.0  # how many observations the numerator trusts its tilt for; it learns the new distribution beside that
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What is known of a signal since the restart. T tilts, b bins."""
+
+    counts: Floats  # [..., b], effective observations
+    spent: Floats  # [...], prior probability of the starts so far
+    log_mixture: Floats  # [..., T], log R: all starts so far, weighted by their prior
+    log_best: Floats  # [..., T], log of the best single start, weighted by its prior
+    base: Floats  # [..., T, b], counts when that start began; the numerator learned what came since
+
+    @classmethod
+    def fresh(cls, bins: Bins, shape: tuple[int, ...] = ()) -> Self:
+        b, never = len(bins.alpha), np.full((*shape, tilts.NUMBER), -np.inf)
+        return cls(np.zeros((*shape, b)), np.zeros(shape), never, never, np.zeros((*shape, tilts.NUMBER, b)))
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Self:
+        """JSON has no infinity: None stands for it."""
+        return cls(**{name: np.array(_with_infinity(value), dtype=np.float64) for name, value in fields.items()})
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: _with_none(value.tolist()) for name, value in asdict(self).items()}
+
+    @property
+    def log10(self) -> Floats:
+        """log10 of the martingale, [...]: 2 is evidence of 100 to 1."""
+        unspent = np.log(np.maximum(1 - self.spent, 1e-300))
+        result: Floats = np.logaddexp(_log_sum(self.log_mixture + tilts.LOG_WEIGHT), unspent) / np.log(10)
+        return result
+
+
+def update(
+    state: Evidence, bins: Bins, counts: NDArray[np.number], *, design_effect: Floats | float, share: float
+) -> Evidence:
+    """Evidence after a flush: R = (R + w) * numerator / denominator, for each tilt.
+
+    counts: [..., b], observations of the flush. design_effect: [...], at least 1, known before the flush.
+    share: how much of the period the flush covers, 0..1; the shares of a period must not sum to more than 1.
+    """
+    new: Floats = counts.astype(np.float64) / np.maximum(np.asarray(design_effect, dtype=np.float64), 1.0)[..., None]
+    start = np.log(_start_weight(state, share))[..., None]
+    starts_anew = _starts_anew(state, start)
+    base = np.where(starts_anew[..., None], state.counts[..., None, :], state.base)
+    log_ratio: Floats = (
+        log_dirichlet_multinomial(new[..., None, :], _after_change(bins, base, state.counts))
+        - log_dirichlet_multinomial(new, bins.alpha + state.counts)[..., None]
+    )
+    return Evidence(
+        counts=state.counts + new,
+        spent=np.minimum(state.spent + np.exp(start[..., 0]), 1.0),
+        log_mixture=np.logaddexp(state.log_mixture, start) + log_ratio,
+        log_best=np.where(starts_anew, start, state.log_best) + log_ratio,
+        base=base,
+    )
+
+
+def average(log10_values: Floats) -> Floats:
+    """log10 of the mean of signals' martingales, itself one: the evidence for a page. [signals, ...] -> [...]."""
+    natural = np.logaddexp.reduce(log10_values * np.log(10), axis=0)
+    result: Floats = natural / np.log(10) - np.log10(len(log10_values))
+    return result
+
+
+def named(log10_values: Floats, log10_threshold: float) -> NDArray[np.bool_]:
+    """Which signals moved, at the threshold's level for all of them together (Bonferroni). [signals]."""
+    result: NDArray[np.bool_] = log10_values >= log10_threshold + np.log10(len(log10_values))
+    return result
+
+
+def _start_weight(state: Evidence, share: float) -> Floats:
+    """Prior probability that the change began with this flush, [...]. Positive, so that its log is finite."""
+    first = np.where(state.spent == 0, AT_RESTART, 0.0)
+    return np.maximum(np.minimum(first + (1 - AT_RESTART) * share, 1 - state.spent), 1e-12)
+
+
+def _starts_anew(state: Evidence, log_start: Floats) -> NDArray[np.bool_]:
+    """Whether a change that begins now is likelier than the one that the tilt goes by, [..., T].
+
+    Also where that one is old and has not come to anything: traffic is never quite the reference, and a tilt that took
+    a small difference for its change would learn it, and miss a large one later.
+    """
+    is_old = (state.counts[..., None, :] - state.base).sum(axis=-1) >= LIFE
+    result: NDArray[np.bool_] = (state.log_best <= log_start) | (is_old & (state.log_best < LOG_CONVINCING))
+    return result
+
+
+def _after_change(bins: Bins, base: Floats, counts: Floats) -> Floats:
+    """Dirichlet parameters [..., T, b] if a change began at `base`: what was known then, tilted, and what came since.
+
+    How sure the tilt is of itself is bounded by MASS: no real change is an exponential tilt of just one of these sizes.
+    """
+    before = bins.alpha + base
+    total = before.sum(axis=-1, keepdims=True)
+    tilt = tilts.tilted(before / total, tilts.exponents(bins.normal_scores))
+    result: Floats = np.minimum(total, MASS) * tilt + (counts[..., None, :] - base)
+    return result
+
+
+def _log_sum(values: Floats) -> Floats:
+    result: Floats = np.logaddexp.reduce(values, axis=-1)
+    return result
+
+
+def _with_none(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_with_none(inner) for inner in value]
+    return value if np.isfinite(value) else None
+
+
+def _with_infinity(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_with_infinity(inner) for inner in value]
+    return -np.inf if value is None else value

@@ -1,0 +1,181 @@
+"""ONNX Runtime behind one call: canvases in, forecasts out.
+
+The only user of ONNX Runtime in the service. Sessions (one on the CPU, one on each GPU) are checked against what was
+asked (the provider, the manifest) and warmed up before the service is ready; each failure stops the start.
+"""
+
+import itertools
+import threading
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.contract.bundle import BundleError
+from models.contract.manifest import Manifest
+from models.contract.runtime import RuntimeMissing, load_runtime, open_session, visible_gpus
+from service.errors import ModelFault
+from service.inference.outcome import Forecast
+from service.settings import available_cpus
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider"}
+BOUND_TO = "cuda"  # where outputs are made on a GPU: left there until all are
+LARGEST_BATCH = {"cpu": 32, "gpu": 128}  # that is worth a try
+CHECKED = ("prediction", "score", "predicted_loss", "ood_score", "keypoint_loss")  # must be finite numbers
+
+
+class EngineError(RuntimeError):
+    """The engine cannot be started on this machine; the message says what to do."""
+
+
+class Engine:
+    """A session for each device. Calls from several threads at once are safe and scale with the cores."""
+
+    def __init__(self, onnx: bytes, manifest: Manifest, provider: str = "cpu", hang_s: float = 30.0) -> None:
+        """hang_s: for one batch at warm-up.
+
+        Raises RuntimeMissing; EngineError for a provider that is not there; BundleError for another ONNX.
+        """
+        self._provider = provider
+        self._manifest = manifest
+        self._hang_s = hang_s
+        self._outputs = list(manifest.output_shapes)
+        devices = max(visible_gpus(), 1) if provider == "gpu" else 1
+        self._sessions = [_open(onnx, PROVIDERS[provider], device) for device in range(devices)]
+        self._check_signature(self._sessions[0])
+        self._of_thread = threading.local()
+        self._next = itertools.cycle(range(devices))
+
+    def __call__(self, canvases: Sequence[NDArray[np.uint8]]) -> list[Forecast | ModelFault]:
+        """canvases: n of uint8 [height, width, channels] -> n forecasts, in order; a fault where one is not finite."""
+        n = len(canvases)
+        size = self.padded(n)
+        batch = np.stack(canvases if size == n else [*canvases, *[canvases[-1]] * (size - n)])
+        outputs = self._run(self._device(), batch)
+        finite = _finite_rows(outputs, size).tolist()
+        forecasts = _forecasts(outputs, n)
+        return [forecast if fine else _not_finite() for forecast, fine in zip(forecasts, finite, strict=False)]
+
+    def padded(self, size: int) -> int:
+        """The batch that a batch of this size is run as: a GPU plans each size anew, so it gets powers of two."""
+        return size if self._provider == "cpu" else 1 << (size - 1).bit_length()
+
+    def batch_sizes(self, largest: int | None = None) -> list[int]:
+        """1, 2, 4, ... up to the largest batch, which is always among them; when left out, what is worth a try."""
+        largest = largest or LARGEST_BATCH[self._provider]
+        return sorted({*(1 << power for power in range(largest.bit_length())), largest})
+
+    def worker_counts(self) -> list[int]:
+        """How many threads are worth a try: as many as processors, or two for each GPU so that one feeds it."""
+        if self._provider == "gpu":
+            return [len(self._sessions), 2 * len(self._sessions)]
+        return self.batch_sizes(available_cpus())
+
+    def warm_up(self, size: int) -> None:
+        """Runs a batch of this size on each device.
+
+        Raises BundleError when it fails, hangs, or the outputs are not as the manifest says.
+        """
+        size = self.padded(size)
+        for device in range(len(self._sessions)):
+            outputs = self._run_at_most(self._hang_s, device, self._blank(size))
+            for name, shape in self._manifest.output_shapes.items():
+                if outputs[name].shape != (size, *shape):
+                    raise BundleError(
+                        f"model.onnx does not match its manifest: {name} has shape {outputs[name].shape} "
+                        f"for a batch of {size}, {(size, *shape)} was promised; export the bundle again"
+                    )
+
+    def rehearse(self, size: int) -> None:
+        """Answers a batch of blank canvases, as it would for callers."""
+        self(list(self._blank(size)))
+
+    def close(self) -> None:
+        """Gives the sessions' memory back now, and not when Python comes to it. The last call."""
+        self._sessions.clear()
+
+    def _blank(self, size: int) -> NDArray[np.uint8]:
+        return np.zeros((size, *self._manifest.preprocessing.canvas_shape), np.uint8)
+
+    def _device(self) -> int:
+        """The device of the calling thread: threads are dealt out to the devices and stay there."""
+        device: int | None = getattr(self._of_thread, "device", None)
+        if device is None:
+            device = self._of_thread.device = next(self._next)
+        return device
+
+    def _run(self, device: int, batch: NDArray[np.uint8], options: Any = None) -> dict[str, NDArray[np.float32]]:
+        session = self._sessions[device]
+        if self._provider == "cpu":
+            outputs = session.run(self._outputs, {"image": batch}, options)
+        else:
+            binding = session.io_binding()
+            binding.bind_cpu_input("image", batch)
+            for name in self._outputs:
+                binding.bind_output(name, BOUND_TO, device)
+            session.run_with_iobinding(binding, options)
+            outputs = binding.copy_outputs_to_cpu()
+        return dict(zip(self._outputs, outputs, strict=True))
+
+    def _run_at_most(self, limit_s: float, device: int, batch: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        options = load_runtime().RunOptions()
+        timer = threading.Timer(limit_s, setattr, (options, "terminate", True))
+        timer.start()
+        try:
+            return self._run(device, batch, options)
+        except Exception as error:  # the runtime raises a class of its own per fault
+            reason = f"does not finish in {limit_s:g} s" if options.terminate else f"fails: {error}"
+            raise BundleError(
+                f"model.onnx, given a batch of {len(batch)}, {reason}; export the bundle again"
+            ) from error
+        finally:
+            timer.cancel()
+
+    def _check_signature(self, session: Any) -> None:
+        inputs = {i.name: (i.type, tuple(i.shape[1:])) for i in session.get_inputs()}
+        outputs = {o.name: o.type for o in session.get_outputs()}
+        if [type(i.shape[0]) for i in session.get_inputs()] == [int]:
+            raise BundleError("model.onnx does not match its manifest: its batch size is fixed; export it again")
+        if inputs != {"image": ("tensor(uint8)", self._manifest.preprocessing.canvas_shape)}:
+            raise BundleError(f"model.onnx does not match its manifest: its inputs are {inputs}; export it again")
+        if outputs != dict.fromkeys(self._outputs, "tensor(float)"):
+            raise BundleError(f"model.onnx does not match its manifest: its outputs are {outputs}; export it again")
+
+
+def _open(onnx: bytes, wanted: str, device: int) -> Any:
+    try:
+        with warnings.catch_warnings():  # a provider that is not there is told below, in one line
+            warnings.simplefilter("ignore", UserWarning)
+            session = open_session(onnx, wanted, device)
+    except RuntimeMissing:
+        raise
+    except Exception as error:  # the runtime raises a class of its own per fault
+        raise BundleError(f"model.onnx cannot be loaded: {error}") from error
+    if wanted not in session.get_providers():
+        raise EngineError(
+            f"{wanted} was asked for, ONNX Runtime fell back to {', '.join(session.get_providers())}: "
+            "install 'losscast[gpu]' and the NVIDIA driver, or set LOSSCAST_PROVIDER=cpu"
+        )
+    return session
+
+
+def _forecasts(outputs: dict[str, NDArray[np.float32]], n: int) -> list[Forecast]:
+    scores = (outputs[name].tolist() for name in ("score", "predicted_loss", "ood_score"))
+    keypoint_loss = outputs.get("keypoint_loss", [None] * n)
+    rows = zip(outputs["prediction"][:n], *scores, outputs["embedding"], keypoint_loss, strict=False)
+    return [Forecast(*row) for row in rows]
+
+
+def _finite_rows(outputs: dict[str, NDArray[np.float32]], n: int) -> NDArray[np.bool_]:
+    """Whether what callers are told is a number, for each row: bool [n]."""
+    told = np.concatenate([outputs[name].reshape(n, -1) for name in CHECKED if name in outputs], axis=1)
+    finite: NDArray[np.bool_] = np.isfinite(told).all(axis=1)
+    return finite
+
+
+def _not_finite() -> ModelFault:
+    return ModelFault(
+        "the model gave a number that is not finite for this image: report the image to the model's owner"
+    )

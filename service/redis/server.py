@@ -1,0 +1,112 @@
+"""The server of the labelling queue and of the drift ledger: one client for both, and its trouble in our words.
+
+`service.redis.client` opens it. Lua scripts are registered here by whoever owns them; each is harmless when it is
+repeated, and gets every key it touches as KEYS, all under one hash tag.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Self, cast
+
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+from redis.exceptions import (
+    AskError,
+    ClusterError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    ResponseError,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from service.errors import Unavailable
+from service.redis.client import Client, as_cluster, close, open_client, reconnect, without_secrets
+
+CLUSTER_ADVICE = "give the service the redis:// address of a node in place of a socket"
+# Replies that speak of the server's condition and not of the request: waiting helps.
+_CONDITIONS = ("MISCONF", "NOREPLICAS", "BUSY", "UNBLOCKED")  # codes without a class of their own in redis-py
+
+
+class OutOfMemory(Unavailable):
+    """The server is at its maxmemory: it refuses what needs more, and takes what needs none."""
+
+
+class RedisServer:
+    def __init__(self, client: Redis, url: str, timeout_s: float) -> None:
+        self.client: Client = client  # for scripts and `connected`; who else uses it gets redis-py's own errors
+        self.where = without_secrets(url)
+        self._url, self._timeout_s = url, timeout_s
+        self._is_looked_at, self._looking = False, asyncio.Lock()
+
+    @classmethod
+    def open(cls, url: str, timeout_s: float) -> Self:
+        """url: redis://, rediss:// or unix://, or the path of a unix socket. Connects on first use.
+
+        When the server says that it is part of a cluster, that is used. Raises ValueError for another kind of URL.
+        """
+        return cls(open_client(url, timeout_s), url, timeout_s)
+
+    async def close(self) -> None:
+        await close(self.client)
+
+    async def ping(self) -> None:
+        """Raises Unavailable when the server does not answer in time."""
+        async with self.connected() as client:
+            await cast("Any", client.ping())
+
+    def register(self, lua: str) -> AsyncScript:
+        return self.client.register_script(lua)
+
+    async def run(self, script: AsyncScript, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        """The script's reply. Raises Unavailable or OutOfMemory."""
+        async with self.connected() as client:
+            return await script(keys, arguments, client)
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[Client]:
+        """The client to be used; what goes wrong with it is raised as Unavailable or OutOfMemory."""
+        try:
+            yield await self._connected()
+        except TimeoutError as error:
+            raise Unavailable(f"the queue's server {self.where} does not get its writes to disk") from error
+        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+            raise Unavailable(f"the queue's server {self.where} does not answer: {_line(error)}") from error
+        except (RedisClusterException, ClusterError) as error:  # it has no node for the keys, or none that answers
+            raise Unavailable(f"the cluster of {self.where} is not ready: {_line(error)}") from error
+        except ReadOnlyError as error:  # a failover
+            await reconnect(self.client)
+            raise Unavailable(f"the queue's server {self.where} is read-only: {_line(error)}") from error
+        except NoScriptError as error:  # the server was replaced between loading and running
+            raise Unavailable(f"the queue's server {self.where} lost its scripts: {_line(error)}") from error
+        except ResponseError as error:
+            if isinstance(error, OutOfMemoryError) or "OOM command not allowed" in str(error):
+                raise OutOfMemory(f"the queue's server {self.where} is out of memory") from error
+            if isinstance(error, AskError):  # MOVED as well
+                raise Unavailable(
+                    f"{self.where} is one of several nodes of a Redis Cluster: {CLUSTER_ADVICE}"
+                ) from error
+            if isinstance(error, TryAgainError) or str(error).startswith(_CONDITIONS):
+                raise Unavailable(f"the queue's server {self.where} is not ready: {_line(error)}") from error
+            raise
+
+    async def _connected(self) -> Client:
+        """At the first use it is seen whether the server is part of a cluster."""
+        if self._is_looked_at:
+            return self.client
+        async with self._looking:
+            if not self._is_looked_at and isinstance(self.client, Redis):
+                alone = self.client
+                if cluster := await as_cluster(alone, self._url, self._timeout_s):
+                    self.client = cluster
+                    await alone.aclose()
+            self._is_looked_at = True
+        return self.client
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,76 @@
+"""Every metric family that is counted as things happen, made once; `service.telemetry.metrics` binds children to them.
+
+docs/metrics.md lists them all, with those of `service.telemetry.collectors`; a test holds the list true.
+"""
+
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, disable_created_metrics
+
+STATIONS = ("decode", "wait", "infer", "journal", "total")
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+RANKS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)  # of the reference, whatever the version
+HOURS = (1 / 60, 0.25, 1.0, 4.0, 12.0, 24.0, 72.0, 168.0, 720.0)
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # shipped without types; a creation time beside every counter doubles the series and is read by nobody
+
+
+class Families:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"losscast_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"losscast_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+            return Histogram(f"losscast_{name}", text, labels, buckets=buckets, registry=registry)
+
+        # Requests
+        self.requests = counter("requests", "HTTP requests answered.", "endpoint", "code")
+        self.rejected = counter("rejected", "Predictions refused or failed, by error code.", "reason")
+
+        # The line
+        self.station = histogram(
+            "station_seconds", "Time an image spent at each station of the line.", SECONDS, "model", "station"
+        )
+        self.batch_size = histogram("batch_size", "Size of the batch each image was in.", BATCH_SIZES, "model")
+        self.predicted_loss = Summary(
+            "losscast_predicted_loss", "Predicted loss in the task's loss unit.", ["model"], registry=registry
+        )
+        self.predicted_loss_rank = histogram(
+            "predicted_loss_rank", "Tail-safe quantile of the predicted loss in the reference.", RANKS, "model"
+        )
+        self.ood_score_rank = histogram(
+            "ood_score_rank", "Tail-safe quantile of the OOD score in the reference.", RANKS, "model"
+        )
+        self.verdicts = counter("verdicts", "Images by verdict: passed or lossy.", "model", "verdict")
+        self.flags = counter("flags", "Images flagged, by reason.", "model", "reason")
+        self.audited = counter("audited", "Images drawn for the audit lane, whatever their verdict.", "model")
+        self.samples = counter("samples", "Images by the queue state they were answered with.", "model", "queue")
+
+        # Drift, as this replica adds it up
+        self.drift_observations = counter(
+            "drift_observations", "Images seen by drift detection; not_finite are counted as well.", "model", "outcome"
+        )
+
+        # Labelling
+        self.label_age = histogram(
+            "flag_to_label_seconds",
+            "Time from an image's request to its label.",
+            [3600 * hours for hours in HOURS],
+            "model",
+        )
+        self.queue_up = gauge("queue_up", "Whether the labelling queue's server answers.", "model")
+
+        # What runs
+        self.model_info = gauge("model_info", "The live version of a model.", "model", "version")
+        self.engine_info = gauge(
+            "engine_info", "What the live version of a model runs on.", "model", "version", "provider"
+        )
+        self.build_info = gauge("build_info", "The program and what it runs on.", "version", "python", "onnxruntime")
+        self.load_failures = counter("model_load_failures", "Times that a version could not be loaded.", "model")
+        self.versions_failed = gauge(
+            "model_versions_failed", "Versions that model.json names and that could not be loaded.", "model"
+        )

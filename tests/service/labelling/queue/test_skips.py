@@ -1,0 +1,92 @@
+"""An annotator who skipped more than one lease passes over: every call is bounded, and nothing is out of reach."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
+
+import pytest_asyncio
+
+from service.labelling.queue.redis_queue import RedisQueue
+from service.labelling.samples.sample import Sample
+
+MakeSample = Callable[..., Sample]
+Open = Callable[..., RedisQueue]
+LONG_S = 3600.0
+PASSES = 10  # in each lane
+SKIPPED = 55
+
+
+@pytest_asyncio.fixture
+async def queue(open_queue: Open, model: str, make_sample: MakeSample) -> AsyncIterator[RedisQueue]:
+    """60 samples, of which ann skipped the 55 that are worth most."""
+    await open_queue().put([make_sample(f"{i}", float(i)) for i in range(60)])
+    for one in await open_queue().lease(model, SKIPPED, "ann", "first", LONG_S):
+        await open_queue().skip(model, one.sample.id, "ann", "first")
+    yield open_queue(max_passed_over=3 * PASSES)
+
+
+async def values(queue: RedisQueue, model: str, token: str, n: int = 1, annotator: str = "ann") -> list[float]:
+    return [one.sample.value for one in await queue.lease(model, n, annotator, token, LONG_S)]
+
+
+async def calls_until(queue: RedisQueue, model: str, value: float) -> int:
+    """How many leases of one it takes ann to get the sample."""
+    for call in range(1, 100):
+        if value in await values(queue, model, f"until {value} {call}"):
+            return call
+    raise AssertionError(f"{value} is out of reach")
+
+
+async def bookmarks(queue: RedisQueue, model: str) -> dict[bytes, bytes]:
+    client = cast("Any", queue.scripts.server.client)
+    return dict(await client.hgetall(f"losscast:{{{model}}}:queue:bookmarks"))
+
+
+async def test_one_lease_gives_up_and_the_next_go_on_until_what_was_not_skipped(queue: RedisQueue, model: str) -> None:
+    assert await values(queue, model, "1") == []
+    assert list((await bookmarks(queue, model)).values()) == [b"10"]
+    assert await values(queue, model, "2") == []
+    assert list((await bookmarks(queue, model)).values()) == [b"15"]
+    assert await calls_until(queue, model, 4.0) == 9
+    assert await values(queue, model, "more", 9) == [3.0, 2.0, 1.0, 0.0]
+    assert await bookmarks(queue, model) == {}
+    assert len(await values(queue, model, "bob's", 99, "bob")) == SKIPPED
+
+
+async def test_what_one_lane_passes_over_takes_nothing_from_another(
+    queue: RedisQueue, model: str, make_sample: MakeSample
+) -> None:
+    await queue.put([make_sample("drawn", 100.0, lane="audit"), make_sample("odd", 200.0, lane="ood_score")])
+    assert sorted(await values(queue, model, "1", 9)) == [100.0, 200.0]
+
+
+async def test_what_comes_to_the_front_is_offered_at_once(
+    queue: RedisQueue, model: str, make_sample: MakeSample
+) -> None:
+    for turn in range(3):
+        await values(queue, model, f"{turn}")
+    await queue.put([make_sample("new", 99.0)])
+    assert await values(queue, model, "new") == [99.0]
+
+
+async def test_what_comes_in_behind_the_front_is_offered_after_the_end_of_the_lane(
+    queue: RedisQueue, model: str, make_sample: MakeSample
+) -> None:
+    for turn in range(6):
+        await values(queue, model, f"{turn}")
+    await queue.put([make_sample("new", 59.0 - 8.5)])
+    assert await values(queue, model, "all", 99) == []
+    await calls_until(queue, model, 59.0 - 8.5)
+
+
+async def test_what_a_lease_takes_moves_its_bookmark(queue: RedisQueue, model: str, make_sample: MakeSample) -> None:
+    await queue.put([make_sample(f"new {i}", 70.0 + i) for i in range(4)])
+    assert await values(queue, model, "1", 9) == [73.0, 72.0, 71.0, 70.0]
+    assert list((await bookmarks(queue, model)).values()) == [b"10"]
+
+
+async def test_nothing_is_out_of_reach_while_others_take_from_the_front(queue: RedisQueue, model: str) -> None:
+    got: list[float] = []
+    for turn in range(40):
+        got += await values(queue, model, f"{turn}", 2)
+        await values(queue, model, f"bob's {turn}", 1, "bob")
+    assert set(got) == {0.0, 1.0, 2.0, 3.0, 4.0}
