@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.calibration.bounds import budget_threshold
 from models.calibration.data import OOD_BUDGET
-from models.calibration.loss_map import budget_threshold
 from models.contract import manifest
 from models.contract.bundle import check_store
 from models.contract.runtime import load_runtime

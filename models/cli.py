@@ -72,7 +72,7 @@ def train(
     """
     with _one_line_errors():
         to_learn = _load_task(task, data, seed)  # first, as a wrong name should not wait for the heavy imports
-        from models.evaluation.bundle import print_report  # noqa: PLC0415 - heavy imports are inside commands
+        from models.evaluation.report import print_report  # noqa: PLC0415 - heavy imports are inside commands
         from models.pipeline import train_bundle  # noqa: PLC0415 - as above
         from models.training.loop import Engine  # noqa: PLC0415 - heavy imports are inside commands
         from models.training.recipes import recipe  # noqa: PLC0415 - as above
@@ -99,7 +99,8 @@ def evaluate(
     """
     with _one_line_errors():
         from models.contract.bundle import read_manifest  # noqa: PLC0415 - heavy imports are inside commands
-        from models.evaluation.bundle import evaluate_bundle, print_report  # noqa: PLC0415 - as above
+        from models.evaluation.bundle import evaluate_bundle  # noqa: PLC0415 - as above
+        from models.evaluation.report import print_report  # noqa: PLC0415 - as above
 
         made = read_manifest(bundle).provenance
         task = _load_task(made.task, data, made.seed)

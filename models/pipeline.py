@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from models.calibration.data import CalibrationData
 from models.calibration.guarantees import OperatingPoints, operating_points, score_grid
-from models.calibration.keypoint_maps import KeypointMaps, fit_keypoint_maps
-from models.calibration.loss_map import Gaussian, LossMap, fit_gaussian, fit_loss_map
+from models.calibration.loss_map import KeypointMaps, LossMap, fit_keypoint_maps, fit_loss_map
+from models.calibration.ood import Gaussian, fit_gaussian
 from models.calibration.references import CALIBRATION_SEED, References, references
 from models.contract import bundle, manifest
 from models.contract.runtime import load_runtime

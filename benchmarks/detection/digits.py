@@ -27,7 +27,7 @@ from benchmarks.detection.record import mean_and_worst
 from benchmarks.detection.report import digits_tables
 from benchmarks.detection.rivals import Scores
 from benchmarks.objectives.heads import trunk_of
-from models.calibration.loss_map import fit_gaussian
+from models.calibration.ood import fit_gaussian
 from models.calibration.references import CALIBRATION_SEED
 from models.evaluation.bundle import TEST_SEED
 from models.networks.loss_head import Architecture, LossHeadConfig, build_loss_head

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks.detection.baselines import LocalScaleHead, disagreement, gaussian_likelihood, nearest_distance
 from benchmarks.detection.features import Seen
-from models.calibration.loss_map import fit_gaussian
+from models.calibration.ood import fit_gaussian
 from models.networks.heatmap_features import ENTROPY, EXPECTED
 from models.networks.keypoint_head import KeypointHeadConfig, KeypointLossHead
 from models.networks.loss_head import Architecture, LossHeadConfig, build_loss_head

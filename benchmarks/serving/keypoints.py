@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.calibration.keypoint_maps import fit_keypoint_maps
-from models.calibration.loss_map import fit_gaussian, fit_loss_map
+from models.calibration.loss_map import fit_keypoint_maps, fit_loss_map
+from models.calibration.ood import fit_gaussian
 from models.contract.manifest import Preprocessing
 from models.networks.forecast_graph import Forecast, ForecastGraph
 from models.networks.heatmap import HeatmapNet, HeatmapNetConfig

@@ -32,7 +32,7 @@ class ScoreMap(Protocol):
 
 
 class Reference(Protocol):
-    """What the graph needs of the embeddings' reference: `models.calibration.loss_map.Gaussian`."""
+    """What the graph needs of the embeddings' reference: `models.calibration.ood.Gaussian`."""
 
     @property
     def mean(self) -> NDArray[np.float32]: ...

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from models.calibration.bounds import budget_threshold
 from models.calibration.data import OOD_BUDGET
 from models.calibration.guarantees import FLAG_BUDGET
-from models.calibration.loss_map import budget_threshold
 from models.contract.bundle import BundleError, ModelIndex, read_index, read_manifest, read_onnx
 from models.contract.signals import SIGNALS
 from models.evaluation.bundle import evaluate_bundle

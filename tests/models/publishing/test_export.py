@@ -5,7 +5,8 @@ import onnx
 import pytest
 import torch
 
-from models.calibration.loss_map import fit_gaussian, fit_loss_map
+from models.calibration.loss_map import fit_loss_map
+from models.calibration.ood import fit_gaussian
 from models.networks.forecast_graph import Forecast, ForecastGraph
 from models.networks.loss_head import Architecture, LossHeadConfig, build_loss_head
 from models.networks.regressors import KeypointNet, KeypointNetConfig

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.evaluation.bundle import rank_correlation
+from models.evaluation.metrics import rank_correlation
 from models.networks.heatmap_features import Readings
 from models.networks.keypoint_head import KeypointHeadConfig, KeypointLossHead
 from models.tasks.protocol import Examples
