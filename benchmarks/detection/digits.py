@@ -35,8 +35,9 @@ from models.networks.regressors import KeypointNet
 from models.objectives.learning_loss import Objective
 from models.tasks.digits import Digits
 from models.tasks.protocol import Examples
-from models.training.loop import Engine, Plan, fit, reproducible
-from models.training.loss_head import Observations, TrainingConfig, observe, train_loss_head
+from models.training.config import TrainingConfig
+from models.training.loop import Plan, Trainer, fit, reproducible
+from models.training.loss_head import Observations, observe, train_loss_head
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "detection" / "results"
@@ -150,7 +151,7 @@ def _heteroscedastic(setting: Setting, seed: int) -> Scorer:
         return gaussian_likelihood(model(columns), wrong)
 
     with reproducible(seed):
-        fit(head, lambda _epoch: (local, errors), loss, plan, Engine.start(), lambda _done, _total: None)
+        fit(head, lambda _epoch: (local, errors), loss, plan, Trainer.start(), lambda _done, _total: None)
 
     def score(seen: Observations) -> Scores:
         with torch.no_grad():

@@ -27,8 +27,9 @@ from models.networks.regressors import KeypointNet, KeypointNetConfig
 from models.objectives.learning_loss import Objective
 from models.publishing.export import state_dict
 from models.tasks.digits import Digits
+from models.training.config import TrainingConfig
 from models.training.loop import reproducible
-from models.training.loss_head import Observations, TrainingConfig, observe, train_loss_head
+from models.training.loss_head import Observations, observe, train_loss_head
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "objectives" / "results"

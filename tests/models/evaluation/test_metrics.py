@@ -45,6 +45,7 @@ def test_areas_by_hand() -> None:
     assert normalised_aurc(scores, losses) == pytest.approx((2 - 1.875) / (3 - 1.875))
 
 
+@settings(deadline=None)
 @given(FEW)
 def test_ties_count_as_the_mean_over_their_orders(rows: list[tuple[int, int]]) -> None:
     scores, losses = np.array(rows, float).T
@@ -54,11 +55,14 @@ def test_ties_count_as_the_mean_over_their_orders(rows: list[tuple[int, int]]) -
     np.testing.assert_allclose(risk_coverage(scores, losses)[1], np.mean(curves, axis=0), atol=1e-12)
 
 
+@settings(deadline=None)
 @given(FEW)
 def test_no_order_beats_the_oracle(rows: list[tuple[int, int]]) -> None:
     losses = np.array(rows, float).T[1]
-    orders = itertools.permutations(range(len(rows)))
-    assert oracle_aurc(losses) == pytest.approx(min(aurc(order, losses) for order in orders), abs=1e-12)
+    orders = np.array([*itertools.permutations(range(len(rows)))])
+    risks = losses[orders].cumsum(axis=1) / np.arange(1, len(rows) + 1)  # [orders, n]
+    assert aurc(orders[0], losses) == pytest.approx(risks[0].mean(), abs=1e-12)
+    assert oracle_aurc(losses) == pytest.approx(risks.mean(axis=1).min(), abs=1e-12)
 
 
 def test_normalised_aurc_is_zero_for_the_oracle_and_one_for_random() -> None:
