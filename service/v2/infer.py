@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
 from starlette.datastructures import Headers
 
-from models.contract.bundle import MAX_BATCH_SIZE
+from models.contract.index import MAX_BATCH_SIZE
 from service.edge.headers import announced_bytes, source_of
 from service.edge.waiting import in_time, time_allowed_s, whole_body
 from service.errors import ServiceError

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.contract.bundle import MAX_BATCH_SIZE
+from models.contract.index import MAX_BATCH_SIZE
 from models.contract.manifest import Manifest
 from service.errors import BadRequest, ModelFault
 from service.inference.outcome import Outcome

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.contract.bundle import read_index, read_manifest
+from models.contract.bundle import read_manifest
+from models.contract.index import read_index
 from models.contract.manifest import Manifest
 from service.errors import BadRequest, ModelFault
 from service.inference.outcome import Forecast, Outcome, Verdict

@@ -15,7 +15,8 @@ from typing import Any, cast
 import pytest
 import stamina
 
-from models.contract.bundle import BundleError, ModelIndex, write_index
+from models.contract.bundle import BundleError
+from models.contract.index import ModelIndex, write_index
 from models.contract.manifest import Manifest
 from service.drift.watch import Watches
 from service.errors import Conflict, NotFound, Unavailable
