@@ -13,8 +13,7 @@ import pytest
 import structlog
 
 from service.predictor import Predictor
-from service.telemetry import logs
-from service.telemetry import request_ids
+from service.telemetry import logs, request_ids
 
 KEY = "quite-a-secret-key"
 IMAGE = bytes(range(256)) * 4
