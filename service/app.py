@@ -24,7 +24,7 @@ from service.api import drift, health, labels, models, predict_docs, queue
 from service.background import end
 from service.drift.ledger import Ledger
 from service.drift.monitor import Monitor
-from service.drift.transition import Terms
+from service.drift.report.decision import Terms
 from service.drift.watch import Watches
 from service.edge.middleware import DOCS_FILES, Edge, translate
 from service.edge.predict import Predict

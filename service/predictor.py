@@ -81,7 +81,7 @@ class Predictor:
         decode and batcher, and ModelFault.
         """
         point, clock = self.choose(call.operating_point), _Clock()
-        with self.metrics.statistics.inference():
+        with self.metrics.triton_statistics.inference():
             if is_small(body):  # decoded sooner than handed to a thread
                 read = self._read(body, call)
             else:
@@ -99,7 +99,7 @@ class Predictor:
         point, clock = self.choose(call.operating_point), _Clock()
         picture = as_picture(canvas, self.manifest.preprocessing)
         identity = sample_id(self.manifest.model, b"canvas %d %d %d\0" % canvas.shape + canvas.tobytes())
-        with self.metrics.statistics.inference():
+        with self.metrics.triton_statistics.inference():
             return await self._answer(_Read(picture, identity, None), point, call, clock)
 
     async def _answer(self, read: "_Read", point: str, call: Call, clock: "_Clock") -> Outcome:

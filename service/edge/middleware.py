@@ -26,7 +26,7 @@ from service.errors import (
     Unauthorized,
 )
 from service.schemas.predictions import error_reply
-from service.telemetry import request_ids as correlation
+from service.telemetry import request_ids
 from service.telemetry.metrics import CLIENT_LEFT, Metrics
 
 access = logging.getLogger("service.access")
@@ -53,7 +53,7 @@ class Edge:
         headers = dict(scope["headers"])
         request_id = _request_id(headers)
         scope.setdefault("state", {})["request_id"] = request_id
-        correlation.begin(scope)
+        request_ids.begin(scope)
         reply = _Reply(scope, send, request_id, self._metrics)
         try:
             self._check_key(scope["path"], headers)

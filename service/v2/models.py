@@ -70,7 +70,7 @@ def _statistics(shared: Resources, model: str, version: str | None) -> list[dict
 
 def _line_statistics(shared: Resources, model: str, version: str) -> dict[str, Any]:
     with shared.models.using(model, version) as line:
-        return {"name": model, "version": version, **line.metrics.statistics.read()}
+        return {"name": model, "version": version, **line.metrics.triton_statistics.read()}
 
 
 def _versions(shared: Resources, model: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from service.drift import ledger as of_ledger
+from service.drift import ledger as ledger_module
 from service.drift.ledger import Ledger, Parcel, Place
 from service.redis.server import OutOfMemory, RedisServer
 from tests.service.labelling.queue.test_cluster import running_cluster
@@ -152,7 +152,7 @@ async def test_what_nobody_flushes_to_any_more_expires(ledger: Ledger, place: Pl
     await ledger.write(place, leader.token, b"s", b"r")
     for key in place.keys("totals", "buckets", "receipt:a", "leader", "report", "shares"):
         left_s = await cast("Any", redis.client).ttl(key)
-        assert of_ledger.RETENTION_S - 60 < left_s <= of_ledger.RETENTION_S
+        assert ledger_module.RETENTION_S - 60 < left_s <= of_ledger.RETENTION_S
 
 
 async def test_on_a_redis_cluster_a_version_lies_on_one_node(tmp_path: Path) -> None:
