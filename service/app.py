@@ -26,7 +26,9 @@ from service.drift.ledger import Ledger
 from service.drift.monitor import Monitor
 from service.drift.transition import Terms
 from service.drift.watch import Watches
-from service.edge.middleware import DOCS_FILES, Edge, translate
+from service.edge.framework_errors import translate
+from service.edge.keys import DOCS_FILES
+from service.edge.middleware import Edge
 from service.edge.predict import Predict
 from service.inference.admission import Admission
 from service.labelling.drain import Drain

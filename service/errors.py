@@ -19,7 +19,7 @@ ServiceError
 ├── QueueFull             429  more requests than the engine can hold; Retry-After
 └── DeadlineExceeded      504  the answer would have come too late
 
-Inner code raises these; `service.edge.middleware` turns them into replies.
+Inner code raises these; `service.edge.reply` turns them into replies.
 """
 
 from typing import ClassVar

@@ -20,8 +20,8 @@ from models.contract.manifest import Manifest
 from service.drift.watch import Watches
 from service.errors import Conflict, NotFound, Unavailable
 from service.inference.engine import Engine
+from service.inference.intake import Intake
 from service.labelling.journal.journal import Journal
-from service.predictor import Call
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.versions.bundle_store import BundleStore, PatientStore
@@ -121,7 +121,7 @@ async def test_every_version_that_is_named_answers_under_its_own_number(
     await registry.poll()
     for asked, answers in {None: "2", "1": "1", "2": "2", "3": "3"}.items():
         with registry.using("tiny", asked) as predictor:
-            assert (await predictor.predict(grey(0.2), Call("r"))).version == answers
+            assert (await predictor.predict(grey(0.2), Intake("r"))).version == answers
     with pytest.raises(NotFound, match="no version '4' of tiny: 1, 2, 3 are served"):
         registry.using("tiny", "4")
 
@@ -146,7 +146,7 @@ async def test_a_version_that_is_not_named_any_more_gives_its_memory_back_when_i
         serve(store, 2)
         await registry.poll()
         assert states(registry) == {"1": "UNLOADING", "2": "READY"}
-        assert (await held.predict(grey(0.2), Call("r"))).version == "1"
+        assert (await held.predict(grey(0.2), Intake("r"))).version == "1"
     async for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=20, wait_max=0.05):
         with attempt:
             assert states(registry) == {"2": "READY"}
@@ -212,7 +212,7 @@ async def test_a_store_that_hangs_leaves_requests_and_the_event_loop_alone(
     polling = asyncio.create_task(registry.poll())
     with registry.using() as predictor:
         for tag in range(5):
-            assert (await predictor.predict(grey(0.2, tag=tag), Call("r"))).version == "1"
+            assert (await predictor.predict(grey(0.2, tag=tag), Intake("r"))).version == "1"
     assert not polling.done()
     await asyncio.to_thread(path.write_bytes, b'{"live": 3}')
     await polling
