@@ -13,6 +13,7 @@ from service.client import DEFAULT_URL, ClientError, LosscastClient
 from service.commands import queue
 from service.commands.console import ApiKey, AsJson, Model, Url, connected, fail, print_json, table
 from service.commands.drift import drift
+from service.errors import StartError
 from service.schemas.predictions import PredictionFields, PredictReply
 
 FEW = 4  # values that a cell of the table holds
@@ -42,7 +43,7 @@ def serve(
 
     Example: losscast serve --port 9000
     """
-    from service.server import StartError, run  # noqa: PLC0415 - uvicorn, ONNX Runtime and the rest load only here
+    from service.server import run  # noqa: PLC0415 - uvicorn, ONNX Runtime and the rest load only here
 
     options = {"host": host, "port": port, "bundles": bundles, "model": model, "state": state, "provider": provider}
     try:

@@ -95,9 +95,9 @@ class Predictor:
     async def _answer(self, read: "_Read", intake: Intake, clock: "_Clock") -> Outcome:
         clock.lap("decode")
         audited = random.random() < self.audit_rate  # noqa: S311 - a fair draw, not a secret
-        answer = await self.batcher(read.picture.canvas, intake.deadline)
-        clock.note(wait=answer.wait_s, infer=answer.run_s)
-        forecast, picture = answer.output, read.picture
+        result = await self.batcher(read.picture.canvas, intake.deadline)
+        clock.note(wait=result.wait_s, infer=result.run_s)
+        forecast, picture = result.output, read.picture
         size = None if read.file is None else (picture.width, picture.height)
         counts = self.drift.observe(forecast, picture.canvas, size, intake.source)
         outcome = Outcome(
@@ -124,9 +124,9 @@ class Predictor:
             queue = await asyncio.shield(self._journal(outcome, read, intake.source))
             clock.lap("journal")
             outcome = replace(outcome, queue=queue, station_s=clock.done())
-        self.metrics.observe(outcome, answer.batch_size)
+        self.metrics.observe(outcome, result.batch_size)
         if self.tracing is not None:
-            self.tracing.line(outcome, answer.batch_size)
+            self.tracing.line(outcome, result.batch_size)
         return outcome
 
     def _read(self, body: bytes, intake: Intake) -> "_Read":
