@@ -7,6 +7,7 @@ repeated, and gets every key it touches as KEYS, all under one hash tag.
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Self, cast
 
 from redis.asyncio import Redis
@@ -28,7 +29,8 @@ from service.errors import Unavailable
 from service.redis.client import Client, as_cluster, close, open_client, reconnect, without_secrets
 
 CLUSTER_ADVICE = "give the service the redis:// address of a node in place of a socket"
-# Replies that speak of the server's condition and not of the request: waiting helps.
+_NUMBERS = (Path(__file__).parent / "lua" / "numbers.lua").read_text()
+# Replies about the server's condition, not about the request: waiting helps.
 _CONDITIONS = ("MISCONF", "NOREPLICAS", "BUSY", "UNBLOCKED")  # codes without a class of their own in redis-py
 
 
@@ -60,7 +62,8 @@ class RedisServer:
             await cast("Any", client.ping())
 
     def register(self, lua: str) -> AsyncScript:
-        return self.client.register_script(lua)
+        """The script may use what `numbers.lua` defines."""
+        return self.client.register_script(f"{_NUMBERS}\n{lua}")
 
     async def run(self, script: AsyncScript, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """The script's reply. Raises Unavailable or OutOfMemory."""

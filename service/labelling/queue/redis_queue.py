@@ -22,6 +22,7 @@ from service.labelling.samples.sample import Sample
 
 MAX_LEASE = 1000  # samples in one lease
 MAX_PAGE = 10_000  # labels in one page
+MAX_BYTES = 2**53  # of one image: Lua's numbers are doubles, which are exact up to here
 CHUNK = 1000  # samples in one call of a script, so that it does not hold up the others
 DEFAULTS = QueuePolicy()
 _CURSOR = re.compile(r"([0-9]{1,16}-[0-9]{1,16})?", re.ASCII)
@@ -179,6 +180,8 @@ class RedisQueue:
 def _check(sample: Sample) -> None:
     if not math.isfinite(sample.value):
         raise ValueError("a sample's value must be finite")
+    if not 0 <= sample.bytes <= MAX_BYTES:
+        raise ValueError(f"a sample's image must have between 0 and {MAX_BYTES} bytes")
     if "\0" in (sample.source or ""):
         raise ValueError("a sample's source must not hold a zero")
 

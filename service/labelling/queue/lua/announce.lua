@@ -12,7 +12,7 @@ for i = 2, #ARGV, 2 do
     write(id, item)
   end
   if item.state == 'arriving' then
-    redis.call('ZADD', ARRIVING, now(), id)
+    call('ZADD', ARRIVING, now(), id)
   elseif is_gone(item) then
     discard(item.image, 0)
   end

@@ -1,2 +1,2 @@
 -- Returns when this queue was born, which is in the names of its images; nothing when none was announced.
-return redis.call('HGET', COUNTS, 'born')
+return call('HGET', COUNTS, 'born')

@@ -12,9 +12,9 @@ local function bound_source(item)
     return
   end
   local first, behind = '[' .. item.source .. '\0', '(' .. item.source .. '\1'
-  local excess = redis.call('ZLEXCOUNT', SOURCES, first, behind) - POLICY.max_pending_per_source
+  local excess = call('ZLEXCOUNT', SOURCES, first, behind) - POLICY.max_pending_per_source
   for _ = 1, math.min(excess, EVICTIONS) do
-    local least = redis.call('ZRANGEBYLEX', SOURCES, first, behind, 'LIMIT', 0, 1)[1]
+    local least = call('ZRANGEBYLEX', SOURCES, first, behind, 'LIMIT', 0, 1)[1]
     evict(string.sub(least, #item.source + 10)) -- behind the zero and the eight bytes of the value
   end
 end
@@ -33,11 +33,11 @@ end
 local function make_room(item)
   bound_source(item)
   for _ = 1, EVICTIONS do
-    local loss, ood = redis.call('ZCARD', LANES.predicted_loss), redis.call('ZCARD', LANES.ood_score)
-    local bytes = tonumber(redis.call('HGET', COUNTS, 'bytes') or 0)
+    local loss, ood = call('ZCARD', LANES.predicted_loss), call('ZCARD', LANES.ood_score)
+    local bytes = tonumber(call('HGET', COUNTS, 'bytes') or 0)
     if loss + ood == 0 or (loss + ood <= POLICY.max_pending and bytes <= POLICY.max_bytes) then
       return
     end
-    evict(redis.call('ZRANGE', LANES[fullest_lane(loss, ood)], 0, 0)[1])
+    evict(call('ZRANGE', LANES[fullest_lane(loss, ood)], 0, 0)[1])
   end
 end

@@ -7,16 +7,16 @@ past_memory_limit()
 local id = ARGV[2]
 local item = read(id)
 local state = item and item.state
-if state ~= 'erased' and redis.call('ZCARD', ARCHIVES) > 0 then
-  redis.call('HSET', ERASURES, id, 1)
+if state ~= 'erased' and call('ZCARD', ARCHIVES) > 0 then
+  call('HSET', ERASURES, id, 1)
 end
-local archives = redis.call('HEXISTS', ERASURES, id)
+local archives = call('HEXISTS', ERASURES, id)
 if not item then
   return { 0, archives }
 end
 if state ~= 'erased' then
   if state == 'arriving' then
-    redis.call('ZREM', ARRIVING, id)
+    call('ZREM', ARRIVING, id)
     count('accepted', 1)
   elseif state == 'pending' then
     leave(id, item)
@@ -24,13 +24,13 @@ if state ~= 'erased' then
     refund(lease_of(id))
     release(id)
   elseif state == 'dead' then
-    redis.call('ZREM', DEAD, id)
+    call('ZREM', DEAD, id)
   else
     count(state, -1)
   end
   if state == 'labelled' then
-    local cursor = string.match(redis.call('HGET', RECEIPTS, id), '^%S+ (%S+)$')
-    redis.call('XDEL', LABELS, cursor)
+    local cursor = string.match(call('HGET', RECEIPTS, id), '^%S+ (%S+)$')
+    call('XDEL', LABELS, cursor)
   end
   finish_without_image(id, item, 'erased')
   if state == 'arriving' then

@@ -12,6 +12,6 @@ for _, id in ipairs(ids) do
   set_lease(id, lease)
 end
 if #ids > 0 then
-  redis.call('ZADD', HOLDERS, expiry, holder)
+  call('ZADD', HOLDERS, expiry, holder)
 end
 return leased_reply(ids)

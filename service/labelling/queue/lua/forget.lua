@@ -6,21 +6,21 @@ past_memory_limit()
 local limit, horizon, ended = ARGV[2], now() - POLICY.retention_s * 1000000, 0
 
 local function overdue(key, time)
-  return ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', time, 'LIMIT', 0, limit))
+  return ipairs(call('ZRANGEBYSCORE', key, '-inf', time, 'LIMIT', 0, limit))
 end
 
 local function is_needed(id, item)
   if item.state ~= 'labelled' then
-    return redis.call('HEXISTS', ERASURES, id) == 1
+    return call('HEXISTS', ERASURES, id) == 1
   end
-  local cursor = string.match(redis.call('HGET', RECEIPTS, id), '^%S+ (%S+)$')
-  return #redis.call('XRANGE', LABELS, cursor, cursor) > 0
+  local cursor = string.match(call('HGET', RECEIPTS, id), '^%S+ (%S+)$')
+  return #call('XRANGE', LABELS, cursor, cursor) > 0
 end
 
 for _, id in overdue(ARRIVING, now() - ARRIVAL) do
   discard(read(id).image, 0)
-  redis.call('ZREM', ARRIVING, id)
-  redis.call('HDEL', ITEMS, id)
+  call('ZREM', ARRIVING, id)
+  call('HDEL', ITEMS, id)
   ended = ended + 1
 end
 for _, id in overdue(AGES, horizon) do
@@ -28,7 +28,7 @@ for _, id in overdue(AGES, horizon) do
   ended = ended + 1
 end
 for _, id in overdue(DEAD, horizon) do
-  redis.call('ZREM', DEAD, id)
+  call('ZREM', DEAD, id)
   finish_without_image(id, read(id), 'evicted')
   ended = ended + 1
 end
@@ -39,15 +39,15 @@ end
 for _, id in overdue(FINISHED, horizon) do
   local item = read(id)
   if not is_needed(id, item) then
-    redis.call('ZREM', FINISHED, id)
-    redis.call('HDEL', SAMPLES, id)
-    redis.call('HDEL', SKIPS, id)
+    call('ZREM', FINISHED, id)
+    call('HDEL', SAMPLES, id)
+    call('HDEL', SKIPS, id)
     if item.state ~= 'labelled' then
       if not is_gone(item) then
         discard(item.image, 0)
       end
-      redis.call('HDEL', ITEMS, id)
-      redis.call('HDEL', RECEIPTS, id)
+      call('HDEL', ITEMS, id)
+      call('HDEL', RECEIPTS, id)
     end
     ended = ended + 1
   end

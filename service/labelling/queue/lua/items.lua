@@ -5,20 +5,20 @@ local ARRIVAL = 3600 * 1000000 -- an announced sample that was not put by then i
 -- Name of the image. It holds the time of the arrival, so that deleting the image of an arrival that is
 -- over can never hit the next one; and when this queue was born, so that no other queue takes it for its own.
 local function named(id, arrived)
-  local born = redis.call('HGET', COUNTS, 'born')
+  local born = call('HGET', COUNTS, 'born')
   if not born then
     born = tick()
-    redis.call('HSET', COUNTS, 'born', born)
+    call('HSET', COUNTS, 'born', born)
   end
   return 'images/' .. MODEL .. '/' .. born .. '/' .. string.sub(id, 1, 2) .. '/' .. id .. '-' .. arrived
 end
 
 local function discard(image, delay)
-  redis.call('ZADD', GARBAGE, tonumber(tick()) + delay, image)
+  call('ZADD', GARBAGE, tonumber(tick()) + delay, image)
 end
 
 local function read(id)
-  local text = redis.call('HGET', ITEMS, id)
+  local text = call('HGET', ITEMS, id)
   if not text then
     return nil
   end
@@ -31,16 +31,16 @@ end
 
 -- Drops what is known of an evicted sample. The counters keep that it was accepted and evicted.
 local function drop_tombstone(id)
-  redis.call('ZREM', TOMBSTONES, id)
-  redis.call('ZREM', FINISHED, id) -- where queues of earlier versions have it
-  redis.call('HDEL', ITEMS, id)
+  call('ZREM', TOMBSTONES, id)
+  call('ZREM', FINISHED, id) -- where queues of earlier versions have it
+  call('HDEL', ITEMS, id)
 end
 
 -- At most two for each that comes, so that no call has much to do, and a bound that was lowered is reached.
 local function bound_tombstones()
-  local excess = math.min(redis.call('ZCARD', TOMBSTONES) - POLICY.max_tombstones, 2)
+  local excess = math.min(call('ZCARD', TOMBSTONES) - POLICY.max_tombstones, 2)
   if excess > 0 then
-    for _, id in ipairs(redis.call('ZRANGE', TOMBSTONES, 0, excess - 1)) do
+    for _, id in ipairs(call('ZRANGE', TOMBSTONES, 0, excess - 1)) do
       drop_tombstone(id)
     end
   end
@@ -65,8 +65,8 @@ local function met_by(id, flagged_at)
 end
 
 local function write(id, item)
-  local parts = { item.state, item.lane, item.value, item.bytes, item.expiries, item.arrived, item.flagged_at }
-  redis.call('HSET', ITEMS, id, table.concat(parts, ' ') .. ' ' .. item.named .. ' ' .. item.source)
+  local parts = { item.state, item.lane, item.value, item.bytes, decimal(item.expiries), item.arrived, item.flagged_at }
+  call('HSET', ITEMS, id, table.concat(parts, ' ') .. ' ' .. item.named .. ' ' .. item.source)
 end
 
 local function is_live(item)
@@ -100,10 +100,10 @@ end
 -- Into its lane. The ZADD comes first: it alone can be refused (memory, a value that is no number), and
 -- then nothing has changed.
 local function enter(id, item)
-  redis.call('ZADD', LANES[item.lane], item.lane == 'audit' and item.arrived or item.value, id)
-  redis.call('ZADD', AGES, now(), id) -- what comes back after long is not past retention at once
+  call('ZADD', LANES[item.lane], item.lane == 'audit' and item.arrived or item.value, id)
+  call('ZADD', AGES, now(), id) -- what comes back after long is not past retention at once
   if has_source(item) then
-    redis.call('ZADD', SOURCES, 0, in_sources(id, item))
+    call('ZADD', SOURCES, 0, in_sources(id, item))
   end
   if not is_live(item) then
     count('bytes', item.bytes)
@@ -114,10 +114,10 @@ end
 
 -- Out of its lane; where to is the caller's to say.
 local function leave(id, item)
-  redis.call('ZREM', LANES[item.lane], id)
-  redis.call('ZREM', AGES, id)
+  call('ZREM', LANES[item.lane], id)
+  call('ZREM', AGES, id)
   if has_source(item) then
-    redis.call('ZREM', SOURCES, in_sources(id, item))
+    call('ZREM', SOURCES, in_sources(id, item))
   end
 end
 
@@ -130,25 +130,25 @@ local function retire(id, item, state)
 end
 
 local function bury(id, item)
-  redis.call('ZADD', DEAD, now(), id)
+  call('ZADD', DEAD, now(), id)
   retire(id, item, 'dead')
 end
 
 -- Ends the life of a sample, which must have left what it was in. The item stays until it is forgotten.
 local function finish(id, item, state)
   if item.state == 'evicted' then -- and now erased
-    redis.call('ZREM', TOMBSTONES, id)
+    call('ZREM', TOMBSTONES, id)
   end
-  redis.call('ZADD', state == 'evicted' and TOMBSTONES or FINISHED, now(), id)
+  call('ZADD', state == 'evicted' and TOMBSTONES or FINISHED, now(), id)
   retire(id, item, state)
   count(state, 1)
 end
 
 local function finish_without_image(id, item, state)
   finish(id, item, state)
-  redis.call('HDEL', SAMPLES, id)
-  redis.call('HDEL', RECEIPTS, id)
-  redis.call('HDEL', SKIPS, id)
+  call('HDEL', SAMPLES, id)
+  call('HDEL', RECEIPTS, id)
+  call('HDEL', SKIPS, id)
   discard(item.image, 0)
   if state == 'evicted' then
     bound_tombstones()

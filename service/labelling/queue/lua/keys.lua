@@ -24,24 +24,24 @@ local POLICY = cjson.decode(ARGV[1]) -- service.labelling.queue.policy.QueuePoli
 
 -- All times are microseconds of the server's clock.
 local function now()
-  local time = redis.call('TIME')
+  local time = call('TIME')
   return tonumber(time[1]) * 1000000 + tonumber(time[2])
 end
 
 local function count(name, n)
-  redis.call('HINCRBY', COUNTS, name, n)
+  call('HINCRBY', COUNTS, name, n)
 end
 
 -- The time, but never the same twice, so that it can serve as a name and as an order.
 local function tick()
-  local last = tonumber(redis.call('HGET', COUNTS, 'tick') or 0)
+  local last = tonumber(call('HGET', COUNTS, 'tick') or 0)
   local time = math.max(now(), last + 1)
-  redis.call('HSET', COUNTS, 'tick', string.format('%.0f', time))
-  return string.format('%.0f', time)
+  call('HSET', COUNTS, 'tick', time)
+  return decimal(time)
 end
 
 -- At its maxmemory the server refuses the first write of a script, and only that, if it may need memory.
 -- This one needs none: what ends or shrinks things goes on.
 local function past_memory_limit()
-  redis.call('HDEL', COUNTS, '')
+  call('HDEL', COUNTS, '')
 end

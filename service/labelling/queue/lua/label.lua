@@ -9,7 +9,7 @@ if not item or item.state == 'arriving' then
   return 'unknown'
 end
 if item.state == 'labelled' then
-  return string.find(redis.call('HGET', RECEIPTS, id), digest, 1, true) == 1 and 'repeated' or 'labelled'
+  return string.find(call('HGET', RECEIPTS, id), digest, 1, true) == 1 and 'repeated' or 'labelled'
 end
 if item.state == 'leased' then
   release(id)
@@ -17,12 +17,12 @@ elseif item.state == 'pending' then
   leave(id, item)
   charge(1)
 elseif item.state == 'dead' then
-  redis.call('ZREM', DEAD, id)
+  call('ZREM', DEAD, id)
   charge(1)
 else
   return item.state
 end
-local cursor = redis.call('XADD', LABELS, '*', 'sample_id', id, 'annotator', ARGV[3], 'token', ARGV[4], 'label', ARGV[5])
-redis.call('HSET', RECEIPTS, id, digest .. ' ' .. cursor)
+local cursor = call('XADD', LABELS, '*', 'sample_id', id, 'annotator', ARGV[3], 'token', ARGV[4], 'label', ARGV[5])
+call('HSET', RECEIPTS, id, digest .. ' ' .. cursor)
 finish(id, item, 'labelled')
 return 'accepted'

@@ -34,14 +34,14 @@ local function offers(lane, bookmark)
         rank = goes_on_at
       end
       if rank >= first + #ids then
-        first, ids = rank, redis.call(RANGES[lane], LANES[lane], rank, rank + chunk - 1)
+        first, ids = rank, call(RANGES[lane], LANES[lane], rank, rank + chunk - 1)
         if #ids == 0 then
           if goes_on_at > 0 then
-            redis.call('HDEL', BOOKMARKS, bookmark_of(lane))
+            call('HDEL', BOOKMARKS, bookmark_of(lane))
           end
           return nil
         end
-        skips = redis.call('HMGET', SKIPS, unpack(ids))
+        skips = call('HMGET', SKIPS, unpack(ids))
         chunk = math.min(2 * chunk, 1000)
       end
       rank = rank + 1
@@ -52,18 +52,18 @@ local function offers(lane, bookmark)
       end
       passed = passed + 1
     end
-    redis.call('HSET', BOOKMARKS, bookmark_of(lane), rank - taken) -- what is taken leaves the lane
+    call('HSET', BOOKMARKS, bookmark_of(lane), rank - taken) -- what is taken leaves the lane
     return nil
   end
 end
 
 local function choose(n)
   local next_of, heads, credits, chosen = {}, {}, {}, {}
-  local bookmarks = redis.call('HMGET', BOOKMARKS, bookmark_of(ORDER[1]), bookmark_of(ORDER[2]), bookmark_of(ORDER[3]))
+  local bookmarks = call('HMGET', BOOKMARKS, bookmark_of(ORDER[1]), bookmark_of(ORDER[2]), bookmark_of(ORDER[3]))
   for i, lane in ipairs(ORDER) do
     next_of[lane] = offers(lane, bookmarks[i])
     heads[lane] = next_of[lane]()
-    credits[lane] = tonumber(redis.call('HGET', COUNTS, 'credit ' .. lane) or 0)
+    credits[lane] = tonumber(call('HGET', COUNTS, 'credit ' .. lane) or 0)
   end
   while #chosen < n do
     local total, best = 0, nil
@@ -88,7 +88,7 @@ local function choose(n)
     heads[best] = next_of[best]()
   end
   for lane, credit in pairs(credits) do
-    redis.call('HSET', COUNTS, 'credit ' .. lane, string.format('%.17g', credit))
+    call('HSET', COUNTS, 'credit ' .. lane, credit)
   end
   return chosen
 end
@@ -115,8 +115,8 @@ if #ids > 0 then
     held_now[#held_now + 1] = 0
     held_now[#held_now + 1] = in_holdings(id, lease)
   end
-  redis.call('ZADD', HOLDINGS, unpack(held_now))
+  call('ZADD', HOLDINGS, unpack(held_now))
   charge(#ids)
-  redis.call('ZADD', HOLDERS, expiry, holder)
+  call('ZADD', HOLDERS, expiry, holder)
 end
 return leased_reply(ids)

@@ -4,16 +4,16 @@ local HOUR = 3600 * 1000000
 local MEMORY = 300 * 1000000 -- how long a token is remembered that holds nothing any more: for a retry
 
 local function hour()
-  return string.format('%.0f', math.floor(now() / HOUR))
+  return decimal(math.floor(now() / HOUR))
 end
 
 local function charged()
-  local found = redis.call('HMGET', COUNTS, 'hour', 'charged')
+  local found = call('HMGET', COUNTS, 'hour', 'charged')
   return found[1] == hour() and tonumber(found[2]) or 0
 end
 
 local function charge(n)
-  redis.call('HSET', COUNTS, 'charged', math.max(charged() + n, 0), 'hour', hour())
+  call('HSET', COUNTS, 'charged', math.max(charged() + n, 0), 'hour', hour())
 end
 
 local function budget_left()
@@ -26,7 +26,7 @@ local function seconds(time)
 end
 
 local function lease_of(id)
-  local text = redis.call('HGET', LEASES, id)
+  local text = call('HGET', LEASES, id)
   if not text then
     return nil
   end
@@ -35,9 +35,8 @@ local function lease_of(id)
 end
 
 local function set_lease(id, lease)
-  redis.call('ZADD', LEASED, lease.expiry, id)
-  local text = string.format('%.0f %s %s ', lease.expiry, lease.hour, lease.place) .. lease.holder
-  redis.call('HSET', LEASES, id, text)
+  call('ZADD', LEASED, lease.expiry, id)
+  call('HSET', LEASES, id, table.concat({ decimal(lease.expiry), lease.hour, lease.place, lease.holder }, ' '))
 end
 
 -- Members of HOLDINGS begin with the holder, which is JSON and so holds no zero; then four digits and the id.
@@ -46,17 +45,17 @@ local function in_holdings(id, lease)
 end
 
 local function holdings(holder, limit)
-  return redis.call('ZRANGEBYLEX', HOLDINGS, '[' .. holder .. '\0', '(' .. holder .. '\1', 'LIMIT', 0, limit)
+  return call('ZRANGEBYLEX', HOLDINGS, '[' .. holder .. '\0', '(' .. holder .. '\1', 'LIMIT', 0, limit)
 end
 
 -- Ends the lease of a sample; where the sample goes is the caller's to say.
 local function release(id)
   local lease = lease_of(id)
-  redis.call('ZREM', LEASED, id)
-  redis.call('HDEL', LEASES, id)
-  redis.call('ZREM', HOLDINGS, in_holdings(id, lease))
+  call('ZREM', LEASED, id)
+  call('HDEL', LEASES, id)
+  call('ZREM', HOLDINGS, in_holdings(id, lease))
   if #holdings(lease.holder, 1) == 0 then
-    redis.call('ZADD', HOLDERS, 'XX', 'LT', now() + MEMORY, lease.holder)
+    call('ZADD', HOLDERS, 'XX', 'LT', now() + MEMORY, lease.holder)
   end
 end
 
@@ -67,7 +66,7 @@ local function refund(lease)
 end
 
 local function sweep(limit)
-  local expired = redis.call('ZRANGEBYSCORE', LEASED, '-inf', now(), 'LIMIT', 0, limit)
+  local expired = call('ZRANGEBYSCORE', LEASED, '-inf', now(), 'LIMIT', 0, limit)
   for _, id in ipairs(expired) do
     local item = read(id)
     refund(lease_of(id))
@@ -81,15 +80,15 @@ local function sweep(limit)
       make_room(item)
     end
   end
-  for _, holder in ipairs(redis.call('ZRANGEBYSCORE', HOLDERS, '-inf', now(), 'LIMIT', 0, limit)) do
-    redis.call('ZREM', HOLDERS, holder)
+  for _, holder in ipairs(call('ZRANGEBYSCORE', HOLDERS, '-inf', now(), 'LIMIT', 0, limit)) do
+    call('ZREM', HOLDERS, holder)
   end
   return #expired
 end
 
 -- The ids that a holder still holds, in the order in which it got them; nil when it is not remembered.
 local function held_by(holder)
-  if not redis.call('ZSCORE', HOLDERS, holder) then
+  if not call('ZSCORE', HOLDERS, holder) then
     return nil
   end
   local held = {}
@@ -103,7 +102,7 @@ end
 local function leased_reply(ids)
   local reply = {}
   for _, id in ipairs(ids) do
-    reply[#reply + 1] = redis.call('HGET', SAMPLES, id)
+    reply[#reply + 1] = call('HGET', SAMPLES, id)
     reply[#reply + 1] = seconds(lease_of(id).expiry)
   end
   return reply

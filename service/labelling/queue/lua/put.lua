@@ -8,8 +8,8 @@ local function accept(id, item, given)
     item.flagged_at = given.flagged_at
   end
   enter(id, item)
-  redis.call('HSET', SAMPLES, id, given.json)
-  redis.call('ZREM', ARRIVING, id)
+  call('HSET', SAMPLES, id, given.json)
+  call('ZREM', ARRIVING, id)
   count('accepted', 1)
   make_room(item)
 end
@@ -24,7 +24,7 @@ local function promote(id, item, given)
     item.lane = 'audit'
     write(id, item)
   end
-  redis.call('HSET', SAMPLES, id, given.json)
+  call('HSET', SAMPLES, id, given.json)
 end
 
 local function repeated(id, item, given)
@@ -36,7 +36,7 @@ local function repeated(id, item, given)
     write(id, item)
     count('duplicates', 1)
   end
-  if given.lane == 'audit' and item.lane ~= 'audit' and redis.call('HEXISTS', SAMPLES, id) == 1 then
+  if given.lane == 'audit' and item.lane ~= 'audit' and call('HEXISTS', SAMPLES, id) == 1 then
     promote(id, item, given)
   end
 end

@@ -9,7 +9,7 @@ if not item or item.state == 'arriving' then
   return 'unknown'
 end
 if item.state == 'rejected' then
-  return string.find(redis.call('HGET', RECEIPTS, id), digest, 1, true) == 1 and 'repeated' or 'rejected'
+  return string.find(call('HGET', RECEIPTS, id), digest, 1, true) == 1 and 'repeated' or 'rejected'
 end
 if item.state == 'leased' then
   if lease_of(id).holder ~= cjson.encode({ ARGV[3], ARGV[4] }) then
@@ -19,10 +19,10 @@ if item.state == 'leased' then
 elseif item.state == 'pending' then
   leave(id, item)
 elseif item.state == 'dead' then
-  redis.call('ZREM', DEAD, id)
+  call('ZREM', DEAD, id)
 else
   return item.state
 end
-redis.call('HSET', RECEIPTS, id, digest .. ' ' .. ARGV[6])
+call('HSET', RECEIPTS, id, digest .. ' ' .. ARGV[6])
 finish(id, item, 'rejected')
 return 'accepted'

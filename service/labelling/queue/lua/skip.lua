@@ -9,7 +9,7 @@ local item = read(id)
 if not item or item.state == 'arriving' then
   return 'unknown'
 end
-local skips = redis.call('HGET', SKIPS, id) or ''
+local skips = call('HGET', SKIPS, id) or ''
 if string.find(skips, digest, 1, true) then
   return 'skipped'
 end
@@ -22,7 +22,7 @@ if lease and not is_own and cjson.decode(lease.holder)[1] == ARGV[3] then
   return 'held'
 end
 skips = skips .. digest .. ' '
-redis.call('HSET', SKIPS, id, skips)
+call('HSET', SKIPS, id, skips)
 if is_own then
   refund(lease)
   release(id)
