@@ -28,11 +28,11 @@ from service.edge.connection import Connection
 from service.errors import ServiceError
 from service.inference.engine import EngineError
 from service.labelling.journal.errors import JournalError
-from service.redis.private_valkey import EmbeddedError
+from service.redis.private_valkey import PrivateValkeyError
 from service.resources import Resources
 from service.settings import Settings
 
-STOPPERS = (RuntimeMissing, EngineError, JournalError, EmbeddedError, ServiceError, ValueError, OSError)
+STOPPERS = (RuntimeMissing, EngineError, JournalError, PrivateValkeyError, ServiceError, ValueError, OSError)
 
 
 BACKLOG = 2048

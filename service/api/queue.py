@@ -77,7 +77,7 @@ async def label(request: LabelRequest, shared: Shared) -> LabelReply:
     manifest = shared.models.manifest(request.model)
     values = _values(request.label, manifest.task)
     sample = await _known(shared, manifest.model, request.sample_id)
-    if sample and sample.width is not None and sample.height is not None:
+    if sample:
         check_inside(values, manifest.task, sample.width, sample.height)
     state = await shared.endings.end(
         Ending(

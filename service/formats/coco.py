@@ -45,8 +45,8 @@ def _image(record: LabelRecord) -> dict[str, Any]:
     return {
         "id": _number(sample.id),
         "file_name": file_name(sample.id, sample.content_type),
-        "width": sample.width or 0,  # 0: queued by a version that did not note it
-        "height": sample.height or 0,
+        "width": sample.width,
+        "height": sample.height,
         "coco_url": image_path(sample.model, sample.id),
     }
 

@@ -13,9 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-import stamina
-
-from service.background import end
+from service.background import Failures, end, run_again
 from service.errors import Unavailable
 from service.labelling.journal.journal import Journal
 from service.labelling.journal.table import Entry
@@ -24,6 +22,7 @@ from service.labelling.queue.label_queue import LabelQueue
 from service.labelling.samples.sample import Sample
 
 log = logging.getLogger(__name__)
+FEED, SETTLE, PARKED = "the drain (feed)", "the drain (settle)", "the drain (one sample)"  # names in the log
 CHUNK = 256  # entries in memory, written and put at a time
 MAX_UNSETTLED = 20_000  # samples that were put and wait for the server's disk
 PARK_S, PARK_MAX_S = 1.0, 300.0
@@ -45,12 +44,11 @@ class LostPuts(Exception):  # noqa: N818 - named after the condition, as in serv
 
 
 class Drain:
-    """Counters for whoever watches: `drained` samples, `errors` met, `last_error` in words."""
+    """Counters for whoever watches: `drained` samples and `failures`."""
 
     def __init__(self, journal: Journal, blobs: BlobStore, queue: LabelQueue) -> None:
         self.drained = 0
-        self.errors = 0
-        self.last_error: str | None = None
+        self.failures = Failures(log)
         self._journal, self._blobs, self._queue = journal, blobs, queue
         self._unsettled: dict[int, Sample] = {}  # by row
         self._parked_until_s: dict[int, float] = {}  # by row, by the event loop's clock
@@ -65,8 +63,8 @@ class Drain:
         """Drains until cancelled. Whatever goes wrong is counted and tried again."""
         self._journal.appended.set()  # there may be rows from before
         tasks = [
-            asyncio.create_task(self._for_ever(self._wait_for_entries, self._feed), name="feed"),
-            asyncio.create_task(self._for_ever(self._has_unsettled.wait, self._settle), name="settle"),
+            asyncio.create_task(self._repeated(FEED, self._wait_for_entries, self._feed), name="feed"),
+            asyncio.create_task(self._repeated(SETTLE, self._has_unsettled.wait, self._settle), name="settle"),
         ]
         try:
             await asyncio.gather(*map(asyncio.shield, tasks))
@@ -80,23 +78,12 @@ class Drain:
                 await self._feed()
                 await self._settle()
         except Exception as error:  # noqa: BLE001 - best effort; nothing is lost
-            self._note(error)
+            self.failures.note(FEED, error)
 
-    async def _for_ever(self, wait: Callable[[], Awaitable[object]], work: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            await wait()
-            async for attempt in stamina.retry_context(
-                on=Exception, attempts=None, timeout=None, wait_initial=0.1, wait_max=BACKOFF_MAX_S, wait_jitter=0.5
-            ):
-                with attempt:
-                    await self._noted(work)
-
-    async def _noted(self, work: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await work()
-        except Exception as error:
-            self._note(error)
-            raise
+    async def _repeated(
+        self, name: str, wait: Callable[[], Awaitable[object]], work: Callable[[], Awaitable[None]]
+    ) -> None:
+        await run_again(name, wait, work, self.failures, max_wait_s=BACKOFF_MAX_S)
 
     async def _wait_for_entries(self) -> None:
         """Until something is appended or a parked entry is due."""
@@ -190,6 +177,8 @@ class Drain:
             for row in batch:
                 self._unsettled.pop(row)
                 self._delays_s.pop(row, None)
+            if not self._delays_s:
+                self.failures.over(PARKED)
             self._signal()
             if len(rows) < len(batch):
                 # Put under its old name, a sample that the server lost leaves its image to be deleted.
@@ -228,11 +217,4 @@ class Drain:
         delay_s = min(2 * self._delays_s.get(row, PARK_S / 2), PARK_MAX_S)
         self._delays_s[row] = delay_s
         self._parked_until_s[row] = asyncio.get_running_loop().time() + delay_s
-        self._note(error)
-
-    def _note(self, error: BaseException) -> None:
-        words = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        if words != self.last_error:
-            log.warning("the drain met an error, and will try again: %s", words)
-        self.errors += 1
-        self.last_error = words
+        self.failures.note(PARKED, error)

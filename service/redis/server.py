@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
@@ -55,11 +55,6 @@ class RedisServer:
 
     async def close(self) -> None:
         await close(self.client)
-
-    async def ping(self) -> None:
-        """Raises Unavailable when the server does not answer in time."""
-        async with self.connected() as client:
-            await cast("Any", client.ping())
 
     def register(self, lua: str) -> AsyncScript:
         """The script may use what `numbers.lua` defines."""

@@ -91,10 +91,8 @@ class SampleReply(Wire):
     ood_score: float
     prediction: PredictionFields
     flagged_at: UnixTime
-    width: int | None = Field(
-        description="Of the image as posted, upright, in pixels; null in samples of old versions."
-    )
-    height: int | None
+    width: int = Field(description="Of the image as posted, upright, in pixels.")
+    height: int
     image: str = Field(description="Where to GET the original bytes.")
 
 
@@ -176,8 +174,8 @@ class LabelLine(Wire):
     prediction: PredictionFields
     predicted_loss: float
     flagged_at: UnixTime
-    width: int | None
-    height: int | None
+    width: int
+    height: int
     image: str
 
 

@@ -1,6 +1,6 @@
 """The labelling queue's contract: samples go in, are leased out by value, and come back with a label.
 
-`service.labelling.queue.redis_queue` keeps it.
+Requests and the drain use `LabelQueue`, the janitor `QueueUpkeep`. `service.labelling.queue.redis_queue` keeps both.
 """
 
 from collections.abc import Collection, Sequence
@@ -46,6 +46,14 @@ class LabelRecord:
 class LabelPage:
     labels: list[LabelRecord]
     cursor: str  # where the next page starts
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """A blob that the queue does not need any more."""
+
+    name: str
+    mark: bytes  # since when; a blob that is discarded once more gets another mark
 
 
 class LabelQueue(Protocol):
@@ -128,3 +136,40 @@ class LabelQueue(Protocol):
 
     async def look(self, model: str, sample_id: str) -> Looked:
         """The sample and where it is, in one round trip. Raises NotFound as `get` does."""
+
+
+class QueueUpkeep(Protocol):
+    """Housekeeping of one model's queue. Every operation is harmless when it is repeated. All raise Unavailable."""
+
+    async def sweep(self, model: str) -> int:
+        """As in LabelQueue."""
+
+    async def until_durable(self, models: Collection[str]) -> None:
+        """As in LabelQueue."""
+
+    async def forget(self, model: str) -> int:
+        """Ends arrivals that never came, and samples past their retention. How many there were."""
+
+    async def garbage(self, model: str, n: int, until: Garbage | None = None) -> list[Garbage]:
+        """Up to n blobs to be deleted, in the order of their marks; none that was discarded after `until`."""
+
+    async def deleted(self, model: str, garbage: Sequence[Garbage]) -> None:
+        """These blobs are deleted."""
+
+    async def not_deleted(self, model: str, garbage: Sequence[Garbage]) -> None:
+        """These blobs could not be deleted: they are put off, so that others come first."""
+
+    async def finish_erasures(self, model: str) -> None:
+        """Takes the labels of erased samples out of archives, where the erasure was cut off."""
+
+    async def fill_archive(self, model: str) -> bool:
+        """Moves the oldest labels into an archive when there are enough, or old ones. Whether it did."""
+
+    async def image_folder(self, model: str) -> str | None:
+        """Folder of this queue's images in the blob store; None when there never was one.
+
+        A server that lost all its data is another queue with another folder, and leaves the images of the first alone.
+        """
+
+    async def discard_orphans(self, model: str, images: Sequence[str]) -> int:
+        """Makes garbage of those images that no sample has and none that arrives will have. How many there were."""

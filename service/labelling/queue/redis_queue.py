@@ -1,4 +1,4 @@
-"""LabelQueue on Redis 6.2 or later, or Valkey: checks what is asked, runs its script, reads the reply.
+"""LabelQueue and QueueUpkeep on Redis 6.2 or later, or Valkey: checks a request, runs its script, reads the reply.
 
 Labels beyond the newest, and the images, are in the blob store; `service.labelling.queue.archive` and `erase`
 reach there.
@@ -8,17 +8,18 @@ import hashlib
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any, Self
+from typing import Any
 
 import orjson
 
 from service.errors import BadRequest, Conflict, Erased, Held, NotFound
 from service.labelling.queue.archive import Archive
 from service.labelling.queue.blobs import BlobStore
-from service.labelling.queue.label_queue import Announced, EndState, LabelPage, Leased, Looked
+from service.labelling.queue.label_queue import Announced, EndState, Garbage, LabelPage, Leased, Looked
 from service.labelling.queue.policy import QueuePolicy
 from service.labelling.queue.scripts import Scripts
 from service.labelling.samples.sample import Sample
+from service.redis.server import RedisServer
 
 MAX_LEASE = 1000  # samples in one lease
 MAX_PAGE = 10_000  # labels in one page
@@ -38,35 +39,11 @@ _REFUSALS = {
 
 
 class RedisQueue:
-    """Made by `RedisQueue.open`. `scripts`, `blobs` and `archive` are for the janitor, `scripts.server` for the
-    drift ledger, which lies on the same server.
-    """
-
-    def __init__(self, scripts: Scripts, blobs: BlobStore) -> None:
-        self.scripts = scripts
+    def __init__(self, server: RedisServer, blobs: BlobStore, policy: QueuePolicy = DEFAULTS) -> None:
+        """server: who opened it closes it."""
+        self.scripts = Scripts(server, policy)
         self.blobs = blobs
-        self.archive = Archive(scripts, blobs)
-
-    @classmethod
-    def open(
-        cls,
-        url: str,
-        blobs: BlobStore,
-        policy: QueuePolicy = DEFAULTS,
-        timeout_s: float = 2.0,
-    ) -> Self:
-        """url: redis://, rediss:// or unix://, or the path of a unix socket. Connects on first use.
-
-        Raises ValueError for another kind of URL.
-        """
-        return cls(Scripts.open(url, policy, timeout_s), blobs)
-
-    async def ping(self) -> None:
-        """Raises Unavailable when the server does not answer in time."""
-        await self.scripts.server.ping()
-
-    async def close(self) -> None:
-        await self.scripts.close()
+        self.archive = Archive(self.scripts, blobs)
 
     async def announce(self, samples: Sequence[Sample]) -> dict[str, Announced]:
         announced: dict[str, Announced] = {}
@@ -168,6 +145,35 @@ class RedisQueue:
             raise _refused(model, sample_id, "unknown")
         data, state, note = found
         return Looked(Sample.from_json(data), state.decode(), orjson.loads(note)["reason"] if note else None)
+
+    async def forget(self, model: str) -> int:
+        return await self._in_chunks("forget", model, [CHUNK])
+
+    async def garbage(self, model: str, n: int, until: Garbage | None = None) -> list[Garbage]:
+        found = await self.scripts.run("garbage", model, [n, until.mark if until else "+inf"])
+        return [Garbage(name.decode(), mark) for name, mark in zip(found[::2], found[1::2], strict=True)]
+
+    async def deleted(self, model: str, garbage: Sequence[Garbage]) -> None:
+        await self._marked("deleted", model, garbage)
+
+    async def not_deleted(self, model: str, garbage: Sequence[Garbage]) -> None:
+        await self._marked("not_deleted", model, garbage)
+
+    async def finish_erasures(self, model: str) -> None:
+        await self.archive.erase_pending(model)
+
+    async def fill_archive(self, model: str) -> bool:
+        return await self.archive.fill(model)
+
+    async def image_folder(self, model: str) -> str | None:
+        born = await self.scripts.run("born", model, [])
+        return f"images/{model}/{born.decode()}/" if born else None
+
+    async def discard_orphans(self, model: str, images: Sequence[str]) -> int:
+        return int(await self.scripts.run("orphans", model, images))
+
+    async def _marked(self, script: str, model: str, garbage: Sequence[Garbage]) -> None:
+        await self.scripts.run(script, model, [part for one in garbage for part in (one.name, one.mark)])
 
     async def _in_chunks(self, script: str, model: str, arguments: Sequence[Any]) -> int:
         total, done = 0, CHUNK

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import orjson
 from redis.asyncio.cluster import ClusterNode
@@ -42,14 +42,6 @@ class Scripts:
             for file in _LUA.glob("*.lua")
             if file.stem not in _HEADS
         }
-
-    @classmethod
-    def open(cls, url: str, policy: QueuePolicy, timeout_s: float) -> Self:
-        """Url and errors: see RedisServer.open."""
-        return cls(RedisServer.open(url, timeout_s), policy)
-
-    async def close(self) -> None:
-        await self.server.close()
 
     async def run(self, name: str, model: str, arguments: Sequence[Any]) -> Any:
         """The reply of script `name`. Raises Unavailable or OutOfMemory."""

@@ -12,7 +12,6 @@ import orjson
 
 Lane = Literal["predicted_loss", "ood_score", "audit"]
 Json = bytes  # a name of its own, because Sample has a field `bytes`
-_OLD_LANE = "flagged"  # the one lane that samples had at first
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +27,9 @@ class Sample:
     ood_score: float
     prediction: Any  # as in the reply to the caller, JSON-able
     flagged_at: float  # unix seconds
+    width: int  # of the image as posted, upright
+    height: int
     lane: Lane = "predicted_loss"  # "ood_score": flagged by that alone; "audit": drawn, whatever the verdict
-    width: int | None = None  # of the image as posted, upright; None in samples of older versions
-    height: int | None = None
     source: str | None = None  # the camera or client that it came from, as the caller names it
     audit_probability: float | None = None  # with which it was drawn for the audit lane
     counts_for_drift: bool = True  # False: a further image of its source within seconds, which drift does not count
@@ -50,18 +49,16 @@ class Sample:
         """Inverse of to_json. Raises ValueError when the bytes are not a sample's."""
         try:
             fields = orjson.loads(data)
-            reasons = tuple(fields["reasons"])
-            lane = fields.get("lane", _OLD_LANE)
-            # A later build may have written more.
-            known = {name: fields[name] for name in cls.__dataclass_fields__ if name in fields}
-            return cls(**{**known, "reasons": reasons, "lane": flagged_lane(reasons) if lane == _OLD_LANE else lane})
+            # A later build may have written more fields: this one ignores them.
+            known = {name: fields[name] for name in cls.__dataclass_fields__}
+            return cls(**{**known, "reasons": tuple(known["reasons"])})
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"not a sample: {error}") from error
 
 
 def flagged_lane(reasons: Collection[str]) -> Lane:
     """The lane of a sample that was flagged for these reasons."""
-    return "predicted_loss" if "predicted_loss" in reasons or not reasons else "ood_score"
+    return "predicted_loss" if "predicted_loss" in reasons else "ood_score"
 
 
 def sample_id(model: str, image: bytes) -> str:

@@ -12,6 +12,7 @@ from service.labelling.queue.blobs import BlobStore
 from service.labelling.queue.policy import QueuePolicy
 from service.labelling.queue.redis_queue import RedisQueue
 from service.labelling.samples.sample import Sample, sample_id
+from tests.service.labelling.queue.own_queue import OwnQueue
 
 Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
 MakeSample = Callable[..., Sample]
@@ -19,8 +20,8 @@ Open = Callable[..., RedisQueue]
 
 
 @pytest_asyncio.fixture
-async def queue(server: Path) -> AsyncIterator[RedisQueue]:
-    made = RedisQueue.open(str(server), BlobStore.open("memory:///"))
+async def queue(server: Path) -> AsyncIterator[OwnQueue]:
+    made = OwnQueue.open(str(server), BlobStore.open("memory:///"))
     yield made
     await made.close()
 
@@ -28,11 +29,11 @@ async def queue(server: Path) -> AsyncIterator[RedisQueue]:
 @pytest_asyncio.fixture
 async def open_queue(server: Path) -> AsyncIterator[Open]:
     """Opens queues, each with a policy of its own."""
-    opened: list[RedisQueue] = []
+    opened: list[OwnQueue] = []
 
-    def open_one(**policy: float | None) -> RedisQueue:
+    def open_one(**policy: float | None) -> OwnQueue:
         given = QueuePolicy(**policy)  # type: ignore[arg-type]  # the fields' types are as varied as the policy's
-        opened.append(RedisQueue.open(str(server), BlobStore.open("memory:///"), given))
+        opened.append(OwnQueue.open(str(server), BlobStore.open("memory:///"), given))
         return opened[-1]
 
     yield open_one
@@ -56,6 +57,8 @@ def make_sample(model: str) -> MakeSample:
             "ood_score": 0.1,
             "prediction": {"kind": "vector", "values": [1.0]},
             "flagged_at": time.time(),
+            "width": 64,
+            "height": 64,
         }
         return Sample(**{**given, **fields})  # type: ignore[arg-type]  # the fields' types are as varied as the sample's
 

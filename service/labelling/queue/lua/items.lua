@@ -32,7 +32,6 @@ end
 -- Drops what is known of an evicted sample. The counters keep that it was accepted and evicted.
 local function drop_tombstone(id)
   call('ZREM', TOMBSTONES, id)
-  call('ZREM', FINISHED, id) -- where queues of earlier versions have it
   call('HDEL', ITEMS, id)
 end
 

@@ -30,7 +30,7 @@ local function lease_of(id)
   if not text then
     return nil
   end
-  local expiry, charged_hour, place, holder = string.match(text, '^(%S+) (%S+) (%d*) ?(.*)$')
+  local expiry, charged_hour, place, holder = string.match(text, '^(%S+) (%S+) (%d+) (.*)$')
   return { expiry = tonumber(expiry), hour = charged_hour, place = place, holder = holder }
 end
 
