@@ -5,13 +5,14 @@ RUNTIME ?= cpu
 OTHER_RUNTIME := $(if $(filter gpu,$(RUNTIME)),cpu,gpu)
 OTHER_BUILD := $(if $(filter gpu,$(RUNTIME)),onnxruntime,onnxruntime-gpu)
 BIN := .venv/bin
+PARALLEL := --numprocesses auto --dist loadgroup  # one worker for each core; tests/conftest.py makes the groups
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 ifeq ($(filter cpu gpu,$(RUNTIME)),)
 $(error RUNTIME is cpu or gpu, not '$(RUNTIME)')
 endif
 
-.PHONY: help run demo test lint format bench lock
+.PHONY: help run demo check test lint format bench lock
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -22,13 +23,16 @@ run: .venv/run-$(RUNTIME)  ## Serve bundles/ on http://127.0.0.1:8000 (needs no 
 demo: .venv/demo-$(RUNTIME)  ## Post canvases to a service of its own, lease, label, and draw what happened
 	@$(BIN)/python demo/digits.py
 
+check: lint  ## Run the linters and the fast tests: before every commit
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+
 test: .venv/test-$(RUNTIME)  ## Run all tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(PARALLEL)
 
 lint: .venv/test-$(RUNTIME)  ## Check style, types and import directions
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
+	@$(BIN)/mypy --num-workers 2
 	@$(BIN)/lint-imports
 
 format: .venv/test-$(RUNTIME)  ## Format the code

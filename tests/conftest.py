@@ -17,7 +17,8 @@ import pytest
 import stamina.instrumentation
 from PIL import Image
 
-from models.contract.bundle import ModelIndex, publish, write_index
+from models.contract.bundle import publish
+from models.contract.index import ModelIndex, write_index
 from models.contract.manifest import (
     Loss,
     Manifest,
@@ -99,6 +100,14 @@ HANGING = (
     .replace("(pixels, axes)", "(noise, axes)")
     .replace("float zero = {0.0},", "float zero = {0.0}, int64 forever = {1000000000000}, bool go = {1},")
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps the tests of a file in one worker, where they share servers and bundles, unless they name another group."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+
 
 stamina.instrumentation.set_on_retry_hooks([])  # tests wait by retrying: nobody wants to read of each try
 

@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 from benchmarks.drift.worlds import EFFECTS, References, Step
 from service.drift.report import decision
+from service.drift.report.decision import Terms
 from service.drift.statistics import effect
 from service.drift.statistics.detector import Detector, Flush
-from service.drift.statistics.effect import Interval, Sums
+from service.drift.statistics.effect import Interval, LossSums
 from service.drift.statistics.evidence import PERIOD_S
 from service.drift.statistics.onset import History, likeliest_start
-from service.drift.transition import Terms
 
 TERMS = Terms()  # the service's defaults
 
@@ -91,7 +91,7 @@ class Watching:
         return decided.state == "drift"
 
     def _rise(self, i: int, sums: Floats, design_effect: float) -> Interval | None:
-        loss = effect.mean_loss(Sums(*sums[:3].tolist()), design_effect)
+        loss = effect.mean_loss(LossSums(*sums[:3].tolist()), design_effect)
         mean, sd = float(self.references.loss_mean[i]), float(self.references.loss_sd[i])
         return effect.rise(loss, mean, sd, self.references.bins.size) if loss else None
 

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Query, Request, Response
 
-from service.api.queue import sample_reply
 from service.errors import NotFound, Unavailable
 from service.formats.coco import document
 from service.inference.decode import sniff
@@ -14,8 +13,9 @@ from service.labelling.endings import Ending
 from service.labelling.journal.errors import JournalUnavailable
 from service.labelling.journal.journal import Journal
 from service.labelling.queue.label_queue import LabelRecord
+from service.labelling.samples.fields import line_fields, reply_fields
 from service.resources import Shared, queue_of
-from service.schemas.labelling import EraseReply, KnownSample, LabelLine, LabelsQuery, image_path
+from service.schemas.labelling import EraseReply, KnownSample, LabelLine, LabelsQuery
 from service.schemas.predictions import ErrorReply
 
 router = APIRouter(tags=["labelling"], responses={code: {"model": ErrorReply} for code in (400, 404, 503)})
@@ -38,7 +38,7 @@ LABELS: dict[int | str, dict[str, Any]] = {
 async def sample(sample_id: str, shared: Shared, model: str | None = None) -> KnownSample:
     """What is known of a sample, and where it is."""
     known = await shared.queue.look(await queue_of(shared, model), sample_id)
-    return KnownSample(**dict(sample_reply(known.sample)), state=known.state, reject_reason=known.reject_reason)
+    return KnownSample(**reply_fields(known.sample), state=known.state, reject_reason=known.reject_reason)
 
 
 @router.get("/v1/samples/{sample_id}/image", response_class=Response)
@@ -102,25 +102,4 @@ async def _forget(sample_id: str, journal: Journal) -> None:
 
 
 def _lines(records: Sequence[LabelRecord]) -> bytes:
-    return b"".join(orjson.dumps(_line(record), option=orjson.OPT_APPEND_NEWLINE) for record in records)
-
-
-def _line(record: LabelRecord) -> dict[str, Any]:
-    """The fields of a LabelLine."""
-    of = record.sample
-    return {
-        "sample_id": of.id,
-        "model": of.model,
-        "version": of.version,
-        "label": record.label,
-        "annotator": record.annotator,
-        "labelled_at": record.labelled_at,
-        "lane": of.lane,
-        "audit_probability": of.audit_probability,
-        "prediction": of.prediction,
-        "predicted_loss": of.predicted_loss,
-        "flagged_at": of.flagged_at,
-        "width": of.width,
-        "height": of.height,
-        "image": image_path(of.model, of.id),
-    }
+    return b"".join(orjson.dumps(line_fields(record), option=orjson.OPT_APPEND_NEWLINE) for record in records)

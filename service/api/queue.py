@@ -12,6 +12,7 @@ from models.contract.manifest import Task
 from service.errors import NotFound
 from service.labelling.endings import Ending
 from service.labelling.queue.label_queue import Leased
+from service.labelling.samples.fields import reply_fields
 from service.labelling.samples.label import Values, check_inside, read_keypoints, read_values
 from service.labelling.samples.sample import Sample
 from service.resources import Resources, Shared, queue_of
@@ -27,12 +28,10 @@ from service.schemas.labelling import (
     RejectRequest,
     RequeueReply,
     RequeueRequest,
-    SampleReply,
     SkipReply,
     SkipRequest,
-    image_path,
 )
-from service.schemas.predictions import ErrorReply, PredictionFields
+from service.schemas.predictions import ErrorReply
 
 router = APIRouter(tags=["labelling"], responses={code: {"model": ErrorReply} for code in (400, 404, 409, 422, 503)})
 
@@ -123,31 +122,9 @@ async def requeue(request: RequeueRequest, shared: Shared) -> RequeueReply:
     return RequeueReply(requeued=await shared.queue.requeue(await queue_of(shared, request.model), request.sample_ids))
 
 
-def sample_reply(sample: Sample) -> SampleReply:
-    return SampleReply(
-        sample_id=sample.id,
-        model=sample.model,
-        version=sample.version,
-        content_type=sample.content_type,
-        lane=sample.lane,
-        reasons=list(sample.reasons),
-        source=sample.source,
-        audit_probability=sample.audit_probability,
-        value=sample.value,
-        predicted_loss=sample.predicted_loss,
-        score=sample.score,
-        ood_score=sample.ood_score,
-        prediction=PredictionFields(**sample.prediction),
-        flagged_at=sample.flagged_at,
-        width=sample.width,
-        height=sample.height,
-        image=image_path(sample.model, sample.id),
-    )
-
-
 def _leased_sample(leased: Leased, request: LeaseRequest | ExtendRequest) -> LeasedSample:
     return LeasedSample(
-        **dict(sample_reply(leased.sample)),
+        **reply_fields(leased.sample),
         annotator=request.annotator,
         token=request.token,
         lease_expires_at=leased.lease_expires_at,

@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from service.client import DEFAULT_URL, ClientError, LosscastClient
 from service.commands.console import ApiKey, Model, Url, connected, fail, say
-from service.formats import folder as exchange
+from service.formats import folder as label_folder
 from service.formats.folder import ExchangeError
 
 Advance = Callable[[int], None]
@@ -25,7 +25,7 @@ def send_folder(client: LosscastClient, folder: Path) -> None:
     The token of the lease makes this restartable: a label that was sent before is known to the service.
     """
     outcomes = {"labelled": 0, "already labelled": 0, "refused": 0, "not filled in": 0}
-    for path in exchange.files(folder):
+    for path in label_folder.files(folder):
         outcome, why = _send(client, path)
         outcomes[outcome] += 1
         if outcome != "not filled in":
@@ -58,7 +58,7 @@ def export(
 def _send(client: LosscastClient, path: Path) -> tuple[str, str]:
     """What became of a file, and why when it was refused."""
     try:
-        file = exchange.read(path)
+        file = label_folder.read(path)
         if file.label is None:
             return "not filled in", ""
         reply = client.label(file.sample_id, file.label, annotator=file.annotator, token=file.token, model=file.model)

@@ -12,7 +12,7 @@ from rich.table import Table
 from service.client import DEFAULT_URL, ClientError, LosscastClient
 from service.commands.console import ApiKey, AsJson, Model, Url, connected, fail, print_json, say, table
 from service.commands.labels import export, send_folder
-from service.formats import folder as exchange
+from service.formats import folder as label_folder
 from service.formats.folder import ExchangeError
 from service.schemas.labelling import MAX_LEASE, LeasedSample
 
@@ -202,7 +202,7 @@ def _write(client: LosscastClient, folder: Path, samples: Sequence[LeasedSample]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for sample in samples:
-            exchange.write(folder, sample, client.image(sample))
+            label_folder.write(folder, sample, client.image(sample))
     except (OSError, ExchangeError, ClientError) as error:
         again = f"; the samples are leased: try again with --token {samples[0].token}" if samples else ""
         fail(f"{error}{again}")
@@ -227,7 +227,7 @@ def _whose(given: str, annotator: str | None, token: str | None, model: str | No
     if not given.endswith(".json"):
         return {"sample": given, "annotator": annotator, "token": token, "model": model}
     try:
-        file = exchange.read(Path(given))
+        file = label_folder.read(Path(given))
     except ExchangeError as error:
         fail(str(error))
     return {"sample": file.sample_id, "annotator": file.annotator, "token": file.token, "model": file.model}

@@ -6,8 +6,9 @@ what the model does to all traffic. A label that cannot be read is passed over, 
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Self
 
 import numpy as np
 
@@ -17,8 +18,10 @@ from service.drift.statistics.effect import AuditSums
 from service.labelling.queue.label_queue import LabelQueue, LabelRecord
 
 log = logging.getLogger(__name__)
-PAGE = 1000  # labels that one update reads at most
+LABELS_PER_READ = 1000
 ABSURD = 100.0  # failure levels: a loss without a bound that is larger is a slip of the pen
+BUCKET_S: Final = 600.0
+KEEP_S: Final = 48 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +38,37 @@ class AuditPage:
     cursor: str  # behind them
 
 
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    buckets: Mapping[int, AuditSums] = field(default_factory=dict)  # by number: unix seconds / BUCKET_S
+
+    @classmethod
+    def from_json(cls, known: Mapping[str, Mapping[str, Any]]) -> Self:
+        """Raises TypeError, AttributeError or ValueError when it is not one."""
+        return cls({int(number): AuditSums(**sums) for number, sums in known.items()})
+
+    def to_json(self) -> dict[str, Any]:
+        return {str(number): asdict(sums) for number, sums in self.buckets.items()}
+
+    def add(self, losses: Iterable[AuditLoss], now_s: float) -> "AuditRecord":
+        """With these, and without what is too old by now."""
+        buckets = dict(self.buckets)
+        for one in losses:
+            number = int(min(one.seen_at, now_s) // BUCKET_S)  # a clock that is ahead is not believed
+            more = AuditSums.of(one.true, one.predicted, one.probability)
+            buckets[number] = buckets.get(number, AuditSums()) + more
+        oldest = (now_s - KEEP_S) // BUCKET_S
+        return AuditRecord({number: sums for number, sums in buckets.items() if number >= oldest})
+
+    def since(self, at_s: float | None) -> AuditSums:
+        """Of the buckets that began then or later; None: of all. One in which a change began has images of both."""
+        first = -math.inf if at_s is None else at_s / BUCKET_S
+        return sum((sums for number, sums in self.buckets.items() if number >= first), AuditSums())
+
+
 async def read(queue: LabelQueue, manifest: Manifest, cursor: str) -> AuditPage:
     """The losses of the next labels behind the cursor, of this version alone. Raises Unavailable."""
-    page = await queue.labels(manifest.model, cursor, PAGE)
+    page = await queue.labels(manifest.model, cursor, LABELS_PER_READ)
     return AuditPage(list(losses(manifest, page.labels)), page.cursor)
 
 

@@ -55,7 +55,7 @@ class Flushed:
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
+class LedgerSums:
     """Of one moment."""
 
     now_s: float  # unix seconds, by the server's clock
@@ -86,13 +86,13 @@ class Ledger:
         now_ms, token, born, report = reply
         return Flushed(float(now_ms) / 1000, token.decode(), born.decode(), report)
 
-    async def look(self, place: Place, window_s: float) -> Sums:
+    async def look(self, place: Place, window_s: float) -> LedgerSums:
         """What there is to judge. The window begins with a bucket: it is longer than asked for by less than one."""
         keys = place.keys("totals", "buckets", "report", "shares")
         reply = await self._server.run(self._scripts["look"], keys, [_ms(window_s), _ms(BUCKET_S)])
         now_ms, born, totals, state, shares, *buckets = reply
         replicas = _replicas(np.array(shares, np.float64))
-        return Sums(float(now_ms) / 1000, born.decode(), _unpacked([totals]), _unpacked(buckets), state, replicas)
+        return LedgerSums(float(now_ms) / 1000, born.decode(), _unpacked([totals]), _unpacked(buckets), state, replicas)
 
     async def write(self, place: Place, token: str, state: bytes, report: bytes) -> bool:
         """Whether it was written: not when the token is not the leader's any more. state: empty leaves it as it is."""

@@ -15,14 +15,13 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from service.drift import audit
-from service.drift import transition as judge
+from service.drift import audit, transition
 from service.drift.audit import AuditPage
+from service.drift.detector_state import DetectorState
 from service.drift.layout import OUTCOMES, Layout
-from service.drift.ledger import Flushed, Ledger, Place, Sums
-from service.drift.report.report import report as report_of
-from service.drift.state import State
-from service.drift.transition import Terms
+from service.drift.ledger import Flushed, Ledger, LedgerSums, Place
+from service.drift.report.decision import Terms
+from service.drift.report.report import drift_report
 from service.drift.trouble import Troubles
 from service.drift.watch import Watch, Watches
 from service.errors import Unavailable
@@ -56,7 +55,7 @@ class _Led:
 
     token: str
     stored: bytes  # the state in the ledger
-    state: State  # the same, with the time that passed since
+    state: DetectorState  # the same, with the time that passed since
     report_at: float  # of time.monotonic, when the ledger had the report
 
 
@@ -111,7 +110,7 @@ class Monitor:
             flushed = await self._deliver(watch, lease_s)
             self._keep(watch.place, flushed)
             if flushed.token:
-                await self._judge(watch, flushed)
+                await self._lead(watch, flushed)
         except Exception as error:
             if not isinstance(error, Unavailable):
                 log.exception("drift of %s %s", watch.place.model, watch.place.version)
@@ -131,16 +130,16 @@ class Monitor:
                 self._metrics.drift_observed(watch.place.model, outcome, int(images))
         return flushed
 
-    async def _judge(self, watch: Watch, flushed: Flushed) -> None:
+    async def _lead(self, watch: Watch, flushed: Flushed) -> None:
         """A state is written when something came; a report also when it is a minute old."""
         place, sums = watch.place, await self._ledger.look(watch.place, self._terms.window_s)
         led = self._led.pop(place, None)
         if led is not None and (led.token, led.stored) != (flushed.token, sums.state):
             led = None
-        state = led.state if led else await asyncio.to_thread(judge.read, watch.layout, sums)
+        state = led.state if led else await asyncio.to_thread(transition.read, watch.layout, sums)
         page = await self._audit(watch, state, flushed.born)
-        after, report = await asyncio.to_thread(_judged, watch.layout, self._terms, state, sums, page)
-        is_news = led is None or judge.is_news(state, after)
+        after, report = await asyncio.to_thread(_update, watch.layout, self._terms, state, sums, page)
+        is_news = led is None or transition.is_news(state, after)
         if led and not is_news and time.monotonic() - led.report_at < REPORT_S:
             self._led[place] = replace(led, state=after)
             return
@@ -149,7 +148,7 @@ class Monitor:
             self._known[place] = _Known(report, 0.0, time.monotonic())
             self._led[place] = _Led(flushed.token, written or sums.state, after, time.monotonic())
 
-    async def _audit(self, watch: Watch, state: State, born: str) -> AuditPage:
+    async def _audit(self, watch: Watch, state: DetectorState, born: str) -> AuditPage:
         """New labels. No image of a version was labelled before the first was flushed."""
         cursor = state.cursor or (f"{born}-0" if born else "")
         if not cursor:
@@ -187,12 +186,14 @@ class Monitor:
         self._troubles.forget_others(places)
 
 
-def _judged(layout: Layout, terms: Terms, state: State, sums: Sums, page: AuditPage) -> tuple[State, DriftReport]:
+def _update(
+    layout: Layout, terms: Terms, state: DetectorState, sums: LedgerSums, page: AuditPage
+) -> tuple[DetectorState, DriftReport]:
     """State and report after it. A state that cannot be gone on from is begun anew, else it would stay so for ever."""
     try:
-        after = judge.update(layout, state, sums, page)
-        return after, report_of(layout, terms, after, sums)
+        after = transition.update(layout, state, sums, page)
+        return after, drift_report(layout, terms, after, sums)
     except Exception:
         log.exception("drift of %s %s is judged anew", layout.manifest.model, layout.manifest.version)
-        after = judge.update(layout, State.fresh(layout), sums, page)
-        return after, report_of(layout, terms, after, sums)
+        after = transition.update(layout, DetectorState.fresh(layout), sums, page)
+        return after, drift_report(layout, terms, after, sums)

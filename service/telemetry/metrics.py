@@ -17,7 +17,7 @@ from service.inference.outcome import Outcome
 from service.schemas.drift import DriftReport
 from service.telemetry.collectors import DriftFigures, QueueFigures, Readings, Watched
 from service.telemetry.families import STATIONS, Families
-from service.telemetry.triton_statistics import Statistics
+from service.telemetry.triton_statistics import TritonStatistics
 
 CLIENT_LEFT: Final = "client_left"  # why a prediction has no answer, where no error was raised
 
@@ -109,7 +109,7 @@ class Metrics:
 class ModelMetrics:
     def __init__(self, families: Families, manifest: Manifest) -> None:
         model = manifest.model
-        self.statistics = Statistics()
+        self.triton_statistics = TritonStatistics()
         self._stations = {name: families.station.labels(model, name) for name in STATIONS}
         self._batch_size = families.batch_size.labels(model)
         self._predicted_loss = families.predicted_loss.labels(model)
@@ -123,7 +123,7 @@ class ModelMetrics:
         families.load_failures.labels(model)
 
     def observe(self, outcome: Outcome, batch_size: int) -> None:
-        self.statistics.observe(outcome, batch_size)
+        self.triton_statistics.observe(outcome, batch_size)
         for station, seconds in outcome.station_s.items():
             self._stations[station].observe(seconds)
         self._batch_size.observe(batch_size)

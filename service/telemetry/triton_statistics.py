@@ -13,7 +13,7 @@ from typing import Any
 from service.inference.outcome import Outcome
 
 
-class Statistics:
+class TritonStatistics:
     def __init__(self) -> None:
         self._last_inference_s = 0.0  # unix seconds
         self._success, self._fail, self._queue = _Duration(), _Duration(), _Duration()

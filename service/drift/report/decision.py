@@ -6,17 +6,26 @@ an effect is of the window now, and may end.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 from service.drift.statistics.effect import Interval
+from service.schemas.drift import DriftState
 
-State = Literal["insufficient_data", "stable", "warning", "drift"]
 EXCEEDANCE = 2.0  # times the reference's rate of extreme OOD scores
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """What the settings say of drift."""
+
+    threshold: float = 100.0  # evidence that counts
+    loss_rise: float = 0.1  # of the mean loss, relative to the reference, for a page
+    window_s: float = 3600.0  # that reports speak of
+    flush_s: float = 5.0  # between two flushes
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
-    state: State
+    state: DriftState
     reason: str
 
 

@@ -9,20 +9,19 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from service.drift.detector_state import DetectorState
 from service.drift.layout import Floats, Layout
-from service.drift.ledger import Sums
+from service.drift.ledger import LedgerSums
 from service.drift.report import decision, words
-from service.drift.state import State
-from service.drift.statistics import dependence, effect, evidence
-from service.drift.statistics import distances as display
+from service.drift.report.decision import Terms
+from service.drift.statistics import dependence, distances, effect, evidence
 from service.drift.statistics.bins import Bins
 from service.drift.statistics.effect import AuditSums, Interval
 from service.drift.statistics.onset import likeliest_start
-from service.drift.transition import Terms
 from service.schemas.drift import DriftReport, LossEstimate, OodRate, SignalReport
 
 
-def report(layout: Layout, terms: Terms, state: State, sums: Sums) -> DriftReport:
+def drift_report(layout: Layout, terms: Terms, state: DetectorState, sums: LedgerSums) -> DriftReport:
     window = sums.window if sums.window.size else layout.empty()
     peak, threshold = float(state.detector.log10_peak), float(np.log10(terms.threshold))
     effects = {
@@ -71,7 +70,7 @@ def report(layout: Layout, terms: Terms, state: State, sums: Sums) -> DriftRepor
 
 
 def _signals(
-    layout: Layout, state: State, window: Floats, effects: Mapping[str, float], threshold: float
+    layout: Layout, state: DetectorState, window: Floats, effects: Mapping[str, float], threshold: float
 ) -> list[SignalReport]:
     named = evidence.named(np.array([state.peaks[name] for name in layout.signals]), threshold).tolist()
     reports = []
@@ -88,16 +87,16 @@ def _signals(
             design_effect=design,
             edges=bins.edges.tolist(),
             reference=bins.shares.tolist(),
-            window=display.window_shares(counts).tolist(),
-            psi=display.psi(bins, counts),
-            psi_null=display.psi_null(bins, float(counts.sum()) / design),
-            ks=display.ks_distance(bins, counts),
+            window=distances.window_shares(counts).tolist(),
+            psi=distances.psi(bins, counts),
+            psi_null=distances.psi_null(bins, float(counts.sum()) / design),
+            ks=distances.ks_distance(bins, counts),
         )
         reports.append(one)
     return reports
 
 
-def _affected(layout: Layout, state: State, start: int | None, window: Floats) -> Floats:
+def _affected(layout: Layout, state: DetectorState, start: int | None, window: Floats) -> Floats:
     """What came since the start of the change, or in the window where that is less; as much as has a history."""
     in_window = window[: layout.remembered]
     if start is None:
@@ -106,13 +105,13 @@ def _affected(layout: Layout, state: State, start: int | None, window: Floats) -
     return since if layout.of(since, "loss")[0] < layout.of(in_window, "loss")[0] else in_window
 
 
-def _start(layout: Layout, state: State, effects: Mapping[str, float]) -> int | None:
+def _start(layout: Layout, state: DetectorState, effects: Mapping[str, float]) -> int | None:
     """By the signal that has the most evidence."""
     strongest = max(layout.signals, key=lambda name: state.peaks[name])
     return _start_of(layout, state, strongest, effects[strongest])
 
 
-def _start_of(layout: Layout, state: State, name: str, design: float) -> int | None:
+def _start_of(layout: Layout, state: DetectorState, name: str, design: float) -> int | None:
     """Index in the history. None when there is none: the evidence was taken over from a leader that kept none."""
     if not len(state.history.times):
         return None
@@ -127,7 +126,7 @@ def _loss(
 ) -> tuple[LossEstimate | None, Interval | None]:
     """With its change relative to the reference; that is None as well where the reference's mean is 0."""
     reference, unit = layout.manifest.loss_reference, layout.manifest.loss.unit
-    estimate = effect.mean_loss(effect.Sums(*layout.of(affected, "loss").tolist()), design, audit)
+    estimate = effect.mean_loss(effect.LossSums(*layout.of(affected, "loss").tolist()), design, audit)
     if reference is None or estimate is None:
         return None, None
     mean = reference.mean_predicted_loss

@@ -25,7 +25,7 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
+class LossSums:
     """Of a quantity over a window: additive over replicas and flushes."""
 
     n: float = 0
@@ -70,7 +70,7 @@ ENOUGH_SCORES: Final = 100.0  # likewise for a rate of 5 %: two of ten would alr
 ENOUGH_LABELS: Final = 50  # before they correct anything: the sequence below is asymptotic, from 30 on it missed 8 %
 
 
-def mean_loss(window: Sums, design_effect: float, audit: AuditSums | None = None) -> Interval | None:
+def mean_loss(window: LossSums, design_effect: float, audit: AuditSums | None = None) -> Interval | None:
     """Mean loss of the window's traffic, with an interval. None for too few observations.
 
     Mean predicted loss, plus the correction by audit labels where there are enough (prediction-powered inference:

@@ -16,7 +16,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from service.drift.statistics import tilts
 from service.drift.statistics.bins import Bins
 from service.drift.statistics.dirichlet import log_dirichlet_multinomial
 
@@ -24,6 +23,10 @@ PERIOD_S = 86_400.0  # evidence starts anew each day (UTC)
 AT_RESTART = 0.1  # prior probability that the change was there when the period began
 LIFE = 2_000.0  # effective observations after which a start that has no evidence of LOG_CONVINCING is given up
 LOG_CONVINCING = float(np.log(100.0))
+LOCATIONS = (-2.0, -1.0, -0.5, -0.25, 0.25, 0.5, 1.0, 2.0)  # tilts of location, in standard deviations
+SPREADS = (-1.0, 0.5)  # tilts of spread: half the variance, twice the variance
+TILTS = len(LOCATIONS) + len(SPREADS)
+LOG_TILT_WEIGHT = -float(np.log(TILTS))  # equal for all
 MASS = 1_000.0  # how many observations the numerator trusts its tilt for; it learns the new distribution beside that
 
 Floats = NDArray[np.float64]
@@ -41,8 +44,8 @@ class Evidence:
 
     @classmethod
     def fresh(cls, bins: Bins, shape: tuple[int, ...] = ()) -> Self:
-        b, never = len(bins.alpha), np.full((*shape, tilts.NUMBER), -np.inf)
-        return cls(np.zeros((*shape, b)), np.zeros(shape), never, never, np.zeros((*shape, tilts.NUMBER, b)))
+        b, never = len(bins.alpha), np.full((*shape, TILTS), -np.inf)
+        return cls(np.zeros((*shape, b)), np.zeros(shape), never, never, np.zeros((*shape, TILTS, b)))
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Self:
@@ -56,7 +59,7 @@ class Evidence:
     def log10(self) -> Floats:
         """log10 of the martingale, [...]: 2 is evidence of 100 to 1."""
         unspent = np.log(np.maximum(1 - self.spent, 1e-300))
-        result: Floats = np.logaddexp(_log_sum(self.log_mixture + tilts.LOG_WEIGHT), unspent) / np.log(10)
+        result: Floats = np.logaddexp(_log_sum(self.log_mixture + LOG_TILT_WEIGHT), unspent) / np.log(10)
         return result
 
 
@@ -83,6 +86,23 @@ def update(
         log_best=np.where(starts_anew, start, state.log_best) + log_ratio,
         base=base,
     )
+
+
+def tilt_exponents(normal_scores: Floats) -> Floats:
+    """What each tilt adds to the log probability of each bin, before normalising. [b] -> [tilts, b]."""
+    location = np.multiply.outer(np.array(LOCATIONS), normal_scores)
+    spread = np.multiply.outer(np.array(SPREADS), (normal_scores**2 - 1) / 2)
+    return np.concatenate([location, spread])
+
+
+def tilted(shares: Floats, exponent: Floats) -> Floats:
+    """Probabilities [..., tilts, b] that are proportional to shares * exp(exponent).
+
+    shares: [..., tilts, b], summing to 1. exponent: [tilts, b].
+    """
+    weights: Floats = shares * np.exp(exponent)
+    weights /= weights.sum(axis=-1, keepdims=True)
+    return weights
 
 
 def average(log10_values: Floats) -> Floats:
@@ -122,7 +142,7 @@ def _after_change(bins: Bins, base: Floats, counts: Floats) -> Floats:
     """
     before = bins.alpha + base
     total = before.sum(axis=-1, keepdims=True)
-    tilt = tilts.tilted(before / total, tilts.exponents(bins.normal_scores))
+    tilt = tilted(before / total, tilt_exponents(bins.normal_scores))
     result: Floats = np.minimum(total, MASS) * tilt + (counts[..., None, :] - base)
     return result
 

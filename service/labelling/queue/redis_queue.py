@@ -18,6 +18,7 @@ from service.labelling.queue.blobs import BlobStore
 from service.labelling.queue.label_queue import Announced, EndState, Garbage, LabelPage, Leased, Looked
 from service.labelling.queue.policy import QueuePolicy
 from service.labelling.queue.scripts import Scripts
+from service.labelling.samples.fields import put_arguments
 from service.labelling.samples.sample import Sample
 from service.redis.server import RedisServer
 
@@ -59,7 +60,7 @@ class RedisQueue:
             _check(sample)
         again: set[str] = set()
         for model, chunk in _chunks(samples):
-            reply = await self.scripts.run("put", model, [part for sample in chunk for part in _parts(sample)])
+            reply = await self.scripts.run("put", model, [part for sample in chunk for part in put_arguments(sample)])
             again |= {sample_id.decode() for sample_id in reply}
         return frozenset(again)
 
@@ -190,12 +191,6 @@ def _check(sample: Sample) -> None:
         raise ValueError(f"a sample's image must have between 0 and {MAX_BYTES} bytes")
     if "\0" in (sample.source or ""):
         raise ValueError("a sample's source must not hold a zero")
-
-
-def _parts(sample: Sample) -> tuple[Any, ...]:
-    """In the order of put.lua."""
-    head = (sample.id, sample.lane, repr(sample.value), sample.bytes, repr(sample.flagged_at))
-    return (*head, sample.image, sample.source or "", sample.to_json())
 
 
 def _lease_us(lease_s: float) -> str:

@@ -17,7 +17,7 @@ from service.schemas.predictions import PredictionFields, prediction_fields
 _COPIED = SampleReply.model_fields.keys() & Sample.__dataclass_fields__.keys()
 
 
-def sample_of(
+def sample_of(  # noqa: PLR0913 - the fields come from so many places
     outcome: Outcome, picture: Picture, manifest: Manifest, *, file_bytes: int, source: str | None, audit_rate: float
 ) -> Sample:
     """The sample of an input that was flagged, or drawn for audit at audit_rate. file_bytes: size of its image file."""

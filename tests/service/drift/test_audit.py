@@ -1,4 +1,5 @@
 import dataclasses
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -6,13 +7,14 @@ import pytest
 
 from models.contract.loss_definition import KeypointLoss
 from models.contract.manifest import Manifest
-from service.drift.audit import losses, read
+from service.drift.audit import BUCKET_S, KEEP_S, AuditLoss, AuditRecord, losses, read
 from service.labelling.queue.blobs import BlobStore
 from service.labelling.queue.label_queue import LabelRecord
 from service.labelling.queue.redis_queue import RedisQueue
 from service.labelling.samples.sample import Sample
 from service.redis.server import RedisServer
 
+NOW = 1_000_000 * BUCKET_S
 PREDICTED = [[2.0, 2.0], [6.0, 6.0]]
 
 
@@ -109,3 +111,26 @@ async def test_labels_are_read_from_the_queue_page_by_page_and_once(
 @pytest.fixture
 def make() -> Callable[..., Sample]:
     return lambda sample, n: dataclasses.replace(sample, id=f"{n:032x}")
+
+
+def seen(seen_at: float) -> AuditLoss:
+    return AuditLoss(predicted=0.5, true=1.0, probability=0.1, seen_at=seen_at)
+
+
+def test_only_buckets_that_began_after_a_change_are_of_its_time() -> None:
+    record = AuditRecord().add([seen(NOW - 2 * BUCKET_S), seen(NOW - 1.0), seen(NOW), seen(NOW + 5.0)], NOW + 10.0)
+    assert [record.since(at).labels for at in (None, NOW - BUCKET_S, NOW, NOW + 1.0)] == [4, 3, 2, 0]
+    assert record.since(NOW).wd == pytest.approx(2 * 0.5 / 0.1)
+
+
+def test_what_is_two_days_old_is_forgotten_and_a_clock_ahead_is_not_believed() -> None:
+    record = AuditRecord().add([seen(NOW), seen(NOW + 1e9)], NOW)
+    assert record.since(NOW).labels == 2
+    assert record.add([], NOW + KEEP_S + 2 * BUCKET_S).buckets == {}
+
+
+def test_it_survives_json_and_another_builds_is_refused() -> None:
+    record = AuditRecord().add([seen(NOW), seen(NOW + BUCKET_S)], NOW + BUCKET_S)
+    assert AuditRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
+    with pytest.raises(TypeError):
+        AuditRecord.from_json({"1": {"number": 3}})

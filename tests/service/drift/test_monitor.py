@@ -12,12 +12,12 @@ import pytest_asyncio
 
 from models.contract.loss_definition import KeypointLoss
 from models.contract.manifest import Manifest
-from service.drift import transition as judge
+from service.drift import transition
+from service.drift.detector_state import DetectorState
 from service.drift.layout import Layout
 from service.drift.ledger import Ledger, Place
 from service.drift.monitor import Monitor
-from service.drift.state import State
-from service.drift.transition import Terms
+from service.drift.report.decision import Terms
 from service.drift.watch import Watches
 from service.errors import Unavailable
 from service.labelling.queue.blobs import BlobStore
@@ -384,9 +384,9 @@ async def test_a_state_that_the_judge_fails_on_is_begun_anew(
 ) -> None:
     replica = open_replica()
     await serve(replica, 100)
-    update = judge.update
+    update = transition.update
 
-    def fail_on_old(layout: Layout, state: State, *arguments: Any) -> State:
+    def fail_on_old(layout: Layout, state: DetectorState, *arguments: Any) -> DetectorState:
         if state.born:
             raise ValueError("shapes do not match")
         return update(layout, state, *arguments)

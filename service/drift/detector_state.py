@@ -11,14 +11,14 @@ from typing import Any, Self
 import numpy as np
 import orjson
 
-from service.drift.audit_record import AuditRecord
+from service.drift.audit import AuditRecord
 from service.drift.layout import Floats, Layout
 from service.drift.statistics.detector import Detector
 from service.drift.statistics.onset import History
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class State:
+class DetectorState:
     born: str  # of the totals
     totals: Floats  # up to which this goes
     detector: Detector
@@ -51,7 +51,9 @@ class State:
 
     def fits(self, layout: Layout) -> bool:
         """Whether it is made as this build makes them: another one may have other tilts, bins or batches."""
-        mine, fresh = (_shape({**_parts(one), "history": None, "audit": None}) for one in (self, State.fresh(layout)))
+        mine, fresh = (
+            _shape({**_parts(one), "history": None, "audit": None}) for one in (self, DetectorState.fresh(layout))
+        )
         return bool(mine == fresh) and len(self.history.times) == len(self.history.sums)
 
     def to_json(self) -> bytes:
