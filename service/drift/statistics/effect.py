@@ -115,7 +115,7 @@ def sequence_margin(n: int, error: float, tightest_at: int = 300) -> float:
     """Half-width of an asymptotic confidence sequence for a mean, in standard deviations, after n observations.
 
     Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2024, Annals of Statistics 52, Theorem 2.2 and Proposition 2.5:
-    sqrt(2 (n rho^2 + 1) / (n^2 rho^2) log(sqrt(n rho^2 + 1) / error)). rho makes it tightest at `tightest_at` observations.
+    sqrt(2 (n rho^2 + 1) / (n^2 rho^2) log(sqrt(n rho^2 + 1) / error)). rho makes it tightest at `tightest_at`.
     """
     log_error = -2 * math.log(error)
     rho2 = (log_error + math.log(log_error) + 1) / tightest_at
