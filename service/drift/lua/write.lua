@@ -1,5 +1,5 @@
--- KEYS: leader, report. ARGV: token, state ('' leaves it as it is), report, for how many milliseconds to keep them.
--- Writes unless somebody else has become the leader, or nobody is known to be. Returns 1, or 0 when refused.
+-- KEYS: leader, report. ARGV: token, state ('' leaves the stored one), report, their retention in milliseconds.
+-- Writes only if the token is that of the last leader. Returns 1, or 0 if it refused.
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then
   return 0
 end
