@@ -19,16 +19,19 @@ from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
-from models.contract.runtime import load_runtime
 from service.api import drift, health, labels, models, predict_docs, queue
 from service.background import end
 from service.drift.ledger import Ledger
 from service.drift.monitor import Monitor
 from service.drift.report.decision import Terms
 from service.drift.watch import Watches
-from service.edge.middleware import DOCS_FILES, Edge, translate
+from service.edge.framework_errors import translate
+from service.edge.keys import DOCS_FILES
+from service.edge.middleware import Edge
 from service.edge.predict import Predict
+from service.errors import StartError
 from service.inference.admission import Admission
+from service.inference.engine import runtime_version
 from service.labelling.drain import Drain
 from service.labelling.endings import Endings
 from service.labelling.janitor import Janitor
@@ -42,9 +45,9 @@ from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.tracing import Tracing, open_tracing
 from service.v2 import infer, repository
-from service.v2 import models as oip
+from service.v2 import models as v2_models
 from service.versions.bundle_store import BundleStore, PatientStore
-from service.versions.loaded_version import LineMaker
+from service.versions.loaded_version import VersionLoader
 from service.versions.registry import Registry
 
 FLUSH_S = 5.0  # at the end the drain gets this long; what it leaves stays in the journal for the next start
@@ -80,7 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     # Middleware checks the keys; this gives /docs its Authorize button.
     documented = [Depends(HTTPBearer(auto_error=False))] if settings.api_keys else []
-    for module in (predict_docs, queue, labels, drift, models, health, oip, infer, repository):
+    for module in (predict_docs, queue, labels, drift, models, health, v2_models, infer, repository):
         app.include_router(module.router, dependencies=documented)
     for kind in (HTTPException, RequestValidationError):
         app.add_exception_handler(kind, translate)
@@ -93,7 +96,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 async def _open(settings: Settings, metrics: Metrics, tracing: Tracing | None, stack: AsyncExitStack) -> Resources:
-    metrics.built(importlib.metadata.version("losscast"), platform.python_version(), load_runtime().__version__)
+    metrics.built(importlib.metadata.version("losscast"), platform.python_version(), runtime_version())
     journal = Journal.open(
         settings.state / "journal", max_bytes=settings.journal_max_bytes, max_rows=settings.journal_max_rows
     )
@@ -101,8 +104,8 @@ async def _open(settings: Settings, metrics: Metrics, tracing: Tracing | None, s
     store = PatientStore(BundleStore(settings.bundles))
     watches = Watches(settings.drift_source_interval_s)
     decoders = stack.enter_context(ThreadPoolExecutor(settings.decode_workers, thread_name_prefix="decode"))
-    maker = LineMaker(settings, metrics, decoders, journal, watches, tracing)
-    registry = await _open_models(settings, metrics, store, maker, stack)
+    loader = VersionLoader(settings, metrics, decoders, journal, watches, tracing)
+    registry = await _open_models(settings, metrics, store, loader, stack)
     blobs = BlobStore.open(settings.blobs or settings.state / "blobs")
     label_queue = await _open_queue(settings, blobs, stack)
     drain, endings, janitor = Drain(journal, blobs, label_queue), Endings(journal, label_queue), Janitor(label_queue)
@@ -115,7 +118,7 @@ async def _open(settings: Settings, metrics: Metrics, tracing: Tracing | None, s
     }
     if settings.poll_s:
         works["store's follower"] = registry.run(settings.poll_s)
-    tasks = [await stack.enter_async_context(_running(name, work)) for name, work in works.items()]
+    background = [await stack.enter_async_context(_running(name, work)) for name, work in works.items()]
     stack.push_async_callback(drain.flush, FLUSH_S)
     stack.push_async_callback(monitor.close, FLUSH_S)
     admission = Admission(settings.max_in_flight, settings.max_in_flight_bytes)
@@ -123,13 +126,13 @@ async def _open(settings: Settings, metrics: Metrics, tracing: Tracing | None, s
     _watch_labelling(metrics, journal, drain, endings, janitor)
     _watch_drift(metrics, watches, monitor)
     _watch_limits(metrics, settings)
-    return Resources(settings, registry, admission, label_queue, endings, blobs, metrics, journal, monitor, tasks)
+    return Resources(settings, registry, admission, label_queue, endings, blobs, metrics, journal, monitor, background)
 
 
 async def _open_models(
-    settings: Settings, metrics: Metrics, store: PatientStore, maker: LineMaker, stack: AsyncExitStack
+    settings: Settings, metrics: Metrics, store: PatientStore, loader: VersionLoader, stack: AsyncExitStack
 ) -> Registry:
-    registry = Registry(store, maker.open, metrics, settings.model, settings.models)
+    registry = Registry(store, loader.open, metrics, settings.model, settings.models)
     stack.push_async_callback(registry.close)
     await registry.open()
     return registry
@@ -143,7 +146,7 @@ async def _open_queue(settings: Settings, blobs: BlobStore, stack: AsyncExitStac
     try:
         label_queue = RedisQueue.open(url, blobs, _policy(settings), settings.redis_timeout_s)
     except ValueError as error:
-        raise ValueError(f"LOSSCAST_REDIS_URL: {error}") from error
+        raise StartError(f"LOSSCAST_REDIS_URL: {error}") from error
     stack.push_async_callback(label_queue.close)
     return label_queue
 

@@ -7,7 +7,6 @@ it on from there.
 
 import asyncio
 import logging
-import math
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +20,9 @@ from service.drift.tally import Tally
 from service.errors import BadRequest, DeadlineExceeded
 from service.inference.batcher import Batcher
 from service.inference.decode import Picture, as_picture, decode, is_small, png
+from service.inference.intake import Intake
 from service.inference.outcome import Forecast, Outcome, QueueState
-from service.inference.verdict import judge
+from service.inference.verdict import give_verdict
 from service.labelling.journal.errors import JournalUnavailable
 from service.labelling.journal.journal import Journal
 from service.labelling.samples.sample import Sample, flagged_lane, sample_id
@@ -35,16 +35,6 @@ log = logging.getLogger(__name__)
 access = logging.getLogger("service.access")
 
 JOURNAL_S = 2.0  # a disk that takes longer costs the sample, not the prediction
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What a request says of each of its images."""
-
-    request_id: str
-    source: str | None = None  # the camera or client the image is from
-    operating_point: str | None = None  # None: the service's own
-    deadline: float = math.inf  # of time.monotonic
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,50 +64,55 @@ class Predictor:
             )
         return name
 
-    async def predict(self, body: bytes, call: Call) -> Outcome:
+    async def predict(self, body: bytes, intake: Intake) -> Outcome:
         """body: the bytes of a JPEG, PNG or WebP file.
 
         What the verdict at the operating point flags is what is journalled. Raises the errors of `choose`,
         decode and batcher, and ModelFault.
         """
-        point, clock = self.choose(call.operating_point), _Clock()
+        clock = _Clock()
         with self.metrics.triton_statistics.inference():
             if is_small(body):  # decoded sooner than handed to a thread
-                read = self._read(body, call)
+                read = self._read(body, intake)
             else:
                 loop = asyncio.get_running_loop()
-                read = await loop.run_in_executor(self.decoders, self._read, body, call)
-            return await self._answer(read, point, call, clock)
+                read = await loop.run_in_executor(self.decoders, self._read, body, intake)
+            return await self._answer(read, intake, clock)
 
-    async def predict_canvas(self, canvas: NDArray[np.uint8], call: Call) -> Outcome:
+    async def predict_canvas(self, canvas: NDArray[np.uint8], intake: Intake) -> Outcome:
         """canvas: uint8 [height, width, channels], as the model takes it; keypoints come in its pixels.
 
         As `predict`, with a lossless PNG in the place of the file, made only for the journal. So the sample's id is
         not that of the PNG but of the canvas itself, its shape and pixels: few canvases are ever encoded, and each
         answer has an id. Raises BadRequest for another shape or type.
         """
-        point, clock = self.choose(call.operating_point), _Clock()
+        clock = _Clock()
         picture = as_picture(canvas, self.manifest.preprocessing)
         identity = sample_id(self.manifest.model, b"canvas %d %d %d\0" % canvas.shape + canvas.tobytes())
         with self.metrics.triton_statistics.inference():
-            return await self._answer(_Read(picture, identity, None), point, call, clock)
+            return await self._answer(_Read(picture, identity, None), intake, clock)
 
-    async def _answer(self, read: "_Read", point: str, call: Call, clock: "_Clock") -> Outcome:
+    async def _answer(self, read: "_Read", intake: Intake, clock: "_Clock") -> Outcome:
         clock.lap("decode")
         audited = random.random() < self.audit_rate  # noqa: S311 - a fair draw, not a secret
-        answer = await self.batcher(read.picture.canvas, call.deadline)
-        clock.note(wait=answer.wait_s, infer=answer.run_s)
-        forecast, picture = answer.output, read.picture
+        result = await self.batcher(read.picture.canvas, intake.deadline)
+        clock.note(wait=result.wait_s, infer=result.run_s)
+        forecast, picture = result.output, read.picture
         size = None if read.file is None else (picture.width, picture.height)
-        counts = self.drift.observe(forecast, picture.canvas, size, call.source)
+        counts = self.drift.observe(forecast, picture.canvas, size, intake.source)
         outcome = Outcome(
-            request_id=call.request_id,
+            request_id=intake.request_id,
             sample_id=read.identity,
             model=self.manifest.model,
             version=self.manifest.version,
             prediction=self._to_image(forecast.prediction, read.picture),
             forecast=forecast,
-            verdict=judge(forecast, self.manifest.operating_points, point),
+            verdict=give_verdict(
+                forecast.score,
+                forecast.ood_score,
+                self.manifest.operating_points,
+                intake.operating_point or self.operating_point,
+            ),
             value=surprise(forecast.score, self.manifest.drift_reference["score"]),
             ood_value=surprise(forecast.ood_score, self.manifest.drift_reference["ood_score"]),
             audited=audited,
@@ -126,16 +121,16 @@ class Predictor:
         )
         if outcome.verdict.lossy or audited:  # a client that leaves now costs the sample nothing
             clock.note()  # the verdict's time is not the journal's
-            queue = await asyncio.shield(self._journal(outcome, read, call.source))
+            queue = await asyncio.shield(self._journal(outcome, read, intake.source))
             clock.lap("journal")
             outcome = replace(outcome, queue=queue, station_s=clock.done())
-        self.metrics.observe(outcome, answer.batch_size)
+        self.metrics.observe(outcome, result.batch_size)
         if self.tracing is not None:
-            self.tracing.line(outcome, answer.batch_size)
+            self.tracing.line(outcome, result.batch_size)
         return outcome
 
-    def _read(self, body: bytes, call: Call) -> "_Read":
-        if time.monotonic() >= call.deadline:
+    def _read(self, body: bytes, intake: Intake) -> "_Read":
+        if time.monotonic() >= intake.deadline:
             raise DeadlineExceeded("the deadline passed before the image was decoded: retry, or allow more")
         picture = decode(body, self.manifest.preprocessing, self.max_pixels)
         return _Read(picture, sample_id(self.manifest.model, body), body)

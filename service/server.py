@@ -1,7 +1,6 @@
-"""`losscast serve`: settings, socket, application and uvicorn, each failing with one line.
+"""`losscast serve`: settings, log, socket, application, uvicorn. A failure of each is one line.
 
-The lifespan is entered here and not by uvicorn, so that what stops the start is raised to us and
-not printed as a traceback.
+The lifespan is entered here and not by uvicorn, which would print an error that stops the start as a traceback.
 """
 
 import asyncio
@@ -22,25 +21,14 @@ import uvicorn
 from pydantic import ValidationError
 from rich.console import Console
 
-from models.contract.runtime import RuntimeMissing
 from service.app import create_app
 from service.edge.connection import Connection
-from service.errors import ServiceError
-from service.inference.engine import EngineError
-from service.labelling.journal.errors import JournalError
-from service.redis.private_valkey import EmbeddedError
+from service.errors import StartError
 from service.resources import Resources
 from service.settings import Settings
 
-STOPPERS = (RuntimeMissing, EngineError, JournalError, EmbeddedError, ServiceError, ValueError, OSError)
-
-
 BACKLOG = 2048
 OPEN_FILES = 65_536  # at most: each connection is one, and a slow upload keeps its for LOSSCAST_UPLOAD_TIMEOUT_S
-
-
-class StartError(RuntimeError):
-    """The service cannot start; the message is one line that says why and what to do."""
 
 
 def run(options: Mapping[str, Any]) -> None:
@@ -53,10 +41,10 @@ def run(options: Mapping[str, Any]) -> None:
         with asyncio.Runner(loop_factory=uvicorn.Config("", loop="auto", log_config=None).get_loop_factory()) as runner:
             runner.run(_serve(settings, _bind(settings)))
     except asyncio.CancelledError:
-        return  # told to stop before it was open
+        return  # stopped before it was open
     except ValidationError as error:
         raise StartError(_first_line(error)) from error
-    except STOPPERS as error:
+    except OSError as error:  # the system may refuse anything, such as a folder for images
         raise StartError(str(error)) from error
 
 

@@ -17,7 +17,8 @@ import pytest
 import stamina.instrumentation
 from PIL import Image
 
-from models.contract.bundle import ModelIndex, publish, write_index
+from models.contract.bundle import publish
+from models.contract.index import ModelIndex, write_index
 from models.contract.manifest import (
     Loss,
     Manifest,

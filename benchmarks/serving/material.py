@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from benchmarks.serving.keypoints import EMBEDDING_SIZE, SPEC, keypoint_onnx
 from benchmarks.serving.load import read_images
-from models.calibration.loss_map import order_statistics
-from models.calibration.references import references
-from models.contract.bundle import ModelIndex, publish, read_index, read_manifest, read_onnx, write_index
+from models.calibration.references import order_statistics, references
+from models.contract.bundle import publish, read_manifest, read_onnx
+from models.contract.index import ModelIndex, read_index, write_index
 from models.contract.manifest import Loss, Manifest, OperatingPoint, Preprocessing, Provenance, Task
 from models.publishing.export import run_onnx
 from models.tasks.corruption import corrupt

@@ -27,8 +27,8 @@ async def ready(shared: Shared) -> dict[str, bool]:
         raise Unavailable("the service was told to stop and takes no new clients: use another replica")
     if shared.models.live_version(shared.models.default) is None:
         raise Unavailable(f"the default model {shared.models.default} was unloaded: load it again")
-    dead = [f"the engine of {line}" for line in shared.models.dead()]
-    dead += [f"the {task.get_name()}" for task in shared.tasks if task.done()]
+    dead = [f"the engine of {version}" for version in shared.models.dead()]
+    dead += [f"the {work.get_name()}" for work in shared.background if work.done()]
     if dead:
         raise Unavailable(f"{', '.join(dead)} has stopped: restart the service")
     return {"ready": True}

@@ -20,11 +20,11 @@ async def models(shared: Shared) -> dict[str, Any]:
 @router.get("/v1/models/{model}")
 async def model(model: str, shared: Shared) -> dict[str, Any]:
     """The manifest of the live version (task, loss, operating points, evaluation), its tuning, and all versions."""
-    line = shared.models.line(model)
+    loaded = shared.models.loaded(model)
     return {
-        **line.predictor.manifest.model_dump(mode="json", exclude={"drift_reference", "embedding_reference"}),
-        "operating_point": line.predictor.operating_point,
-        "tuning": asdict(line.tuning),
+        **loaded.predictor.manifest.model_dump(mode="json", exclude={"drift_reference", "embedding_reference"}),
+        "operating_point": loaded.predictor.operating_point,
+        "tuning": asdict(loaded.tuning),
         "versions": _versions(shared, model),
     }
 

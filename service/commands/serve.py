@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from service.commands.console import fail
+from service.errors import StartError
 
 
 def serve(
@@ -27,7 +28,7 @@ def serve(
 
     Example: losscast serve --port 9000
     """
-    from service.server import StartError, run  # noqa: PLC0415 - uvicorn, ONNX Runtime and the rest are slow to import
+    from service.server import run  # noqa: PLC0415 - uvicorn, ONNX Runtime and the rest are slow to import
 
     options = {"host": host, "port": port, "bundles": bundles, "model": model, "state": state, "provider": provider}
     try:

@@ -8,22 +8,12 @@ from typing import TypeVar
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from service.errors import BadRequest, DeadlineExceeded, UploadTimeout
+from service.errors import DeadlineExceeded, UploadTimeout
 
 T = TypeVar("T")
 
 # A client's leaving is looked for after this long: most answers are there sooner, and watching costs a task.
 WATCH_AFTER_S = 0.02
-MAX_DIGITS = 9
-
-
-def time_allowed_s(header: bytes | None, at_most_s: float) -> float | None:
-    """X-Request-Timeout-Ms in seconds; None when there is none. Raises BadRequest unless it is a whole number > 0."""
-    if header is None:
-        return None
-    if not header.isdigit() or len(header) > MAX_DIGITS or not int(header):
-        raise BadRequest("X-Request-Timeout-Ms must be a whole number of milliseconds above 0, of at most 9 digits")
-    return min(int(header) / 1000, at_most_s)
 
 
 async def whole_body(

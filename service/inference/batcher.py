@@ -29,7 +29,7 @@ RESTART_S, MAX_RESTART_S = 0.1, 5.0  # pause before a worker starts again: doubl
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Generic[Out]):
+class BatchResult(Generic[Out]):
     output: Out
     wait_s: float
     run_s: float
@@ -41,7 +41,7 @@ class _Item(Generic[In, Out]):
     input: In
     queued_at: float
     deadline: float
-    answer: asyncio.Future[Answer[Out]]
+    future: asyncio.Future[BatchResult[Out]]
 
 
 def end_process() -> None:
@@ -70,22 +70,22 @@ class Batcher(Generic[In, Out]):
         self._hang_s = hang_s
         self._queue: asyncio.Queue[_Item[In, Out]] = asyncio.Queue()  # bounded by admission
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix=f"engine-{name}")
-        self._tasks: list[asyncio.Task[None]] = []
+        self._working: list[asyncio.Task[None]] = []
         self._dead = 0  # workers
         self._hung = False
 
     async def __aenter__(self) -> "Batcher[In, Out]":
-        self._tasks = [
+        self._working = [
             asyncio.create_task(self._keep_working(), name=f"{self._name}-{n}") for n in range(self._workers)
         ]
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        for task in self._tasks:
+        for task in self._working:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._working, return_exceptions=True)
         for item in self._take(self._queue.qsize()):
-            item.answer.cancel()
+            item.future.cancel()
         try:
             await asyncio.wait_for(asyncio.to_thread(self._threads.shutdown), self._hang_s)
         except TimeoutError:
@@ -94,9 +94,9 @@ class Batcher(Generic[In, Out]):
     @property
     def alive(self) -> bool:
         """Whether every worker is running: readiness depends on it."""
-        return bool(self._tasks) and not (self._dead or self._hung or any(task.done() for task in self._tasks))
+        return bool(self._working) and not (self._dead or self._hung or any(task.done() for task in self._working))
 
-    async def __call__(self, item: In, deadline: float = math.inf) -> Answer[Out]:
+    async def __call__(self, item: In, deadline: float = math.inf) -> BatchResult[Out]:
         """The output for one item. deadline: of `time.monotonic`; after it nobody wants the answer.
 
         Raises ModelFault when the item makes the model fail, DeadlineExceeded when its turn came too late,
@@ -104,9 +104,9 @@ class Batcher(Generic[In, Out]):
         """
         if self._hung:
             raise _hanging()
-        answer: asyncio.Future[Answer[Out]] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait(_Item(item, time.perf_counter(), deadline, answer))
-        return await answer
+        future: asyncio.Future[BatchResult[Out]] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait(_Item(item, time.perf_counter(), deadline, future))
+        return await future
 
     async def _keep_working(self) -> None:
         """One worker, started again whenever it dies."""
@@ -133,7 +133,7 @@ class Batcher(Generic[In, Out]):
                 await self._answer(batch)
             except asyncio.CancelledError:  # closing: nobody must be left waiting
                 for item in batch:
-                    item.answer.cancel()
+                    item.future.cancel()
                 raise
             except BaseException:
                 _refuse(batch, Unavailable("the engine's worker died over this batch: retry"))
@@ -179,8 +179,8 @@ class Batcher(Generic[In, Out]):
         for item, output in zip(part, outputs, strict=True):
             if isinstance(output, ServiceError):
                 _refuse([item], output)
-            elif not item.answer.done():
-                item.answer.set_result(Answer(output, started - item.queued_at, run_s, len(part)))
+            elif not item.future.done():
+                item.future.set_result(BatchResult(output, started - item.queued_at, run_s, len(part)))
         return None
 
     def _hang(self, batch: list[_Item[In, Out]]) -> None:
@@ -199,12 +199,12 @@ def _hanging() -> Unavailable:
 
 def _refuse(items: list[_Item[In, Out]], error: ServiceError) -> None:
     for item in items:
-        if not item.answer.done():
-            item.answer.set_exception(error)
+        if not item.future.done():
+            item.future.set_exception(error)
 
 
 def _wanted(item: _Item[In, Out], now: float) -> bool:
     """Whether somebody still waits for it; who waited for too long is told."""
-    if now >= item.deadline and not item.answer.done():
-        item.answer.set_exception(DeadlineExceeded("the deadline passed before the image's turn: retry, or allow more"))
-    return not item.answer.done()
+    if now >= item.deadline and not item.future.done():
+        item.future.set_exception(DeadlineExceeded("the deadline passed before the image's turn: retry, or allow more"))
+    return not item.future.done()

@@ -1,7 +1,7 @@
 """ONNX Runtime behind one call: canvases in, forecasts out.
 
-The only user of ONNX Runtime in the service. Sessions (one on the CPU, one on each GPU) are checked against what was
-asked (the provider, the manifest) and warmed up before the service is ready; each failure stops the start.
+Nothing else in the service uses ONNX Runtime. There is one session on the CPU, or one on each GPU. Sessions are checked
+against the settings' provider and the manifest, and warmed up, before a version is ready.
 """
 
 import itertools
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from models.contract.bundle import BundleError
 from models.contract.manifest import Manifest
 from models.contract.runtime import RuntimeMissing, load_runtime, open_session, visible_gpus
-from service.errors import ModelFault
+from service.errors import ModelFault, StartError
 from service.inference.outcome import Forecast
 from service.settings import available_cpus
 
@@ -26,8 +26,16 @@ LARGEST_BATCH = {"cpu": 32, "gpu": 128}  # that is worth a try
 CHECKED = ("prediction", "score", "predicted_loss", "ood_score", "keypoint_loss")  # must be finite numbers
 
 
-class EngineError(RuntimeError):
+class EngineError(StartError):
     """The engine cannot be started on this machine; the message says what to do."""
+
+
+def runtime_version() -> str:
+    """The version of ONNX Runtime. Raises EngineError unless exactly one build of it is installed."""
+    try:
+        return str(load_runtime().__version__)
+    except RuntimeMissing as error:
+        raise EngineError(str(error)) from error
 
 
 class Engine:
@@ -36,7 +44,7 @@ class Engine:
     def __init__(self, onnx: bytes, manifest: Manifest, provider: str = "cpu", hang_s: float = 30.0) -> None:
         """hang_s: for one batch at warm-up.
 
-        Raises RuntimeMissing; EngineError for a provider that is not there; BundleError for another ONNX.
+        Raises EngineError without ONNX Runtime or the provider, BundleError for an ONNX file that does not fit.
         """
         self._provider = provider
         self._manifest = manifest
@@ -149,8 +157,8 @@ def _open(onnx: bytes, wanted: str, device: int) -> Any:
         with warnings.catch_warnings():  # a provider that is not there is told below, in one line
             warnings.simplefilter("ignore", UserWarning)
             session = open_session(onnx, wanted, device)
-    except RuntimeMissing:
-        raise
+    except RuntimeMissing as error:
+        raise EngineError(str(error)) from error
     except Exception as error:  # the runtime raises a class of its own per fault
         raise BundleError(f"model.onnx cannot be loaded: {error}") from error
     if wanted not in session.get_providers():

@@ -7,14 +7,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from service.inference.verdict import Verdict
+
 QueueState = Literal["accepted", "none", "unavailable"]
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    lossy: bool
-    reasons: tuple[str, ...]  # of "predicted_loss", "ood_score"; empty when not lossy
-    operating_point: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, RedisError
 
 from service.background import end
+from service.errors import StartError
 
 MAX_SOCKET_BYTES = 100  # sun_path holds 104 on macOS, 108 on Linux
 READY_S = 10.0  # to answer at all; loading a large file may then take LOADING_S
@@ -39,7 +40,7 @@ LOG_TAIL_BYTES = 800
 ADVICE = "set LOSSCAST_REDIS_URL to a server of your own"
 
 
-class EmbeddedError(Exception):
+class EmbeddedError(StartError):
     """No private server can be had. The message is one line that says what to do."""
 
 

@@ -24,6 +24,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, format_trace_id, get
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.errors import StartError
 from service.inference.outcome import Outcome
 from service.telemetry.request_ids import TRACE_ID
 
@@ -51,7 +52,7 @@ class Spans:
         try:
             self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         except ValueError as error:
-            raise ValueError(f"an OTEL_BSP_ variable cannot be used: {error}") from error
+            raise StartError(f"an OTEL_BSP_ variable cannot be used: {error}") from error
         sdk = logging.getLogger("opentelemetry")
         sdk.propagate = False  # it repeats its errors while an endpoint is away
         sdk.addHandler(self._exporter.reasons)

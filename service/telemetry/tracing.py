@@ -10,6 +10,7 @@ from typing import Protocol
 
 from starlette.types import ASGIApp
 
+from service.errors import StartError
 from service.inference.outcome import Outcome
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class Tracing(Protocol):
 def open_tracing(version: str) -> Tracing | None:
     """None, which costs nothing, unless the environment names an OTLP endpoint. version: of the service.
 
-    Raises ValueError for OTEL_ variables that OpenTelemetry cannot use.
+    Raises StartError for OTEL_ variables that OpenTelemetry cannot use.
     """
     if not _of_traces("ENDPOINT") or os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return None
@@ -52,7 +53,7 @@ def open_tracing(version: str) -> Tracing | None:
         log.warning("no spans are sent, %s is missing: pip install 'losscast[otel]'", error.name)
         return None
     except ValueError as error:
-        raise ValueError(f"an OTEL_ variable cannot be used: {error}") from error
+        raise StartError(f"an OTEL_ variable cannot be used: {error}") from error
 
 
 def _of_traces(name: str) -> str | None:

@@ -25,23 +25,23 @@ async def server() -> dict[str, Any]:
 async def all_statistics(shared: Shared) -> dict[str, Any]:
     """What every version of every model has done."""
     ready = [state for state in shared.models.index() if state.state == "READY"]
-    return {"model_stats": [_line_statistics(shared, state.name, state.version) for state in ready]}
+    return {"model_stats": [_version_statistics(shared, state.name, state.version) for state in ready]}
 
 
 @router.get("/v2/models/{model}")
 @router.get("/v2/models/{model}/versions/{version}")
 async def describe(model: str, shared: Shared, version: str | None = None) -> dict[str, Any]:
     """Inputs and outputs of a model, and the versions that can be asked for."""
-    with shared.models.using(model, version) as line:
-        return metadata(line.manifest, _versions(shared, model))
+    with shared.models.using(model, version) as predictor:
+        return metadata(predictor.manifest, _versions(shared, model))
 
 
 @router.get("/v2/models/{model}/config")
 @router.get("/v2/models/{model}/versions/{version}/config")
 async def config(model: str, shared: Shared, version: str | None = None) -> dict[str, Any]:
     """A model's config.pbtxt, as JSON."""
-    with shared.models.using(model, version) as line:
-        return configuration(line.manifest, _versions(shared, model))
+    with shared.models.using(model, version) as predictor:
+        return configuration(predictor.manifest, _versions(shared, model))
 
 
 @router.get("/v2/models/{model}/stats")
@@ -55,8 +55,8 @@ async def statistics(model: str, shared: Shared, version: str | None = None) -> 
 @router.get("/v2/models/{model}/versions/{version}/ready")
 async def ready(model: str, shared: Shared, version: str | None = None) -> dict[str, Any]:
     """Whether a model can be asked."""
-    with shared.models.using(model, version) as line:
-        if not line.batcher.alive:
+    with shared.models.using(model, version) as predictor:
+        if not predictor.batcher.alive:
             raise Unavailable(f"the engine of {model} has stopped: restart the service")
         return {"name": model, "ready": True}
 
@@ -65,12 +65,12 @@ def _statistics(shared: Resources, model: str, version: str | None) -> list[dict
     versions = _versions(shared, model) if version is None else [version]
     if not versions:
         shared.predictor(model)  # tells why there is none
-    return [_line_statistics(shared, model, one) for one in versions]
+    return [_version_statistics(shared, model, one) for one in versions]
 
 
-def _line_statistics(shared: Resources, model: str, version: str) -> dict[str, Any]:
-    with shared.models.using(model, version) as line:
-        return {"name": model, "version": version, **line.metrics.triton_statistics.read()}
+def _version_statistics(shared: Resources, model: str, version: str) -> dict[str, Any]:
+    with shared.models.using(model, version) as predictor:
+        return {"name": model, "version": version, **predictor.metrics.triton_statistics.read()}
 
 
 def _versions(shared: Resources, model: str) -> list[str]:

@@ -13,7 +13,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
 
-from models.contract.bundle import BundleError, ModelIndex, read_index, read_manifest, read_onnx
+from models.contract.bundle import BundleError, read_manifest, read_onnx
+from models.contract.index import ModelIndex, read_index
 from models.contract.manifest import Manifest
 
 ANSWER_S = 60.0  # a store that takes longer counts as away

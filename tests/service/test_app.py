@@ -10,7 +10,7 @@ import pytest
 import stamina
 from redis.asyncio import Redis
 
-from models.contract.bundle import BundleError
+from service.errors import StartError
 from service.labelling.journal.errors import JournalBusy
 from service.redis.private_valkey import embedded_valkey
 
@@ -272,5 +272,5 @@ async def test_two_services_cannot_share_a_state_folder(open_service: OpenServic
 
 
 async def test_an_unknown_operating_point_stops_the_start(open_service: OpenService) -> None:
-    with pytest.raises(BundleError, match="set LOSSCAST_OPERATING_POINT to one of budget"):
+    with pytest.raises(StartError, match="set LOSSCAST_OPERATING_POINT to one of budget"):
         await open_service(operating_point="none")

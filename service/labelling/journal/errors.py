@@ -1,13 +1,15 @@
 """What can go wrong with the journal. Every message is one line that says what to do.
 
-JournalError
+JournalError                   stops the start; while the service runs, callers catch it
 ├── JournalBusy
 └── JournalUnavailable
     └── JournalDamaged
 """
 
+from service.errors import StartError
 
-class JournalError(Exception):
+
+class JournalError(StartError):
     """Base of them all."""
 
 

@@ -20,7 +20,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from service.errors import NotFound, Unavailable
+from service.errors import NotFound, StartError, Unavailable
 
 LIST_CHUNK = 1000
 FSYNCS = 16  # at a time
@@ -47,7 +47,7 @@ class BlobStore:
     def open(cls, place: str | Path) -> Self:
         """place: a folder, or a URL that obstore understands; credentials come from its environment variables.
 
-        Raises ValueError for a URL that cannot be used, OSError for a folder that cannot be made.
+        Raises StartError for a URL that cannot be used, OSError for a folder that cannot be made.
         """
         url = urlsplit(str(place))
         if url.scheme in ("", "file"):
@@ -57,7 +57,7 @@ class BlobStore:
         try:
             return cls(from_url(str(place)), None)
         except BaseError as error:
-            raise ValueError(f"LOSSCAST_BLOBS cannot be used: {_line(error)}") from error
+            raise StartError(f"LOSSCAST_BLOBS cannot be used: {_line(error)}") from error
 
     async def put(self, name: str, data: bytes, content_type: str) -> None:
         """Returns once the blob is safe. One that is there already stays. Raises Unavailable."""

@@ -10,7 +10,8 @@ import numpy as np
 import onnx.parser
 import pytest
 
-from models.contract.bundle import BundleError, ModelIndex, publish, read_index, read_manifest, write_index
+from models.contract.bundle import BundleError, publish, read_manifest
+from models.contract.index import ModelIndex, read_index, write_index
 from models.contract.loss_definition import VectorLoss
 from models.contract.manifest import Manifest, Provenance
 from models.contract.signals import SIGNALS

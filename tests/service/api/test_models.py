@@ -9,7 +9,7 @@ import httpx
 import pytest
 import stamina
 
-from models.contract.bundle import ModelIndex, write_index
+from models.contract.index import ModelIndex, write_index
 from service.redis.private_valkey import embedded_valkey
 
 Grey = Callable[..., bytes]

@@ -7,7 +7,8 @@ import httpx
 import pytest
 import stamina
 
-from models.contract.bundle import ModelIndex, publish, read_onnx, write_index
+from models.contract.bundle import publish, read_onnx
+from models.contract.index import ModelIndex, write_index
 from models.contract.manifest import Manifest, OperatingPoint
 from service.client import requests
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from service.errors import ModelFault
-from service.inference.outcome import Forecast, Outcome, Verdict
+from service.inference.outcome import Forecast, Outcome
+from service.inference.verdict import Verdict
 from service.telemetry.triton_statistics import TritonStatistics
 
 NUMBERS = np.zeros(2, np.float32)
