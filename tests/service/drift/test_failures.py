@@ -1,7 +1,7 @@
 import pytest
 
-from service.drift.ledger import Place
 from service.drift.failures import BACKOFF_MAX_S, Failures
+from service.drift.ledger import Place
 
 PLACE, OTHER = Place("m", "1", "layout"), Place("m", "2", "layout")
 
