@@ -70,7 +70,7 @@ def test_traffic_of_the_reference_is_stable(layout: Layout) -> None:
     made = reported(layout, 0.0)
     assert (made.state, made.since, made.moved) == ("stable", None, [])
     assert made.observations == 1900
-    assert made.summary == "Nothing moved, as far as 1900 images in the last 1 h can tell."
+    assert made.summary == "No change is visible in 1900 images of the last 1 h."
     assert made.advice == "Nothing."
     assert made.ood is not None
     assert made.ood.low < made.ood.reference == pytest.approx(0.05, abs=0.01)
@@ -80,7 +80,7 @@ def test_traffic_of_the_reference_is_stable(layout: Layout) -> None:
 def test_too_little_traffic_has_no_verdict_whatever_it_is_like(layout: Layout) -> None:
     made = reported(layout, 0.5, clean=0)
     assert (made.state, made.since, made.moved) == ("insufficient_data", None, [])
-    assert made.summary == "400 images in the last 1 h: no verdict yet."
+    assert made.summary == "400 images in the last 1 h: too few to tell yet."
     assert "two blocks of 512 images, each on one replica since its start" in made.advice
 
 
