@@ -128,7 +128,7 @@ def _loss(
     """With its change relative to the reference; that is None as well where the reference's mean is 0."""
     reference, unit = layout.manifest.loss_reference, layout.manifest.loss.unit
     estimate = effect.mean_loss(effect.Sums(*layout.of(affected, "loss").tolist()), design, audit)
-    if reference is None or estimate is None:
+    if estimate is None:
         return None, None
     mean = reference.mean_predicted_loss
     corrects = audit.labels >= effect.ENOUGH_LABELS
