@@ -94,7 +94,7 @@ class Endings:
         await run_again(NAME, self._wait_for_endings, self.settle, self.failures, max_wait_s=BACKOFF_MAX_S)
 
     async def settle(self) -> None:
-        """Drops endings that the server would keep through a crash from the journal. Raises Unsettled if some are left."""
+        """Sends endings again; the journal drops those that the server keeps. Raises Unsettled if some are left."""
         last, unsettled = 0, 0
         may_be_lost, self._may_be_lost = self._may_be_lost, True  # until everything is settled
         trouble: Exception | None = None

@@ -70,8 +70,7 @@ def _address(url: str) -> str:
 
 
 def _options(timeout_s: float) -> dict[str, Any]:
-    """Options of a client. Every script may run twice, so a command whose connection was lost is tried once more at
-    once.
+    """Options of a client. Every script may run twice, so a command is tried once more after a lost connection.
 
     After a timeout it is not tried again: the caller's time is used up. Only a cluster is asked again where the keys
     are.

@@ -76,9 +76,7 @@ class Table:
             writer.execute("PRAGMA journal_mode = WAL")
             writer.execute("PRAGMA synchronous = FULL")
             writer.execute("PRAGMA journal_size_limit = 67108864")
-            writer.execute(
-                "PRAGMA secure_delete = FAST"
-            )  # to overwrite deleted data with zeros would double the writes
+            writer.execute("PRAGMA secure_delete = FAST")  # zeros over deleted data would double the writes
             _check(writer)
             writer.executescript(_SCHEMA)
             return cls(writer, _connect(path))

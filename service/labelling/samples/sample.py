@@ -32,9 +32,7 @@ class Sample:
     lane: Lane = "predicted_loss"  # "ood_score": flagged by it alone; "audit": drawn at random, before the verdict
     source: str | None = None  # the camera or client it came from, as named by the caller
     audit_probability: float | None = None  # of being drawn for the audit lane
-    counts_for_drift: bool = (
-        True  # False: its source had sent another image seconds before; drift does not count this one
-    )
+    counts_for_drift: bool = True  # False: its source sent another image seconds before; drift skips it
     bytes: int = 0  # size of the image file
     blob: str = ""  # name of the image in the blob store, given by the queue; empty: the image is named by the id
 
