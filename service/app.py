@@ -1,8 +1,8 @@
-"""The service put together: resources are opened at start and closed at the end, here and nowhere else.
+"""Puts the service together. All resources are opened and closed here, and nowhere else.
 
-Opened in the order in which they need each other and closed in reverse: spans are sent from first to last; the state
-folder's owner is settled by the journal's lock first, then the models show whether they can be served; the drain goes
-before the queue that it feeds.
+Each resource is opened before those that need it, and they are closed in reverse. Tracing is open from first to last.
+The journal comes next: its lock decides which process owns the state folder. Then the models are loaded. The drain is
+closed before the queue that it fills.
 """
 
 import asyncio
@@ -52,17 +52,17 @@ from service.versions.bundle_store import BundleStore, PatientStore
 from service.versions.loaded_version import VersionLoader
 from service.versions.registry import Registry
 
-FLUSH_S = 5.0  # at the end the drain gets this long; what it leaves stays in the journal for the next start
+FLUSH_S = 5.0  # at the end, for the drain; samples that it leaves stay in the journal for the next start
 
-# FastAPI's own spans and logs, for whoever sets a provider or FASTAPI_OTEL_AUTO_CONFIGURE, hold queries and exceptions.
+# Off even where a provider or FASTAPI_OTEL_AUTO_CONFIGURE is set: FastAPI's spans and logs hold queries and exceptions.
 FASTAPI_TELEMETRY = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 DESCRIPTION = """Serves an image-regression model and forecasts, with every prediction, the loss it is about to make.
-Lossy inputs wait in a labelling queue: lease them, label them, and the next version is better."""
+Lossy inputs go to a labelling queue: lease and label them there, and train the next version on the labels."""
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The ASGI application. Its lifespan raises when the service cannot start, with one line that says why."""
+    """The ASGI application. Its lifespan raises StartError when the service cannot start."""
     metrics, version = Metrics(settings.provider), importlib.metadata.version("losscast")
     tracing = open_tracing(version)
 
@@ -83,7 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
         static_url=DOCS_FILES,
         telemetry=FASTAPI_TELEMETRY,
     )
-    # Middleware checks the keys; this gives /docs its Authorize button.
+    # The middleware checks the keys; this gives /docs its Authorize button.
     documented = [Depends(HTTPBearer(auto_error=False))] if settings.api_keys else []
     for module in (predict_docs, queue, labels, drift, models, health, v2_models, infer, repository):
         app.include_router(module.router, dependencies=documented)

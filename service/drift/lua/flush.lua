@@ -1,9 +1,9 @@
 -- KEYS: totals, buckets, receipt of the replica, leader, report, shares.
--- ARGV: replica, sequence, sums (packed doubles; '' when there is nothing new), and in milliseconds: length of a
--- bucket, for how long buckets are kept, length of a lease, for how long all of it is kept after the last flush;
--- then how many images the sums are of.
--- Adds the sums of a sequence number that is not in yet, and has the replica lead when nobody else does.
--- Returns: time in ms, token of the leader ('' for all but the leader), when the totals began, report.
+-- ARGV: replica, sequence, sums (packed doubles; '' if there is nothing new), then in milliseconds: length of a bucket,
+-- retention of buckets, length of a lease, retention of all keys after the last flush; then the number of images in
+-- the sums.
+-- Adds the sums if their sequence number is new. The replica becomes the leader unless another one leads.
+-- Returns: time in ms, token of the leader ('' for the other replicas), the time at which the totals began, report.
 local TOTALS, BUCKETS, RECEIPT, LEADER, REPORT, SHARES = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local replica, sequence, sums = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local bucket_ms, keep_ms, lease_ms, retention_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
@@ -29,7 +29,7 @@ local function forget_old_buckets()
   end
 end
 
--- How many images each replica saw of late: of a bucket half as many count as of the one after it.
+-- Recent images of each replica. Images of a bucket count half as much as those of the next bucket.
 local function halve_shares()
   local shares = call('HGETALL', SHARES)
   for i = 1, #shares, 2 do
@@ -55,7 +55,7 @@ local function add()
   call('HINCRBYFLOAT', SHARES, replica, ARGV[8])
 end
 
--- A token is never given twice, not even by a server that lost its latest writes: the replica's name is in it.
+-- A token is never given to two replicas, even by a server that lost its last writes: it contains the replica's name.
 local function lead()
   local held = call('HMGET', LEADER, 'replica', 'until', 'token', 'count')
   if held[1] == replica then

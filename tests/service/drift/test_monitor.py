@@ -396,7 +396,7 @@ async def test_a_state_that_the_judge_fails_on_is_begun_anew(
         feed(replica.watch.tally, 25, np.random.default_rng(1))
         assert await replica.flush()
     assert replica.report.observations == 125
-    assert "is judged anew" in caplog.text
+    assert "starts from a fresh state" in caplog.text
 
 
 async def label(replica: Replica, n: int) -> None:
