@@ -1,4 +1,4 @@
-"""Labels on their way: from a folder to the service, and all of them out of it into one file."""
+"""Sends the labels of a folder to the service, and exports all labels of the service into one file."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -20,9 +20,9 @@ Advance = Callable[[int], None]
 
 
 def send_folder(client: LosscastClient, folder: Path) -> None:
-    """Sends every label that was filled in and says of each file what came of it. Raises ClientError without a service.
+    """Sends every label that was filled in, and prints the outcome for each file. Raises ClientError without a service.
 
-    The token of the lease makes this restartable: a label that was sent before is known to the service.
+    It may be repeated: the token of the lease lets the service recognise a label that was sent before.
     """
     outcomes = {"labelled": 0, "already labelled": 0, "refused": 0, "not filled in": 0}
     for path in label_folder.files(folder):
@@ -37,14 +37,15 @@ def send_folder(client: LosscastClient, folder: Path) -> None:
 
 def export(
     form: Annotated[
-        Literal["ndjson", "coco"], typer.Option("--format", help="One JSON line a label, or COCO keypoints.")
+        Literal["ndjson", "coco"],
+        typer.Option("--format", help="One JSON line per label, or COCO keypoints."),
     ] = "ndjson",
-    out: Annotated[Path | None, typer.Option(help="File to write; printed when left out.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; default: standard output.")] = None,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     model: Model = None,
 ) -> None:
-    """Write all labels, oldest first, to a file.
+    """Export all labels, oldest first.
 
     Example: losscast queue labels --format coco --out labels.json
     """
@@ -56,7 +57,7 @@ def export(
 
 
 def _send(client: LosscastClient, path: Path) -> tuple[str, str]:
-    """What became of a file, and why when it was refused."""
+    """The outcome for a file, and the reason if it was refused."""
     try:
         file = label_folder.read(path)
         if file.label is None:
@@ -66,7 +67,7 @@ def _send(client: LosscastClient, path: Path) -> tuple[str, str]:
         return "refused", f": {error}"
     except ClientError as error:
         if error.status is None or error.status in {401, 403, 503}:
-            raise  # the other files would fare no better
+            raise  # the other files would fail as well
         return "refused", f": {error}"
     return ("already labelled", "") if reply.repeated else ("labelled", "")
 
@@ -94,7 +95,7 @@ def _write_coco(client: LosscastClient, model: str | None, file: BinaryIO, advan
 
 @contextmanager
 def _opened(out: Path | None) -> Iterator[BinaryIO]:
-    """The file, which is there whole or not at all; standard output when there is none."""
+    """The file, which is written whole or not at all; standard output if out is None."""
     if out is None:
         yield sys.stdout.buffer
         return

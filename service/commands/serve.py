@@ -14,8 +14,8 @@ def serve(
         str | None, typer.Option(help="Address to bind to. An address other than loopback needs LOSSCAST_API_KEYS.")
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port to bind to; 0 takes a free one.")] = None,
-    bundles: Annotated[Path | None, typer.Option(help="The bundle store: a folder with one folder per model.")] = None,
-    model: Annotated[str | None, typer.Option(help="The default model, one of the bundle store.")] = None,
+    bundles: Annotated[Path | None, typer.Option(help="Folder of the bundle store.")] = None,
+    model: Annotated[str | None, typer.Option(help="The default model; it must be in the bundle store.")] = None,
     state: Annotated[
         Path | None, typer.Option(help="Folder for the journal, the images and the private Valkey server.")
     ] = None,

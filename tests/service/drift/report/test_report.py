@@ -70,7 +70,7 @@ def test_traffic_of_the_reference_is_stable(layout: Layout) -> None:
     made = reported(layout, 0.0)
     assert (made.state, made.since, made.moved) == ("stable", None, [])
     assert made.observations == 1900
-    assert made.summary == "Nothing moved, as far as 1900 images in the last 1 h can tell."
+    assert made.summary == "No change is visible in 1900 images of the last 1 h."
     assert made.advice == "Nothing."
     assert made.ood is not None
     assert made.ood.low < made.ood.reference == pytest.approx(0.05, abs=0.01)
@@ -80,7 +80,7 @@ def test_traffic_of_the_reference_is_stable(layout: Layout) -> None:
 def test_too_little_traffic_has_no_verdict_whatever_it_is_like(layout: Layout) -> None:
     made = reported(layout, 0.5, clean=0)
     assert (made.state, made.since, made.moved) == ("insufficient_data", None, [])
-    assert made.summary == "400 images in the last 1 h: no verdict yet."
+    assert made.summary == "400 images in the last 1 h: too few to tell yet."
     assert "two blocks of 512 images, each on one replica since its start" in made.advice
 
 
@@ -151,10 +151,11 @@ def test_the_mean_embedding_has_no_length_by_chance_alone(
     assert low <= np.median(np.array(found, np.float64)) <= high
 
 
-def test_a_bundle_without_a_loss_reference_has_no_estimate_and_no_page_by_loss(layout: Layout) -> None:
-    bare = Layout(layout.manifest.model_copy(update={"loss_reference": None, "embedding_reference": None}))
+def test_a_bundle_without_an_embedding_reference_has_no_embedding_shift(layout: Layout) -> None:
+    bare = Layout(layout.manifest.model_copy(update={"embedding_reference": None}))
     made = reported(bare, 0.2)
-    assert (made.state, made.loss, made.embedding_shift) == ("warning", None, None)
+    assert made.embedding_shift is None
+    assert made.loss == reported(layout, 0.2).loss is not None
     assert made.not_watched == ["luminance", "contrast", "sharpness", "aspect", "size"]
 
 
