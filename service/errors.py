@@ -22,7 +22,7 @@ ServiceError                   with its HTTP status on the class
 StartError                     the service cannot start: `losscast serve` prints the message
 ├── EngineError                no usable ONNX Runtime or provider (service.inference.engine)
 ├── JournalError               the journal cannot be used (service.labelling.journal.errors)
-└── EmbeddedError              the private Valkey does not come up (service.redis.private_valkey)
+└── PrivateValkeyError         the private Valkey does not come up (service.redis.private_valkey)
 
 Inner code raises these. `service.edge.reply` sends a ServiceError, `service.server` lets a StartError end the process.
 The contract with `models` has errors of its own: `versions.registry` raises a BundleError of the default model again as

@@ -1,8 +1,8 @@
 """The line: one image from its bytes to its outcome.
 
-decode -> batch -> infer -> verdict -> journal if lossy or drawn for audit -> observe -> reply. Redis is not on it: a
-sample is in the journal, on disk, before the reply says so, and `labelling.drain` carries
-it on from there.
+decode -> batch -> infer -> verdict -> journal if lossy or drawn for audit -> observe -> reply. Redis is not part of the
+line: a sample is written to the journal on disk before the reply says so, and `labelling.drain` takes it from there to
+the queue.
 """
 
 import asyncio
@@ -25,26 +25,26 @@ from service.inference.outcome import Forecast, Outcome, QueueState
 from service.inference.verdict import give_verdict
 from service.labelling.journal.errors import JournalUnavailable
 from service.labelling.journal.journal import Journal
-from service.labelling.samples.sample import Sample, flagged_lane, sample_id
+from service.labelling.samples.fields import sample_of
+from service.labelling.samples.sample import Sample, sample_id
 from service.labelling.samples.value import surprise
-from service.schemas.predictions import prediction_fields
 from service.telemetry.metrics import ModelMetrics
 from service.telemetry.tracing import Tracing
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("service.access")
 
-JOURNAL_S = 2.0  # a disk that takes longer costs the sample, not the prediction
+JOURNAL_S = 2.0  # when the disk takes longer, the sample is lost and the prediction is still answered
 
 
 @dataclass(frozen=True, slots=True)
 class Predictor:
-    """One model's line and what stands along it; made and closed by `service.app`."""
+    """The line of one version. `versions.loaded_version` makes it and closes the parts that belong to it."""
 
     manifest: Manifest
     operating_point: str  # for requests that name none
     max_pixels: int
-    audit_rate: float  # share of all images that goes to the audit lane, whatever the verdict
+    audit_rate: float  # share of all images that goes to the audit lane, lossy or not
     decoders: ThreadPoolExecutor
     batcher: Batcher[NDArray[np.uint8], Forecast]
     journal: Journal
@@ -53,7 +53,7 @@ class Predictor:
     tracing: Tracing | None = None
 
     def choose(self, operating_point: str | None) -> str:
-        """The operating point of a request that asks for this one. Raises BadRequest when the bundle has none such."""
+        """The operating point of a request that asks for this one. Raises BadRequest for one that the bundle lacks."""
         refused = self.manifest.refused_operating_points
         name = self.operating_point if operating_point is None else operating_point
         if name in refused:
@@ -67,12 +67,12 @@ class Predictor:
     async def predict(self, body: bytes, intake: Intake) -> Outcome:
         """body: the bytes of a JPEG, PNG or WebP file.
 
-        What the verdict at the operating point flags is what is journalled. Raises the errors of `choose`,
-        decode and batcher, and ModelFault.
+        intake: its operating point is None, or one that `choose` returned. The image is journalled when the verdict
+        at that point is lossy. Raises DeadlineExceeded, the errors of decode and batcher, and ModelFault.
         """
         clock = _Clock()
         with self.metrics.triton_statistics.inference():
-            if is_small(body):  # decoded sooner than handed to a thread
+            if is_small(body):  # handing it to a thread would take longer than decoding it
                 read = self._read(body, intake)
             else:
                 loop = asyncio.get_running_loop()
@@ -82,9 +82,9 @@ class Predictor:
     async def predict_canvas(self, canvas: NDArray[np.uint8], intake: Intake) -> Outcome:
         """canvas: uint8 [height, width, channels], as the model takes it; keypoints come in its pixels.
 
-        As `predict`, with a lossless PNG in the place of the file, made only for the journal. So the sample's id is
-        not that of the PNG but of the canvas itself, its shape and pixels: few canvases are ever encoded, and each
-        answer has an id. Raises BadRequest for another shape or type.
+        As `predict`, but the journal gets a lossless PNG of the canvas in the place of the file. Few canvases are
+        journalled, so the PNG is made only then, and the sample's id is made of the canvas: its shape and its pixels.
+        Raises BadRequest for another shape or type.
         """
         clock = _Clock()
         picture = as_picture(canvas, self.manifest.preprocessing)
@@ -119,8 +119,8 @@ class Predictor:
             counts_for_drift=counts,
             station_s=clock.done(),
         )
-        if outcome.verdict.lossy or audited:  # a client that leaves now costs the sample nothing
-            clock.note()  # the verdict's time is not the journal's
+        if outcome.verdict.lossy or audited:  # shielded, so that the sample is kept when the client leaves now
+            clock.note()  # so that the journal's time does not include the verdict's
             queue = await asyncio.shield(self._journal(outcome, read, intake.source))
             clock.lap("journal")
             outcome = replace(outcome, queue=queue, station_s=clock.done())
@@ -140,33 +140,13 @@ class Predictor:
             return picture.placement.to_image(prediction)
         return prediction.astype(np.float64)
 
-    def _sample(self, outcome: Outcome, picture: Picture, size_bytes: int, source: str | None) -> Sample:
-        return Sample(
-            id=outcome.sample_id,
-            model=outcome.model,
-            version=outcome.version,
-            content_type=picture.media_type,
-            reasons=outcome.verdict.reasons,
-            value=outcome.value,
-            predicted_loss=outcome.forecast.predicted_loss,
-            score=outcome.forecast.score,
-            ood_score=outcome.forecast.ood_score,
-            prediction=prediction_fields(self.manifest, outcome.prediction, outcome.forecast.keypoint_loss),
-            flagged_at=time.time(),
-            width=picture.width,
-            height=picture.height,
-            lane="audit" if outcome.audited else flagged_lane(outcome.verdict.reasons),
-            audit_probability=self.audit_rate if outcome.audited else None,
-            source=source,
-            counts_for_drift=outcome.counts_for_drift,
-            bytes=size_bytes,
-        )
-
     async def _journal(self, outcome: Outcome, read: "_Read", source: str | None) -> QueueState:
         file = read.file
         if file is None:
             file = await asyncio.get_running_loop().run_in_executor(self.decoders, png, read.picture.canvas)
-        sample = self._sample(outcome, read.picture, len(file), source)
+        sample = sample_of(
+            outcome, read.picture, self.manifest, file_bytes=len(file), source=source, audit_rate=self.audit_rate
+        )
         try:
             async with asyncio.timeout(JOURNAL_S):
                 await self.journal.append(sample, file)
@@ -185,15 +165,15 @@ def _log_fields(sample: Sample) -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """An image that was read."""
+    """An image that was decoded."""
 
     picture: Picture
     identity: str  # of its sample
-    file: bytes | None  # as posted; None: the canvas is all there is
+    file: bytes | None  # as posted; None: the request sent a canvas
 
 
 class _Clock:
-    """Seconds by station of the line."""
+    """The seconds that each station of the line takes."""
 
     def __init__(self) -> None:
         self._started = self._last = time.perf_counter()

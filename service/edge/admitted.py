@@ -1,4 +1,4 @@
-"""The way in for every request for predictions, whatever its protocol.
+"""The way in for every request for predictions, in both protocols.
 
 headers checked -> version held -> admitted -> body -> deadline. The caller then sends the images through the line.
 """

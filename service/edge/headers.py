@@ -1,4 +1,4 @@
-"""What a request says before its body: its headers and its query, read once into an `Intake`.
+"""The part of a request that comes before its body, headers and query, is read once into an `Intake`.
 
 The middleware calls `read`, which refuses nothing: a wrong key is reported before a wrong header. The other functions
 each check one value, for the route that needs it.

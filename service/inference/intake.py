@@ -7,7 +7,8 @@ from typing import NamedTuple
 class Intake(NamedTuple):
     """One request, before its body. A tuple, because a frozen dataclass costs five times as much to make.
 
-    The line needs the first four fields. The others are as the client sent them: whoever needs one checks it.
+    The line needs the first four fields. The others are as the client sent them: `edge.headers` checks each when it is
+    used.
     """
 
     request_id: str

@@ -32,7 +32,7 @@ router = APIRouter(tags=["open inference protocol"])
 BODY = {
     "requestBody": {
         "required": True,
-        "description": "An inference request; behind its JSON the bytes of the tensor, where that is binary. The input "
+        "description": "An inference request: JSON, and behind it the bytes of a tensor that is binary. The input "
         "`image` is BYTES [n] (JPEG, PNG or WebP files; base64 in JSON) or UINT8 [n, height, width, channels].",
         "content": {"application/json": {"schema": {"type": "object"}}, "application/octet-stream": {}},
     },
@@ -64,7 +64,7 @@ async def infer(model: str, request: Request, shared: Shared, version: str | Non
         wanted = outputs_of(predictor.manifest, asked.outputs, binary=asked.binary)
         timeout_s = math.inf if asked.timeout_us is None else asked.timeout_us / 1e6
         intake = held.for_line(predictor.choose(asked.operating_point), timeout_s)
-        places.take(images=len(pictures) - 1)  # now that it is known how many there are
+        places.take(images=len(pictures) - 1)  # one is held already; now their number is known
         outcomes = await held.in_time(_answer_all(predictor, pictures, intake), intake)
     answer, headers = write(
         _head(asked, predictor.manifest, intake), tensors(outcomes, predictor.manifest, wanted), wanted

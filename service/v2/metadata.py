@@ -30,7 +30,7 @@ def metadata(manifest: Manifest, versions: Sequence[str]) -> dict[str, Any]:
 
 
 def configuration(manifest: Manifest, versions: Sequence[str]) -> dict[str, Any]:
-    """What config.pbtxt says, in JSON, with the verdict among the outputs and the versions that are served here."""
+    """The content of config.pbtxt as JSON, with the verdict as one more output, and the versions that are served."""
     return {
         "name": manifest.model,
         "platform": "onnxruntime_onnx",
@@ -47,7 +47,7 @@ def configuration(manifest: Manifest, versions: Sequence[str]) -> dict[str, Any]
 
 
 def _output(name: str, data_type: str, shape: tuple[int, ...]) -> dict[str, Any]:
-    """A number for each image has no shape in the ONNX and must have one in Triton."""
+    """One output of the configuration. A single number has no shape in the ONNX file; Triton requires one."""
     if shape:
         return {"name": name, "data_type": data_type, "dims": list(shape)}
     return {"name": name, "data_type": data_type, "dims": [1], "reshape": {"shape": []}}

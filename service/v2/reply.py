@@ -40,7 +40,7 @@ def tensors(outcomes: Sequence[Outcome], manifest: Manifest, names: Collection[s
 def write(
     head: Mapping[str, Any], tensors: Mapping[str, Array], binary: Mapping[str, bool]
 ) -> tuple[bytes, dict[str, str]]:
-    """Body and headers. head: the fields beside the outputs. tensors: those asked for, in order, each one finite."""
+    """Body and headers. head: the fields beside the outputs. tensors: the outputs to send, in order, all finite."""
     outputs, parts = [], []
     for name, tensor in tensors.items():
         output: dict[str, Any] = {"name": name, "datatype": DATATYPES[tensor.dtype], "shape": tensor.shape}

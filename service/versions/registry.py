@@ -111,7 +111,7 @@ class Registry:
                         await model.follow()
             except StoreAway as error:
                 if not self._is_away:
-                    log.error("models are served on as they are: %s", error)  # noqa: TRY400 - one line, once
+                    log.error("the served versions stay as they are: %s", error)  # noqa: TRY400 - one line, once
                 self._is_away = True
             else:
                 self._is_away = False

@@ -179,7 +179,7 @@ class ServedModel:
 
     @property
     def _kept(self) -> str:
-        return f"; version {self.live} is served on" if self.live else ""
+        return f"; version {self.live} is still served" if self.live else ""
 
     def _why_not(self, version: str | None) -> NotFound | Unavailable:
         if not self.is_wanted:

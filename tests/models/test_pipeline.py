@@ -84,7 +84,6 @@ def test_what_drift_is_told_by_comes_from_the_same_views(folder: Path, digits: D
     assert {reference.size for reference in manifest.drift_reference.values()} == {400}
     assert max(manifest.drift_reference["aspect"].values) <= manifest.drift_reference["aspect"].jitter
     assert manifest.loss.definition == digits.loss.definition
-    assert manifest.loss_reference is not None
     assert manifest.loss_reference.mean_predicted_loss == pytest.approx(outputs["predicted_loss"].mean(), rel=1e-4)
     assert manifest.embedding_reference is not None
     whitened = manifest.embedding_reference.whitening()(outputs["embedding"])

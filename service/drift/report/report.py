@@ -126,7 +126,7 @@ def _loss(
     """The mean loss, and its change relative to the reference, which is None if the reference's mean is 0."""
     reference, unit = layout.manifest.loss_reference, layout.manifest.loss.unit
     estimate = effect.mean_loss(effect.LossSums(*layout.of(affected, "loss").tolist()), design, audit)
-    if reference is None or estimate is None:
+    if estimate is None:
         return None, None
     mean = reference.mean_predicted_loss
     corrects = audit.labels >= effect.ENOUGH_LABELS

@@ -60,7 +60,6 @@ def test_an_audit_label_is_the_true_loss_beside_the_predicted_one(manifest: Mani
         {"audit_probability": None},
         {"version": "2"},
         {"counts_for_drift": False},  # a further image of its source: the mean that is corrected has it not
-        {"width": None, "height": None},  # of a sample from before sizes were kept
     ],
 )
 def test_other_labels_do_not_count(manifest: Manifest, sample: Sample, changes: dict[str, Any]) -> None:
@@ -98,7 +97,7 @@ def test_a_bundle_that_declares_no_loss_has_none(watched: Manifest, sample: Samp
 async def test_labels_are_read_from_the_queue_page_by_page_and_once(
     manifest: Manifest, sample: Sample, redis: RedisServer, make: Callable[..., Sample]
 ) -> None:
-    queue = RedisQueue.open(f"unix://{redis.where}", BlobStore.open("memory:///"))
+    queue = RedisQueue(redis, BlobStore.open("memory:///"))
     for n in range(3):
         one = make(sample, n)
         await queue.put([one])
@@ -107,7 +106,6 @@ async def test_labels_are_read_from_the_queue_page_by_page_and_once(
     assert len(page.losses) == 3
     again = await read(queue, manifest, page.cursor)
     assert (list(again.losses), again.cursor) == ([], page.cursor)
-    await queue.close()
 
 
 @pytest.fixture

@@ -21,21 +21,21 @@ from service.drift.report.decision import Terms
 from service.drift.watch import Watches
 from service.errors import Unavailable
 from service.labelling.queue.blobs import BlobStore
-from service.labelling.queue.redis_queue import RedisQueue
 from service.labelling.samples.sample import Sample
 from service.redis.server import RedisServer
 from service.schemas.drift import DriftReport
 from service.telemetry.metrics import Metrics
 from tests.service.drift.traffic import feed
 from tests.service.labelling.queue.forgetful import ForgetfulServer
+from tests.service.labelling.queue.own_queue import OwnQueue
 
 LEASE_S = 60.0
 
 
 class Replica:
     def __init__(self, socket: Path, manifest: Manifest) -> None:
-        self.queue = RedisQueue.open(str(socket), BlobStore.open("memory:///"), timeout_s=1.0)
-        self.ledger = Ledger(self.queue.scripts.server)
+        self.queue = OwnQueue.open(str(socket), BlobStore.open("memory:///"), timeout_s=1.0)
+        self.ledger = Ledger(self.queue.server)
         self.watches, self.metrics = Watches(10.0), Metrics()
         self.terms = Terms(flush_s=0.01)
         self.monitor = Monitor(self.watches, self.ledger, self.queue, self.metrics, self.terms)
@@ -241,7 +241,9 @@ async def test_labels_that_cannot_be_read_stop_nothing_and_are_told_of_once(
     assert replica.report.observations == 100
     assert replica.monitor.errors == 0  # no flush failed
     told = [record.getMessage() for record in caplog.records if "the archive is damaged" in record.getMessage()]
-    assert told == [f"drift of {replica.manifest.model} 1 (labels): the archive is damaged; tried again"]
+    assert told == [
+        f"drift of {replica.manifest.model} 1 (labels) failed and will try again: RuntimeError: the archive is damaged"
+    ]
 
 
 async def test_a_store_of_labels_that_hangs_holds_up_no_flush(

@@ -5,7 +5,12 @@ from service.inference.verdict import give_verdict
 
 POINTS = {
     "budget": OperatingPoint(
-        guarantee="made for tests", level=0.1, calibration_size=10, score_threshold=1.0, ood_threshold=5.0
+        guarantee="made for tests",
+        kind="flag_budget",
+        level=0.1,
+        calibration_size=10,
+        score_threshold=1.0,
+        ood_threshold=5.0,
     )
 }
 

@@ -166,7 +166,7 @@ async def test_a_version_that_cannot_be_opened_leaves_the_old_one_live_and_says_
     assert "SHA-256" in reason(registry, "2")
     told = [record.getMessage() for record in caplog.records if "not loaded" in record.getMessage()]
     assert len(told) == 1  # not at every look
-    assert told[0].endswith("version 1 is served on")
+    assert told[0].endswith("version 1 is still served")
     assert 'losscast_model_load_failures_total{model="tiny"} 1.0' in metrics.render().decode()
     with pytest.raises(Unavailable, match="SHA-256"):
         registry.using("tiny", "2")
@@ -312,7 +312,7 @@ async def test_a_load_that_fails_says_why_and_keeps_what_is_served(
 ) -> None:
     damage(store, 2)
     serve(store, 2, previous=1)
-    with pytest.raises(Conflict, match=r"SHA-256.*version 1 is served on"):
+    with pytest.raises(Conflict, match=r"SHA-256.*version 1 is still served"):
         await registry.load("tiny")
     assert live(registry) == "1"
     assert missing(metrics) == 1
@@ -351,7 +351,7 @@ async def test_a_store_that_is_away_is_told_once_and_changes_nothing(
     with pytest.raises(Unavailable, match="cannot be read"):
         await registry.load("tiny")
     assert live(registry) == "1"
-    assert len([one for one in caplog.records if "served on as they are" in one.getMessage()]) == 1
+    assert len([one for one in caplog.records if "served versions stay as they are" in one.getMessage()]) == 1
 
 
 async def test_after_twenty_swaps_in_a_row_the_named_versions_are_loaded(registry: Registry, store: Path) -> None:

@@ -151,10 +151,11 @@ def test_the_mean_embedding_has_no_length_by_chance_alone(
     assert low <= np.median(np.array(found, np.float64)) <= high
 
 
-def test_a_bundle_without_a_loss_reference_has_no_estimate_and_no_page_by_loss(layout: Layout) -> None:
-    bare = Layout(layout.manifest.model_copy(update={"loss_reference": None, "embedding_reference": None}))
+def test_a_bundle_without_an_embedding_reference_has_no_embedding_shift(layout: Layout) -> None:
+    bare = Layout(layout.manifest.model_copy(update={"embedding_reference": None}))
     made = reported(bare, 0.2)
-    assert (made.state, made.loss, made.embedding_shift) == ("warning", None, None)
+    assert made.embedding_shift is None
+    assert made.loss == reported(layout, 0.2).loss is not None
     assert made.not_watched == ["luminance", "contrast", "sharpness", "aspect", "size"]
 
 
