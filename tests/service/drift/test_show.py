@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,6 +14,7 @@ import pytest
 
 from service.client import LosscastClient
 from service.schemas.drift import DriftReport
+from tests import command_line
 from tests.running import Redis, Service
 from tests.service.drift import digits_traffic
 
@@ -113,5 +112,6 @@ def test_two_replicas_report_the_same_figures_as_one(over_one: Shown, over_two: 
 
 def losscast(*arguments: object, url: str) -> str:
     environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "LOSSCAST_URL": url}
-    command = [sys.executable, "-m", "losscast", *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
+    result = command_line.run(*arguments, environment=environment)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
