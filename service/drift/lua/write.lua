@@ -1,12 +1,6 @@
-<<<<<<< HEAD
--- KEYS: leader, report. ARGV: token, state ('' leaves it as it is), report, for how many milliseconds to keep them.
--- Writes unless somebody else has become the leader, or nobody is known to be. Returns 1, or 0 when refused.
-if call('HGET', KEYS[1], 'token') ~= ARGV[1] then
-=======
 -- KEYS: leader, report. ARGV: token, state ('' leaves the stored one), report, their retention in milliseconds.
 -- Writes only if the token is that of the last leader. Returns 1, or 0 if it refused.
 if call('HGET', KEYS[1], 'token') ~= ARGV[1] then
->>>>>>> ea4d832
   return 0
 end
 call('HSET', KEYS[2], 'report', ARGV[3])

@@ -1,7 +1,6 @@
 """LabelQueue and QueueUpkeep on Redis 6.2 or later, or Valkey: checks a request, runs its script, reads the reply.
 
-Labels beyond the newest, and the images, are in the blob store; `service.labelling.queue.archive` and `erase`
-reach there.
+The images and all but the newest labels are in the blob store: `service.labelling.queue.archive` works on those labels.
 """
 
 import hashlib
@@ -25,7 +24,7 @@ from service.redis.server import RedisServer
 MAX_LEASE = 1000  # samples in one lease
 MAX_PAGE = 10_000  # labels in one page
 MAX_BYTES = 2**53  # of one image: Lua's numbers are doubles, which are exact up to here
-CHUNK = 1000  # samples in one call of a script, so that it does not hold up the others
+CHUNK = 1000  # samples in one call of a script, so that it does not block other calls
 DEFAULTS = QueuePolicy()
 _CURSOR = re.compile(r"([0-9]{1,16}-[0-9]{1,16})?", re.ASCII)
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
@@ -41,7 +40,7 @@ _REFUSALS = {
 
 class RedisQueue:
     def __init__(self, server: RedisServer, blobs: BlobStore, policy: QueuePolicy = DEFAULTS) -> None:
-        """server: who opened it closes it."""
+        """server: stays open; whoever opened it closes it."""
         self.scripts = Scripts(server, policy)
         self.blobs = blobs
         self.archive = Archive(self.scripts, blobs)
@@ -109,7 +108,7 @@ class RedisQueue:
         return sum([int(await self.scripts.run("requeue", model, ["ids", *chunk])) for chunk in chunks])
 
     async def erase(self, model: str, sample_id: str) -> EndState | None:
-        if not _ID.fullmatch(sample_id):  # nobody's: not worth a look into the archives
+        if not _ID.fullmatch(sample_id):  # not a sample's id: no need to search the archives
             return None
         was_erased, is_in_archives, *image = await self.scripts.run("erase", model, [sample_id])
         was_labelled = is_in_archives and await self.archive.erase(model, sample_id)
@@ -228,7 +227,7 @@ def _refused(model: str, sample_id: str, state: str) -> NotFound | Conflict:
 
 
 def _chunks(samples: Iterable[Sample]) -> Iterator[tuple[str, list[Sample]]]:
-    """Samples of one model, at most CHUNK at a time."""
+    """The samples by model, at most CHUNK at a time."""
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
         groups.setdefault(sample.model, []).append(sample)

@@ -1,6 +1,6 @@
-"""An input on its way to an annotator: what the journal keeps and the queue hands out.
+"""A sample is an input on its way to an annotator: the journal keeps it and the queue leases it out.
 
-The image itself travels beside it, through the journal into the blob store.
+Its image travels separately, through the journal into the blob store.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 import orjson
 
 Lane = Literal["predicted_loss", "ood_score", "audit"]
-Json = bytes  # a name of its own, because Sample has a field `bytes`
+Json = bytes  # an own name, because Sample has a field `bytes`
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Sample:
     version: str
     content_type: str
     reasons: tuple[str, ...]  # why the verdict is lossy; empty when it is not, in the audit lane
-    value: float  # what a label would be worth: surprise of the score, in nats; the queue's order
+    value: float  # worth of a label: surprise of the score, in nats; the queue orders samples by it
     predicted_loss: float  # in the task's loss unit
     score: float  # raw, higher is worse
     ood_score: float
@@ -29,16 +29,16 @@ class Sample:
     flagged_at: float  # unix seconds
     width: int  # of the image as posted, upright
     height: int
-    lane: Lane = "predicted_loss"  # "ood_score": flagged by that alone; "audit": drawn, whatever the verdict
-    source: str | None = None  # the camera or client that it came from, as the caller names it
-    audit_probability: float | None = None  # with which it was drawn for the audit lane
-    counts_for_drift: bool = True  # False: a further image of its source within seconds, which drift does not count
+    lane: Lane = "predicted_loss"  # "ood_score": flagged by it alone; "audit": drawn at random, before the verdict
+    source: str | None = None  # the camera or client it came from, as named by the caller
+    audit_probability: float | None = None  # of being drawn for the audit lane
+    counts_for_drift: bool = True  # False: its source sent another image seconds before; drift skips it
     bytes: int = 0  # size of the image file
-    blob: str = ""  # name of the image in the blob store, once the queue has given one; empty: its id
+    blob: str = ""  # name of the image in the blob store, given by the queue; empty: the image is named by the id
 
     @property
     def image(self) -> str:
-        """The name under which the blob store has the image."""
+        """The image's name in the blob store."""
         return self.blob or self.id
 
     def to_json(self) -> Json:

@@ -1,6 +1,7 @@
 -- Head of every script: how numbers reach the server. Scripts use `call`, never redis.call.
--- Left to themselves, Lua and the server write numbers in ways that the server refuses or that lose digits: Redis before
--- 7.2 is given "-0" and "1e+17", which HINCRBY refuses, and Lua's `..` keeps 14 digits, too few for microseconds.
+-- Left to themselves, Lua and the server write numbers in ways that the server refuses or that lose digits: Redis
+-- before 7.2 is given "-0" and "1e+17", which HINCRBY refuses, and Lua's `..` keeps 14 digits, too few for
+-- microseconds.
 
 -- The number in full: a whole one as digits alone, any other with all the digits of a double.
 local function decimal(number)

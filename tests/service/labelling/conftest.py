@@ -1,8 +1,7 @@
 """Queues on a real server, and small helpers to make samples and to wait for a condition."""
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from service.labelling.queue.redis_queue import RedisQueue
 from service.labelling.samples.sample import Sample, sample_id
 from tests.service.labelling.queue.own_queue import OwnQueue
 
-Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
 MakeSample = Callable[..., Sample]
 Open = Callable[..., RedisQueue]
 
@@ -63,15 +61,3 @@ def make_sample(model: str) -> MakeSample:
         return Sample(**{**given, **fields})  # type: ignore[arg-type]  # the fields' types are as varied as the sample's
 
     return make
-
-
-@pytest.fixture
-def until() -> Until:
-    """Waits for a condition, at most 30 s."""
-
-    async def wait(condition: Callable[[], Awaitable[bool]]) -> None:
-        async with asyncio.timeout(30):
-            while not await condition():  # noqa: ASYNC110 - what is waited for is outside this process
-                await asyncio.sleep(0.01)
-
-    return wait

@@ -87,7 +87,7 @@ async def test_a_blob_store_that_takes_nothing_keeps_no_sample_from_being_forgot
     assert (janitor.failures.errors, janitor.failures.last_error) == (2, "Unavailable: the disk is full")
     logged = [record.getMessage() for record in caplog.records if record.name == module.__name__]
     assert logged == [
-        f"the janitor of {model} failed to fill_archives, and will try again: Unavailable: the disk is full"
+        f"the janitor of {model} (archive labels) failed and will try again: Unavailable: the disk is full"
     ]
     assert (await queue.stats(model))["evicted"] == 1
     with pytest.raises(NotFound):

@@ -1,6 +1,6 @@
--- ARGV: archive, first cursor, last cursor, number of labels. Makes the archive count and takes its labels
--- off the stream. Returns 0 and changes nothing when they are not the same any more: one was erased
--- meanwhile, or another replica was faster.
+-- ARGV: archive, first cursor, last cursor, number of labels. Makes the archive valid and takes its labels off the
+-- stream. Returns 0 and changes nothing if the stream has other labels there by now: one was erased meanwhile, or
+-- another replica was faster.
 past_memory_limit()
 if #call('XRANGE', LABELS, ARGV[3], ARGV[4]) ~= tonumber(ARGV[5]) then
   return 0

@@ -1,7 +1,7 @@
--- ARGV: n. Ends what has lasted too long, up to n of each kind: arrivals that never came, pending samples
--- and dead letters past retention, and finished ones past it, unless their label is not archived yet.
--- A labelled one keeps its item, which claims the image that goes with the label, and its receipt: a label
--- is kept until it is erased, and without its image it would be worth nothing. Returns how many were ended.
+-- ARGV: n. Ends up to n samples of each kind that have lasted too long: announced samples that were never put, pending
+-- samples and dead letters past retention, and finished samples past retention, unless their label is not archived yet.
+-- A labelled sample keeps its item, which claims the label's image, and its receipt: a label is kept until it is
+-- erased, and is worth nothing without its image. Returns how many samples were ended.
 past_memory_limit()
 local limit, horizon, ended = ARGV[2], now() - POLICY.retention_s * 1000000, 0
 

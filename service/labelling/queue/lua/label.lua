@@ -1,7 +1,7 @@
 -- ARGV: id, annotator, token, label JSON, digest of annotator, token and label.
--- Returns accepted, repeated (the same request again), or the state that forbids it (unknown, labelled,
--- rejected, evicted, erased). A sample needs no lease to be labelled: a late label is taken as long as there is
--- none, and charged to the budget when no lease was.
+-- Returns accepted, repeated (the same request again), or the state that forbids it (unknown, labelled, rejected,
+-- evicted, erased). A label needs no lease: a late label is taken if the sample has none yet. It is charged to the
+-- budget if no lease was charged for it.
 past_memory_limit()
 local id, digest = ARGV[2], ARGV[6]
 local item = read(id)

@@ -1,7 +1,7 @@
--- Leases and the hourly budget. A leased sample is charged to the hour of its lease; an hour that is over
--- gets nothing back.
+-- Leases and the hourly budget. A leased sample is charged to the hour of its lease. An hour that is over gets no
+-- refund.
 local HOUR = 3600 * 1000000
-local MEMORY = 300 * 1000000 -- how long a token is remembered that holds nothing any more: for a retry
+local MEMORY = 300 * 1000000 -- how long a token is remembered after it held its last sample, so that it can retry
 
 local function hour()
   return decimal(math.floor(now() / HOUR))
@@ -39,7 +39,7 @@ local function set_lease(id, lease)
   call('HSET', LEASES, id, table.concat({ decimal(lease.expiry), lease.hour, lease.place, lease.holder }, ' '))
 end
 
--- Members of HOLDINGS begin with the holder, which is JSON and so holds no zero; then four digits and the id.
+-- Members of HOLDINGS: the holder, which is JSON and so contains no zero byte; a zero byte; four digits; the id.
 local function in_holdings(id, lease)
   return lease.holder .. '\0' .. lease.place .. id
 end
@@ -48,7 +48,7 @@ local function holdings(holder, limit)
   return call('ZRANGEBYLEX', HOLDINGS, '[' .. holder .. '\0', '(' .. holder .. '\1', 'LIMIT', 0, limit)
 end
 
--- Ends the lease of a sample; where the sample goes is the caller's to say.
+-- Ends the lease of a sample. The caller decides its next state.
 local function release(id)
   local lease = lease_of(id)
   call('ZREM', LEASED, id)
@@ -86,7 +86,7 @@ local function sweep(limit)
   return #expired
 end
 
--- The ids that a holder still holds, in the order in which it got them; nil when it is not remembered.
+-- The ids that a holder still holds, in the order of its lease; nil if the holder is not remembered.
 local function held_by(holder)
   if not call('ZSCORE', HOLDERS, holder) then
     return nil
@@ -98,7 +98,7 @@ local function held_by(holder)
   return held
 end
 
--- Sample JSON and expiry in seconds, for each.
+-- JSON, and expiry in seconds, of each sample.
 local function leased_reply(ids)
   local reply = {}
   for _, id in ipairs(ids) do
@@ -108,7 +108,7 @@ local function leased_reply(ids)
   return reply
 end
 
--- What stands for an annotator in the list of those who skipped a sample.
+-- A short name for an annotator in the list of those who skipped a sample.
 local function skipper(annotator)
   return string.sub(redis.sha1hex(annotator), 1, 16)
 end

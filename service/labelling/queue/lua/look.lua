@@ -1,5 +1,5 @@
--- ARGV: id. Returns sample JSON and state, and of a rejected sample what was noted with it ('' else); nothing
--- when the sample is unknown or its JSON is gone.
+-- ARGV: id. Returns sample JSON, state, and the note of a rejected sample ('' in other states). Returns nothing if the
+-- sample is unknown or its JSON is gone.
 local json, item = call('HGET', SAMPLES, ARGV[2]), read(ARGV[2])
 if not json or not item then
   return false

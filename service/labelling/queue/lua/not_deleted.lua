@@ -1,4 +1,4 @@
--- ARGV: name and mark of blobs that could not be deleted: put off, so that they do not stand before the others.
+-- ARGV: name and mark of each blob that could not be deleted. They are put off, so that the others come first.
 past_memory_limit()
 for i = 2, #ARGV, 2 do
   if call('ZSCORE', GARBAGE, ARGV[i]) == ARGV[i + 1] then

@@ -1,4 +1,4 @@
--- Labels of the stream with their samples.
+-- Up to n labels of the stream from `first` on, with their samples.
 local function records(first, n)
   local reply = {}
   for _, entry in ipairs(call('XRANGE', LABELS, first, '+', 'COUNT', n)) do

@@ -1,7 +1,7 @@
--- ARGV: id, annotator, token, digest of them and the reason, then annotator and reason as JSON.
--- Returns accepted, repeated (the same request again), or the state that forbids it (unknown, labelled,
--- rejected, evicted, erased, and "leased" under another annotator or token). Needs no lease, but while there is one
--- it is the holder's to say: unlike a label, a rejection would throw away the work of another.
+-- ARGV: id, annotator, token, digest of annotator, token and reason, then annotator and reason as JSON.
+-- Returns accepted, repeated (the same request again), or the state that forbids it (unknown, labelled, rejected,
+-- evicted, erased, and "leased" under another annotator or token). A rejection needs no lease. But while there is a
+-- lease, only its holder may reject: unlike a label, a rejection would throw away the work of somebody else.
 past_memory_limit()
 local id, digest = ARGV[2], ARGV[5]
 local item = read(id)

@@ -1,5 +1,5 @@
--- ARGV: archive, and the archive that takes its place or ''. Returns 0 and changes nothing when the first
--- does not count any more.
+-- ARGV: archive, and the archive that takes its place or ''. Returns 0 and changes nothing if the first one is not
+-- valid any more.
 past_memory_limit()
 if call('ZREM', ARCHIVES, ARGV[2]) == 0 then
   return 0

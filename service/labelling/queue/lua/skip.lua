@@ -1,7 +1,7 @@
--- ARGV: id, annotator, token. Returns skipped, or the state that forbids it (unknown, labelled, rejected,
--- evicted, erased, dead, and "held": leased to this annotator under another token). When the lease is over
--- already, only the skip is noted. A sample that MAX_SKIPS annotators skipped is a dead letter, which
--- also bounds the list of them.
+-- ARGV: id, annotator, token. Returns skipped, or the state that forbids it (unknown, labelled, rejected, evicted,
+-- erased, dead, and "held": leased to this annotator under another token). If the lease is over already, only the skip
+-- is noted.
+-- A sample that MAX_SKIPS annotators skipped becomes a dead letter. This also bounds the list of annotators.
 local MAX_SKIPS = 16
 past_memory_limit()
 local id, digest = ARGV[2], skipper(ARGV[3])

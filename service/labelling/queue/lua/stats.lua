@@ -1,4 +1,4 @@
--- Returns name and number, for each; all of one moment.
+-- Returns name and value of each count, all of one moment.
 local audit, ood = call('ZCARD', LANES.audit), call('ZCARD', LANES.ood_score)
 local oldest = call('ZRANGE', AGES, 0, 0, 'WITHSCORES')[2]
 local reply = {}
