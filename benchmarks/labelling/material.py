@@ -39,7 +39,7 @@ def numbered(png: bytes) -> bytes:
 
 
 def images(n: int, seed: int = 0) -> Iterator[bytes]:
-    """n files of IMAGE_BYTES of noise, which cannot be decoded."""
+    """N files of IMAGE_BYTES of noise, which cannot be decoded."""
     rng = random.Random(seed)
     for _ in range(n):
         yield rng.randbytes(IMAGE_BYTES)

@@ -22,11 +22,7 @@ from tests.faults.campaign.load import MODEL
 LANES = ("predicted_loss", "ood_score", "audit")
 LIVE = ("pending", "leased", "dead")
 FINAL = ("labelled", "rejected", "evicted", "erased")
-FORGOTTEN = (
-    "rejected",
-    "evicted",
-    "erased",
-)  # past retention, or when the same image comes again; the counters keep them
+FORGOTTEN = ("rejected", "evicted", "erased")  # past retention, or when the image comes again; counters keep them
 SHOWN = 5  # ids in a message
 
 
@@ -89,9 +85,7 @@ class Journalled:
 
 
 def journalled(state: Path, *, is_alive: bool) -> Journalled:
-    """The content of a service's journal. That of a dead service is read from a copy, so that SQLite does not repair
-    it.
-    """
+    """The content of a service's journal. A dead service's is read from a copy, so that SQLite does not repair it."""
     path = state / "journal" / "journal.sqlite3"
     if is_alive:
         return _journalled(path)

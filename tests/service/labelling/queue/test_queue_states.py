@@ -228,7 +228,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule()
     def tidy(self) -> None:
-        """At the end, exactly the samples that need an image have one."""
+        """Afterwards exactly the samples that need an image have one."""
         now_s = self.now_s()
         self.do(self.janitor.tidy(self.model))
         self.expected.sweep(now_s)

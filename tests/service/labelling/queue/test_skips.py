@@ -1,5 +1,4 @@
-"""An annotator who skipped more samples than one lease passes over: each call is bounded, and every sample is reached.
-"""
+"""An annotator who skipped more samples than one lease passes over: calls are bounded, and all samples are reached."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
@@ -42,11 +41,17 @@ async def bookmarks(queue: RedisQueue, model: str) -> dict[bytes, bytes]:
     return dict(await client.hgetall(f"losscast:{{{model}}}:queue:bookmarks"))
 
 
-async def test_one_lease_stops_and_the_next_ones_reach_the_samples_that_were_not_skipped(queue: RedisQueue, model: str)
--> None: assert await values(queue, model, "1") == [] assert list((await bookmarks(queue, model)).values()) == [b"10"]
-assert await values(queue, model, "2") == [] assert list((await bookmarks(queue, model)).values()) == [b"15"] assert
-await calls_until(queue, model, 4.0) == 9 assert await values(queue, model, "more", 9) == [3.0, 2.0, 1.0, 0.0] assert
-await bookmarks(queue, model) == {} assert len(await values(queue, model, "bob's", 99, "bob")) == SKIPPED
+async def test_one_lease_stops_and_the_next_ones_reach_the_samples_that_were_not_skipped(
+    queue: RedisQueue, model: str
+) -> None:
+    assert await values(queue, model, "1") == []
+    assert list((await bookmarks(queue, model)).values()) == [b"10"]
+    assert await values(queue, model, "2") == []
+    assert list((await bookmarks(queue, model)).values()) == [b"15"]
+    assert await calls_until(queue, model, 4.0) == 9
+    assert await values(queue, model, "more", 9) == [3.0, 2.0, 1.0, 0.0]
+    assert await bookmarks(queue, model) == {}
+    assert len(await values(queue, model, "bob's", 99, "bob")) == SKIPPED
 
 
 async def test_samples_passed_over_in_one_lane_take_nothing_from_another(
@@ -75,9 +80,12 @@ async def test_a_sample_behind_the_front_is_offered_after_the_end_of_the_lane(
     await calls_until(queue, model, 59.0 - 8.5)
 
 
-async def test_samples_that_a_lease_takes_move_its_bookmark(queue: RedisQueue, model: str, make_sample: MakeSample) ->
-None: await queue.put([make_sample(f"new {i}", 70.0 + i) for i in range(4)]) assert await values(queue, model, "1", 9)
-== [73.0, 72.0, 71.0, 70.0] assert list((await bookmarks(queue, model)).values()) == [b"10"]
+async def test_samples_that_a_lease_takes_move_its_bookmark(
+    queue: RedisQueue, model: str, make_sample: MakeSample
+) -> None:
+    await queue.put([make_sample(f"new {i}", 70.0 + i) for i in range(4)])
+    assert await values(queue, model, "1", 9) == [73.0, 72.0, 71.0, 70.0]
+    assert list((await bookmarks(queue, model)).values()) == [b"10"]
 
 
 async def test_nothing_is_out_of_reach_while_others_take_from_the_front(queue: RedisQueue, model: str) -> None:
