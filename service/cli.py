@@ -1,4 +1,7 @@
-"""The online commands, mounted: serve, predict, drift and queue. Each is one file of `service.commands`."""
+"""The online commands, mounted: serve, predict, drift, queue and what changes the live version.
+
+They are in `service.commands`.
+"""
 
 import typer
 
@@ -6,6 +9,7 @@ from service.commands import queue
 from service.commands.drift import drift
 from service.commands.predict import predict
 from service.commands.serve import serve
+from service.commands.versions import history, promote, rollback
 
 PANEL = "Online"  # the heading of these commands in `losscast --help`
 
@@ -13,4 +17,6 @@ app = typer.Typer()
 app.command(rich_help_panel=PANEL)(serve)
 app.command(rich_help_panel=PANEL)(predict)
 app.command(rich_help_panel=PANEL)(drift)
+for change in (promote, rollback, history):
+    app.command(rich_help_panel=PANEL)(change)
 app.add_typer(queue.app, name="queue", rich_help_panel=PANEL)

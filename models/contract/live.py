@@ -185,11 +185,11 @@ def _with_live(index: ModelIndex, number: int) -> ModelIndex:
 
 def _way_back(model_folder: Path, index: ModelIndex, last: Change | None) -> int:
     if index.previous is None:
-        raise NoWayBack(f"{model_folder.name} has no previous version: name the version to go back to")
+        raise NoWayBack(f"{model_folder.name} has no previous version: name one to go back to (`to`)")
     if last and last.event == "rolled_back" and last.before == index.previous:
         raise NoWayBack(
-            f"{model_folder.name} was rolled back from version {index.previous} to {index.live} already: name the "
-            "version to go back to, if you want another one"
+            f"{model_folder.name} was rolled back from version {index.previous} to {index.live} already: name "
+            "the version to go back to (`to`), if you want another one"
         )
     return index.previous
 
