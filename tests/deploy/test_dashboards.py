@@ -12,6 +12,8 @@ import stamina
 
 from deploy.grafana.build import boards, text_of
 
+pytestmark = pytest.mark.xdist_group("monitored")
+
 PATIENCE_S = 60.0
 CHOICES = {"instance": ".*", "model": ".*", "__rate_interval": "1m"}  # of a viewer who chose nothing
 BOARDS = boards()

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
+pytestmark = pytest.mark.xdist_group("monitored")
+
 ROW = re.compile(r"^\| `(\w+)` \| (\w+) \| ([\w, ]*)\| (.+?) \| (.+?) \|$", re.MULTILINE)
 SUFFIX = re.compile(r"_(bucket|sum|count)$")
 OF_THE_FORMAT = {"le", "quantile"}
