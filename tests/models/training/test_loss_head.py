@@ -88,12 +88,12 @@ def test_predictions_are_bit_identical_with_and_without_a_head(digits: Digits, r
     assert torch.equal(before.embedding, after.embedding)
 
 
-def test_what_the_head_sees_carries_no_gradient(head_data: Observations) -> None:
+def test_the_inputs_of_the_head_carry_no_gradient(head_data: Observations) -> None:
     assert not any(tensor.requires_grad for tensor in (*head_data.maps, head_data.embeddings))
 
 
 @pytest.mark.parametrize("objective", list(OBJECTIVES))
-def test_a_head_learns_to_rank_what_its_maps_give_away(objective: Objective) -> None:
+def test_a_head_learns_to_rank_losses_that_its_maps_contain(objective: Objective) -> None:
     generator = torch.Generator().manual_seed(0)
     losses = torch.rand(512, generator=generator) * 5
     maps = tuple(
@@ -168,7 +168,9 @@ def test_fewer_examples_than_a_batch_are_one_batch() -> None:
         ([0.5, 0.5, 0.5], "all 3 true losses are 0.5: there is nothing"),
     ],
 )
-def test_losses_that_teach_nothing_are_refused_before_the_first_step(losses: list[float], message: str) -> None:
+def test_losses_that_a_head_cannot_learn_from_are_refused_before_the_first_step(
+    losses: list[float], message: str
+) -> None:
     head = build_loss_head(LossHeadConfig((2,)))
     before = weights(head)
     with pytest.raises(ValueError, match=message):
