@@ -206,6 +206,7 @@ async def test_all_keys_of_a_model_have_one_hash_tag(
     assert all(key.startswith(f"losscast:{{{model}}}:".encode()) for key in keys)
 
 
+@pytest.mark.usefixtures("no_grace")
 async def test_settled_samples_are_those_that_the_server_has(
     queue: RedisQueue, model: str, make_sample: MakeSample
 ) -> None:
@@ -234,6 +235,7 @@ async def test_settled_samples_survive_kill_9_of_the_server(
     assert len(settled) == 500
 
 
+@pytest.mark.usefixtures("no_grace")
 async def test_without_memory_puts_are_refused_while_leases_and_labels_go_on(
     own_queue: RedisQueue, admin: Any, model: str, make_sample: MakeSample
 ) -> None:
