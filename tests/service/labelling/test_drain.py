@@ -20,11 +20,14 @@ from service.labelling.journal.journal import Journal
 from service.labelling.journal.table import Entry
 from service.labelling.queue.blobs import BlobStore
 from service.labelling.samples.sample import Sample
-from service.redis.private_valkey import private_valkey
+from service.redis.private_valkey import private_valkey, server_program
 from tests.service.labelling.queue.own_queue import OwnQueue
 
 MakeSample = Callable[..., Sample]
 Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
+
+# The kind of server makes no difference where only a drain is killed, and each of these starts a process.
+ON_ONE_SERVER = pytest.mark.parametrize("server", [server_program()], indirect=True, ids=["valkey-server"])
 
 # Drains a journal and kills itself right after the step named on its command line.
 DRAIN_AND_DIE = """
@@ -270,6 +273,7 @@ async def _break(socket: Path, fault: str) -> None:
     ],
 )
 @pytest.mark.usefixtures("no_grace")
+@ON_ONE_SERVER
 async def test_kill_9_after_any_step_loses_and_doubles_nothing(
     tmp_path: Path, queue: OwnQueue, server: Path, make_sample: MakeSample, last_step: str
 ) -> None:
@@ -364,6 +368,7 @@ async def test_a_parked_entry_is_tried_again_and_goes_when_its_trouble_is_over(
         await until(lambda: has_arrived(room, [stuck, free]))
 
 
+@ON_ONE_SERVER
 async def test_a_second_process_cannot_drain_the_same_journal(room: Room, server: Path) -> None:
     other = await asyncio.create_subprocess_exec(
         sys.executable, "-c", DRAIN_AND_DIE, room.folder, server, "none", stderr=subprocess.PIPE
