@@ -158,9 +158,7 @@ async def test_a_second_label_is_refused(
     assert (await counts(queue, model))["labelled"] == 1
 
 
-async def test_a_late_label_is_taken_from_whoever_comes_first(
-    queue: RedisQueue, model: str, make_sample: MakeSample
-) -> None:
+async def test_the_first_late_label_is_taken(queue: RedisQueue, model: str, make_sample: MakeSample) -> None:
     waiting, leased = make_sample("a", 1.0), make_sample("b", 2.0)
     await queue.put([waiting, leased])
     await queue.lease(model, 1, "bob", "token", 60)
