@@ -12,7 +12,7 @@ import losscast
 
 
 def run(*arguments: object, environment: Mapping[str, str]) -> "CompletedProcess[str]":
-    """What the command prints, and its exit code. environment: replaces that of this process. Its input is empty."""
+    """The output and the exit code of the command. environment: replaces that of this process. Its input is empty."""
     command = ["losscast", *map(str, arguments)]
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     with (

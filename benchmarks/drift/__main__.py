@@ -1,8 +1,8 @@
-"""The drift detector proved by simulation: `python -m benchmarks.drift`, from the repository's root; some 25 minutes.
+"""Simulates the drift detector: run `python -m benchmarks.drift` in the repository's root; it takes about 25 minutes.
 
-False alerts on quiet traffic of several kinds, images until a change is found, and detectors in wide use on the same
-streams. Writes drift.json, drift.md and drift.png. A run that was cut off goes on where it was; `--only NAME` makes
-that one anew. Deterministic: every run has a seed of its own.
+It counts false alerts on quiet traffic of several kinds, and the images until a change is found. Detectors in wide use
+get the same streams. It writes drift.json, drift.md and drift.png. A run that was interrupted continues where it
+stopped; `--only NAME` repeats one condition. Results are deterministic: each condition has its own seed.
 """
 
 import time
@@ -25,18 +25,18 @@ JSON = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
 
 
 def main(
-    only: Annotated[list[str] | None, typer.Option(help="Names of runs to make again.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Names of conditions to repeat.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for drift.json and drift.md.")] = RESULTS,
-    picture: Annotated[Path, typer.Option(help="The plot, as PNG.")] = PLOT,
-    tiny: Annotated[bool, typer.Option(help="Seconds, to try the code; give --out and --picture too.")] = False,  # noqa: FBT002 - a flag
+    picture: Annotated[Path, typer.Option(help="PNG file of the plot.")] = PLOT,
+    tiny: Annotated[bool, typer.Option(help="A run of seconds, to try the code; needs --out and --picture.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Runs what is not there yet, prints the tables and writes the results."""
+    """Runs the conditions without results, prints the tables and writes the results."""
     if tiny and (out == RESULTS or picture == PLOT):
-        raise SystemExit("a tiny run is no result: give --out and --picture other places")
+        raise SystemExit("a tiny run is no result: give other places with --out and --picture")
     conditions: dict[str, Quiet | Change] = {**QUIET, **CHANGES}
     unknown = set(only or ()) - set(conditions)
     if unknown:
-        raise SystemExit(f"there is no run {', '.join(sorted(unknown))}: choose of {'; '.join(conditions)}")
+        raise SystemExit(f"there is no run {', '.join(sorted(unknown))}: choose one of {'; '.join(conditions)}")
     out.mkdir(parents=True, exist_ok=True)
     file = out / "drift.json"
     results: dict[str, Any] = orjson.loads(file.read_bytes()) if file.exists() else {}

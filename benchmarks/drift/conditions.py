@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks.drift.sequences import Autoregressive, Clips, Independent, Sequence
 from benchmarks.drift.worlds import DAY_S, Counted, Floats, References, Shift, Traffic, Valued
 
-SIGNALS = 7  # as many as are watched: score, OOD score and five of the image
+SIGNALS = 7  # the watched signals: score, OOD score and five of the image
 START_S = 1_700_006_400 // DAY_S * DAY_S  # a midnight, unix seconds
 HOUR_S = 3600.0
 
@@ -17,15 +17,15 @@ MakeSequence = Callable[[np.random.Generator, tuple[int, int]], Sequence]
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Traffic of one kind. sequence: of values; None: independent, drawn as counts."""
+    """Traffic of one kind. sequence: of its values; None: independent traffic, drawn as counts."""
 
     title: str
     per_s: float
     sequence: MakeSequence | None = None
     cycle: float = (
-        0.0  # amplitude of score and OOD score over a day, in sd; image signals swing by 1 sd if there is one
+        0.0  # amplitude of score and OOD score over a day, in sd; if it is not 0, image signals swing by 1 sd
     )
-    mismatch: float = 0.0  # of all signals against their reference, in sd
+    mismatch: float = 0.0  # shift of all signals against their reference, in sd
 
     def rhythm(self, signals: int) -> Shift:
         swing = np.ones(signals) * (self.cycle > 0)
@@ -33,7 +33,7 @@ class World:
         return lambda at: swing * np.sin(2 * np.pi * at / DAY_S)
 
     def traffic(self, rng: np.random.Generator, deployments: int, signals: int, change: Shift) -> Traffic:
-        """With references of its own, drawn without mismatch and change."""
+        """Traffic with its own references, which are drawn without mismatch and change."""
         rhythm = self.rhythm(signals)
 
         def shift(at: float) -> Floats:
@@ -47,19 +47,19 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Quiet:
-    """Days without any change. signals: three, for speed: the bound on false alarms is that of their average."""
+    """Days without a change. signals: three, for speed; the bound on false alarms is that of their average."""
 
     world: World
     deployments: int = 200
     days: int = 5
     step_s: float = 120.0
     signals: int = 3
-    rivals: int = 0  # deployments on which the rivals run as well
+    rivals: int = 0  # deployments on which the rivals run too
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change of the scores alone after four hours, in mid-day or at the restart of evidence."""
+    """A change of the scores only, after four hours: at mid-day or at the restart of evidence."""
 
     world: World
     score: float = 0.0  # sd of log loss

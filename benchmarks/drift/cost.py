@@ -1,9 +1,9 @@
-"""What watching costs: processor time of an image on its way, and of the leader at a flush.
+"""The cost of drift monitoring: processor time per image, and of the leader per flush.
 
     python -m benchmarks.drift.cost
 
-On the shipped bundles with a made-up reference of every signal: the cost does not depend on what is in it. Best of
-several runs, on one thread, by the processor's clock.
+It uses the shipped bundles with a made-up reference of every signal, because the cost does not depend on its values. It
+prints the best of several runs, on one thread, by the processor's clock.
 """
 
 import time
@@ -87,7 +87,7 @@ def _image_us(layout: Layout, burst: int, source: str | None) -> float:
 
 
 def _leader(layout: Layout) -> tuple[float, float, float]:
-    """Median ms of a flush, and kB of state and report."""
+    """Median ms of a flush, and the size of state and report in kB."""
     traffic, tally = _Traffic(layout), Tally(layout, 1e9)
     totals, state, spent, written, report = layout.empty(), DetectorState.fresh(layout), [], b"", ""
     for flush in range(FLUSHES):

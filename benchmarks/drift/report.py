@@ -1,4 +1,4 @@
-"""The results as tables and as a plot."""
+"""The results, as tables and as a plot."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,8 +14,8 @@ from benchmarks.drift.rivals import NAMES
 mpl.use("Agg")
 DPI = 110
 MONTH = 30
-HEADLINE = "+.5 sd, independent, 1/s"  # whose delays the plot shows
-COMPARED = {  # quiet runs with rivals, by what the plot calls them
+HEADLINE = "+.5 sd, independent, 1/s"  # the plot shows the delays of this one
+COMPARED = {  # quiet conditions with rivals -> their names in the plot
     "independent, rivals": "independent",
     "AR, 1/s": "AR(.9)",
     "clips, 1/s": "clips",
@@ -27,7 +27,7 @@ Results = Mapping[str, Any]
 
 
 def tables(results: Results) -> str:
-    """Markdown, of whatever runs there are."""
+    """Markdown tables of the results that exist."""
     return "\n".join([*_quiet(results), "", *_compared(results), "", *_changes(results), "", *_delays(results)]) + "\n"
 
 
@@ -133,7 +133,7 @@ def _plot_delays(axes: Any, results: Results, series: Mapping[str, Sequence[floa
 
 
 def _own(results: Results, name: str) -> Mapping[str, Any]:
-    """The shipped detector's longer run of the same traffic, where there is one."""
+    """The result of the shipped detector, from a longer run of the same traffic if there is one."""
     longer = {"independent, rivals": "independent, 1/s", "small cycle, rivals": "small cycle, 10/s"}.get(name, name)
     found: Mapping[str, Any] = results.get(longer, results[name])
     return found

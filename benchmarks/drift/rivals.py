@@ -1,6 +1,6 @@
-"""Detectors in wide use, on the same scores with the same references. They know no effect: each alarm is an alert.
+"""Detectors in wide use, on the same scores and references. They measure no effect, so each alarm is an alert.
 
-One base: `update` with what came, [images], and `alarms`, at which images it rang.
+All have one base: `update` takes the new scores, [images], and `alarms` lists the images at which it rang.
 """
 
 from abc import ABC, abstractmethod
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from river.drift import ADWIN, PageHinkley
 
 WINDOW = 500  # images
-MAKE_ADWIN: Any = ADWIN  # its types are not given
+MAKE_ADWIN: Any = ADWIN  # river has no types for it
 
 Floats = NDArray[np.float64]
 
@@ -19,15 +19,15 @@ Floats = NDArray[np.float64]
 class Rival(ABC):
     def __init__(self) -> None:
         self.seen = 0
-        self.alarms: list[int] = []  # how many images had come
+        self.alarms: list[int] = []  # numbers of images until each alarm
 
     @abstractmethod
     def update(self, scores: Floats) -> None:
-        """The next images' scores, in order of arrival."""
+        """Takes the scores of the next images, in order of arrival."""
 
 
 class Windowed(Rival):
-    """Judges whole windows of 500."""
+    """Tests whole windows of 500 images."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,14 +37,14 @@ class Windowed(Rival):
         waiting = np.concatenate([self._waiting, scores])
         while len(waiting) >= WINDOW:
             self.seen += WINDOW
-            if self.judge(np.sort(waiting[:WINDOW])):
+            if self.is_unusual(np.sort(waiting[:WINDOW])):
                 self.alarms.append(self.seen)
             waiting = waiting[WINDOW:]
         self._waiting = waiting
 
     @abstractmethod
-    def judge(self, window: Floats) -> bool:
-        """Whether a sorted window is out of the ordinary."""
+    def is_unusual(self, window: Floats) -> bool:
+        """Whether a sorted window rings."""
 
 
 class KolmogorovSmirnov(Windowed):
@@ -55,7 +55,7 @@ class KolmogorovSmirnov(Windowed):
         self._reference = reference
         self._critical = 1.358 * np.sqrt(1 / WINDOW + 1 / len(reference))
 
-    def judge(self, window: Floats) -> bool:
+    def is_unusual(self, window: Floats) -> bool:
         everything = np.concatenate([window, self._reference])
         own = np.searchsorted(window, everything, side="right") / len(window)
         its = np.searchsorted(self._reference, everything, side="right") / len(self._reference)
@@ -63,22 +63,22 @@ class KolmogorovSmirnov(Windowed):
 
 
 class ThreeSigma(Windowed):
-    """The mean of a window against mean and three standard deviations of those of the first 20."""
+    """Compares the mean of a window with the means of the first 20: three standard deviations."""
 
     def __init__(self) -> None:
         super().__init__()
         self._means: list[float] = []
 
-    def judge(self, window: Floats) -> bool:
+    def is_unusual(self, window: Floats) -> bool:
         mean = float(window.mean())
-        if len(self._means) < 20:  # noqa: PLR2004 - as said above
+        if len(self._means) < 20:  # noqa: PLR2004 - see the docstring
             self._means.append(mean)
             return False
         return bool(abs(mean - np.mean(self._means)) > 3 * np.std(self._means, ddof=1))
 
 
 class Always(Windowed):
-    def judge(self, window: Floats) -> bool:  # noqa: ARG002 - whatever comes
+    def is_unusual(self, window: Floats) -> bool:  # noqa: ARG002 - it always rings
         return True
 
 
@@ -101,6 +101,6 @@ NAMES = ("KS, p < .05", "3 sigma", "ADWIN", "Page-Hinkley", "always alarm")
 
 
 def rivals(reference: Floats) -> dict[str, Rival]:
-    """Of one deployment. reference: [m], sorted."""
+    """The rivals of one deployment. reference: [m], sorted."""
     made = (KolmogorovSmirnov(reference), ThreeSigma(), River(MAKE_ADWIN()), River(PageHinkley()), Always())
     return dict(zip(NAMES, made, strict=True))

@@ -1,4 +1,4 @@
-"""Runs one condition and returns its figures: how often what rang on quiet days, how soon what found a change."""
+"""Runs one condition. Its figures: how often each detector rings on quiet days, and how soon it finds a change."""
 
 import zlib
 from collections.abc import Callable, Iterator
@@ -14,13 +14,13 @@ from benchmarks.drift.worlds import DAY_S, Floats, Traffic
 
 WARM_UP_S = 4 * HOUR_S
 FLUSH_S = 5.0
-FINE_S = 600.0  # after a change at flushes of 5 s; later, a minute is fine enough
+FINE_S = 600.0  # so long after a change the steps are flushes of 5 s; later ones are a minute
 
-Ticked = Callable[[float], None]  # told the share of the run that was done
+Ticked = Callable[[float], None]  # takes the share of the run that was done since the last call
 
 
 def run_quiet(name: str, condition: Quiet, tick: Ticked) -> dict[str, Any]:
-    """A day counts once as one with an alert (or a warning), however often it goes on and off."""
+    """A day counts once as a day with an alert (or a warning), however often it goes on and off."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     traffic = condition.world.traffic(
         rng, condition.deployments, condition.signals, lambda _: np.zeros(condition.signals)
@@ -47,7 +47,7 @@ def run_quiet(name: str, condition: Quiet, tick: Ticked) -> dict[str, Any]:
 
 
 def run_change(name: str, condition: Change, tick: Ticked) -> dict[str, Any]:
-    """Delays in images: until the first warning and the first alert after the change, with those of the rivals."""
+    """Delays in images, from the change to the first warning and the first alert; and those of the rivals."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     size = np.zeros(SIGNALS)
     size[:2] = condition.score, condition.ood_score
@@ -72,7 +72,7 @@ def run_change(name: str, condition: Change, tick: Ticked) -> dict[str, Any]:
 
 
 def _steps(condition: Change) -> Iterator[tuple[float, float]]:
-    """When each step begins and how long it lasts: minutes, and flushes right after the change."""
+    """Begin and length of each step: minutes, and flushes right after the change."""
     end_s = condition.at_s + condition.horizon / condition.world.per_s
     at = condition.at_s - WARM_UP_S
     while at < end_s:
@@ -82,7 +82,7 @@ def _steps(condition: Change) -> Iterator[tuple[float, float]]:
 
 
 def _advance(traffic: Traffic, watching: Watching, others: dict[str, list[Rival]], at: float, lasts_s: float) -> None:
-    """A step belongs to the day in which it begins, so it ends a little early."""
+    """A step belongs to the day in which it begins, so its end is moved a little forward."""
     step = traffic.step(at, lasts_s)
     watching.update(step, at, at + lasts_s - 1e-3)
     for ones in others.values():
@@ -96,7 +96,7 @@ def _rivals(traffic: Traffic, deployments: int) -> dict[str, list[Rival]]:
 
 
 def _design_effects(watching: Watching) -> list[float]:
-    """Median over deployments, of each signal, at the end."""
+    """Median over deployments at the end, for each signal."""
     bins = watching.references.bins
     return [round(float(np.median(one.design_effect(bins, 1.0))), 2) for one in watching.detector.signals.values()]
 
@@ -107,12 +107,12 @@ def _quiet_of(ones: list[Rival], per_day: float, days: int) -> dict[str, int]:
 
 
 def _found_by(ones: list[Rival], before: int) -> Floats:
-    """Images until each one's first alarm after the change; inf: none."""
+    """Images from the change to the first alarm of each rival; inf: none."""
     return np.array([min((image - before for image in one.alarms if image > before), default=np.inf) for one in ones])
 
 
 def _delays(delays: NDArray[np.float64]) -> dict[str, Any]:
-    """Quartiles over those deployments in which nothing rang before the change; None: not within the horizon."""
+    """Quartiles over the deployments in which nothing rang before the change. None: not within the horizon."""
     fair = delays[delays > 0]
     quartiles = np.quantile(fair, [0.25, 0.5, 0.75], method="higher") if len(fair) else np.full(3, np.inf)
     return {

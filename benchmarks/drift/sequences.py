@@ -1,4 +1,4 @@
-"""Stationary sequences of standard normal values that are not independent, for many deployments and signals at once."""
+"""Stationary sequences of standard normal values, mostly dependent, for many deployments and signals at once."""
 
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-LENGTHS = (5, 30)  # of clips, in repeats: uniform, both included
+LENGTHS = (5, 30)  # repeats in a clip: uniform, both ends included
 
 Floats = NDArray[np.float64]
 
@@ -47,17 +47,17 @@ class Autoregressive:
 
 @dataclass
 class Clips:
-    """Each value comes 5 to 30 times, from each of a number of sources that take turns.
+    """Each value is repeated 5 to 30 times. A number of sources take turns.
 
-    every: of a source's images, one in so many counts, which is what thinning by a source header does.
+    every: only one in so many images of a source counts, as when X-Source thins the images.
     """
 
     rng: np.random.Generator
     shape: tuple[int, int]
     sources: int = 1
     every: int = 1
-    _values: Floats = field(init=False)  # [deployments, signals, sources], shown now
-    _left: NDArray[np.int64] = field(init=False)  # [deployments, sources], repeats to come
+    _values: Floats = field(init=False)  # [deployments, signals, sources], the present value
+    _left: NDArray[np.int64] = field(init=False)  # [deployments, sources], repeats that are left
     _turn: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:

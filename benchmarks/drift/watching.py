@@ -1,4 +1,4 @@
-"""The shipped detector over many deployments: evidence, start, effect and decision, put together as by the service."""
+"""The shipped detector over many deployments: evidence, start, effect and decision, combined as in the service."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -38,7 +38,7 @@ class Watching:
         self.detector = Detector.fresh(self._bins, (n,))
         self.warns, self.alerts = np.zeros(n, bool), np.zeros(n, bool)
         self._shape = (n, signals * len(self.references.bins.alpha) + EFFECTS)
-        self._window: deque[tuple[float, Floats]] = deque()  # (until, what came)
+        self._window: deque[tuple[float, Floats]] = deque()  # (end, sums)
         self._history, self._seen = self._nothing()
 
     def update(self, step: Step, began_s: float, now_s: float) -> None:
@@ -72,7 +72,7 @@ class Watching:
             self.alerts[i] = self._is_alert(i, sums, design[:2, i].tolist())
 
     def _since_start(self, i: int, lead: int, before: Floats, design_effect: float) -> Floats:
-        """Sums of the effect since the change of the leading signal likeliest began. before: [moments, sums]."""
+        """Sums of the effect since the likeliest start in the leading signal. before: [moments, sums]."""
         b = len(self.references.bins.alpha)
         of = slice(lead * b, lead * b + b)
         start = likeliest_start(self.references.bins, before[:, of], self._seen[i, of], design_effect)

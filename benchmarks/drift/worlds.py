@@ -1,7 +1,7 @@
-"""References and traffic of many deployments at once, in steps: what replicas would flush.
+"""References and traffic of many deployments at once, in steps that are like the flushes of replicas.
 
-A signal is standard normal; the score is the log of the predicted loss, in standard deviations. `Counted` draws counts,
-for traffic that is independent given the time of day; `Valued` draws every value, for traffic that is not.
+Signals are standard normal. The score is the log of the predicted loss, in standard deviations. `Counted` draws counts,
+for traffic that is independent given the time of day. `Valued` draws every value, for dependent traffic.
 """
 
 from collections.abc import Callable
@@ -17,18 +17,18 @@ from models.contract.manifest import OrderStatistics
 from service.drift.statistics import dependence
 from service.drift.statistics.bins import Bins
 
-M = 400  # observations of a reference: the smaller of the two that ship
-LOG_SD = 0.5  # of predicted losses: that of the digits which ship is .51, of pose .33
-EFFECTS = 4  # images, sums of their losses and of the squares, how many have an extreme OOD score
+M = 400  # observations of a reference: as in the smaller of the two shipped ones
+LOG_SD = 0.5  # of predicted losses; the shipped digits have .51, pose has .33
+EFFECTS = 4  # images, sum of their losses, sum of the squares, number with an extreme OOD score
 DAY_S = 86_400
 
 Floats = NDArray[np.float64]
-Shift = Callable[[float], Floats]  # seconds -> what is added to the signals then, [signals], in standard deviations
+Shift = Callable[[float], Floats]  # seconds -> shift of the signals at that time, [signals], in standard deviations
 
 
 @dataclass(frozen=True, eq=False)
 class References:
-    """Of n deployments. Their bins differ in the edges alone, since those are at the same ranks."""
+    """References of n deployments. Their bins are at the same ranks, so only the edges differ."""
 
     bins: Bins
     edges: Floats  # [n, signals, b - 1]
@@ -38,7 +38,7 @@ class References:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, n: int, shift: Shift) -> Self:
-        """From all hours of a day, the traffic's distribution being shifted by the hour."""
+        """Draws them from all hours of a day; the hour shifts the distribution."""
         times = rng.uniform(0, DAY_S, (n, M))
         added = np.array([shift(at) for at in times.ravel()]).reshape(n, M, -1).swapaxes(1, 2)
         values = np.sort(rng.standard_normal(added.shape) + added, axis=-1)
@@ -57,14 +57,14 @@ class Step:
     counts: Floats  # [n, signals, b]
     statistics: Floats  # [n, signals, dependence.SIZE]
     effects: Floats  # [n, EFFECTS]
-    scores: Floats | None = None  # [n, images], where values were drawn
+    scores: Floats | None = None  # [n, images], if values were drawn
 
 
 class Traffic(Protocol):
     references: References
 
     def step(self, at: float, lasts_s: float) -> Step:
-        """What comes in the seconds from `at` on."""
+        """The traffic of the seconds from `at` on."""
 
 
 @dataclass(eq=False)
@@ -73,7 +73,7 @@ class Counted:
     rng: np.random.Generator
     per_s: float
     shift: Shift
-    _waiting: float = field(default=0.0, init=False)  # observations that are in no block yet
+    _waiting: float = field(default=0.0, init=False)  # observations that are not yet in a block
 
     def step(self, at: float, lasts_s: float) -> Step:
         n = round(self.per_s * lasts_s)
@@ -86,7 +86,7 @@ class Counted:
         return Step(counts, self._statistics(n, probabilities), effects)
 
     def _losses(self, edges: Floats, shift: float, counts: Floats) -> tuple[Floats, Floats]:
-        """Sums of losses and of their squares, [n] each, given the counts of scores [n, b]: by the normal law."""
+        """Sums of losses and of their squares, [n] each, given the counts of scores [n, b], by the normal law."""
         shares = np.diff(ndtr(edges), prepend=0.0, append=1.0)
         first, second = (
             np.exp(order * LOG_SD * shift + (order * LOG_SD) ** 2 / 2)
@@ -99,7 +99,7 @@ class Counted:
         return total, (counts * second).sum(axis=1)
 
     def _statistics(self, n: int, probabilities: Floats) -> Floats:
-        """Of independent observations: mean squares of batches are those of normal ones, by the chi-squared law."""
+        """Statistics of independent observations: squares of batches are drawn from the chi-squared law."""
         z = self.references.bins.normal_scores
         variance = probabilities @ z**2 - (probabilities @ z) ** 2
         self._waiting += n
@@ -116,7 +116,7 @@ class Counted:
 class Valued:
     references: References
     sequence: Sequence
-    per_s: float  # that count: those of a source that are thinned do not come here
+    per_s: float  # images per second that count; thinned ones are not drawn
     shift: Shift
     _waiting: Floats = field(init=False)
 
@@ -144,7 +144,7 @@ class Valued:
 
 
 def _effects(counts: Floats, bins: Bins, losses: Floats, squares: Floats) -> Floats:
-    """[n, EFFECTS] from the counts [n, signals, b] and the losses' sums [n]."""
+    """Effects [n, EFFECTS], from the counts [n, signals, b] and the sums of losses [n]."""
     images = counts[:, 0].sum(axis=-1)
     extreme = counts[:, 1, bins.extreme].sum(axis=-1)
     return np.stack([images, losses, squares, extreme], axis=-1)

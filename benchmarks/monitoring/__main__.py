@@ -1,8 +1,8 @@
-"""Draws the dashboards over a service under traffic: `python -m benchmarks.monitoring`, some three minutes.
+"""Draws the dashboards of a service under traffic: `python -m benchmarks.monitoring`; it takes about three minutes.
 
-A service with the shipped digits model is sent clean canvases, then blurred ones, while an annotator labels and some
-callers send what is no image; a real Prometheus watches, and what it then says to the dashboards' own queries
-goes into docs/dashboards*.png.
+A service with the shipped digits model gets clean canvases, then blurred ones. Meanwhile an annotator labels, and some
+callers send bodies that are no images. A real Prometheus scrapes it. Its answers to the queries of the dashboards are
+drawn into docs/dashboards*.png.
 """
 
 import tempfile
@@ -24,7 +24,7 @@ from service.client import LosscastClient
 ROOT = Path(__file__).resolve().parents[2]
 CLEAN, BLURRED = 2000, 500
 PER_S = 20
-LEAD_S = 5  # before the first image, and after the last
+LEAD_S = 5  # pause before the first image and after the last
 LABEL_EVERY, LABELS = 60, 3  # images, samples
 REFUSED_EVERY = 150
 FILES = {"detection.json": "dashboards", "service.json": "dashboards-service", "labelling.json": "dashboards-labelling"}

@@ -1,7 +1,7 @@
-"""A dashboard's panels, drawn from the data that a real Prometheus gives for their queries.
+"""Draws the panels of a dashboard, with the answers of a real Prometheus to their queries.
 
-Grafana itself is not needed: the layout, the queries, the legends and the units are read from the dashboard's own
-JSON. What Grafana would make of the colours and fonts is not shown.
+It needs no Grafana: layout, queries, legends and units come from the dashboard's JSON. Colours and fonts differ from
+Grafana's.
 """
 
 import io
@@ -21,8 +21,8 @@ from PIL import Image
 from benchmarks.monitoring.servers import Prometheus
 
 GRID_WIDTH = 24
-UNIT_IN = 0.62, 0.31  # a cell of the grid, in inches
-MARGIN = 0.42, 0.62  # of a panel to each side, in inches: for its labels
+UNIT_IN = 0.62, 0.31  # width and height of a cell of the grid, in inches
+MARGIN = 0.42, 0.62  # left of a panel, for its labels, in inches: of most kinds, of those with names
 ROW_COLOR, FRAME = "#334155", "#cbd5e1"
 FONT = 7.5
 MAX_LEGEND = 8
@@ -37,11 +37,11 @@ class Span:
     start: float  # unix seconds
     end: float
     step_s: float
-    choices: Mapping[str, str]  # of the dashboard's variables
+    choices: Mapping[str, str]  # values of the dashboard's variables
 
 
 def draw(board: Mapping[str, Any], prometheus: Prometheus, span: Span, path: Path) -> None:
-    """Writes a PNG of all its panels."""
+    """Writes a PNG of all panels."""
     height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in board["panels"])
     width_in, height_in = GRID_WIDTH * UNIT_IN[0], height * UNIT_IN[1] + 0.4
     figure = Figure((width_in, height_in), facecolor="white")
@@ -156,7 +156,7 @@ DRAWN: Mapping[str, Callable[[Axes, Mapping[str, Any], Sequence[Series], Span], 
 
 
 def _data(panel: Mapping[str, Any], prometheus: Prometheus, span: Span) -> list[Series]:
-    """On one grid of times, NaN where there is nothing."""
+    """The series of a panel's queries on one grid of times; NaN where a series has no value."""
     times = np.arange(span.start, span.end, span.step_s)
     found: list[Series] = []
     for target in panel["targets"]:
@@ -169,14 +169,14 @@ def _data(panel: Mapping[str, Any], prometheus: Prometheus, span: Span) -> list[
 
 
 def _named(legend: str | None, labels: Mapping[str, str]) -> str:
-    """Without a legend, all the labels."""
+    """The legend with its labels filled in; without a legend, all labels."""
     if legend is None:
         return ", ".join(f'{key}="{value}"' for key, value in labels.items())
     return re.sub(r"{{(\w+)}}", lambda key: labels.get(key[1], ""), legend)
 
 
 def _place(figure: Figure, grid: Mapping[str, int], kind: str, size_in: tuple[float, float]) -> Axes:
-    """Room for a panel, its title above and its labels to the left and below within it."""
+    """The axes of a panel, with room for the title above and for labels to the left and below."""
     left, right, top, bottom = (0.0, 0.0, 0.0, 0.0) if kind == "row" else (MARGIN[0], 0.12, 0.25, 0.22)
     if kind in {"heatmap", "state-timeline"}:
         left = MARGIN[1]
@@ -194,7 +194,7 @@ def _properties(override: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _time(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Days, as matplotlib counts time."""
+    """Days, the unit of matplotlib's dates."""
     return seconds / 86_400
 
 
@@ -205,7 +205,7 @@ def _timed(axes: Axes, span: Span) -> None:
 
 
 def _scaled(axes: Axes, unit: str, ends: tuple[float, float], most: float | None) -> None:
-    """From one end to the other, with room for the legend above."""
+    """Scales the y axis between both ends, with room for the legend above."""
     axes.yaxis.set_major_formatter(lambda value, _: _written(value, unit))
     axes.set_axisbelow(True)
     axes.grid(axis="y", color="#f1f5f9")

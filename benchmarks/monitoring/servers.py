@@ -1,6 +1,6 @@
-"""Prometheus and Alertmanager on free ports, configured as they ship but for addresses and intervals.
+"""Runs Prometheus and Alertmanager on free ports, with the shipped configuration but other addresses and intervals.
 
-Shared by `python -m benchmarks.monitoring`, which draws the dashboards, and by the tests of dashboards and alerts.
+`python -m benchmarks.monitoring`, which draws the dashboards, and the tests of dashboards and alerts use it.
 """
 
 import os
@@ -22,12 +22,12 @@ LOG_LINES = 15
 SCRAPE_S = 1
 
 
-class NotStarted(RuntimeError):  # noqa: N818 - it says what is the matter
-    """A server did not come up; the message holds the end of its log."""
+class NotStarted(RuntimeError):  # noqa: N818 - the name says what happened
+    """A server did not start; the message has the end of its log."""
 
 
 class Prometheus:
-    """What a running Prometheus is asked, over its HTTP API. Raises httpx.HTTPStatusError with its answer."""
+    """The HTTP API of a running Prometheus. Raises httpx.HTTPStatusError with its answer."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -40,7 +40,7 @@ class Prometheus:
         self._http.close()
 
     def ask(self, path: str, **parameters: Any) -> Any:
-        """The `data` of its answer."""
+        """The `data` of an answer."""
         answer = self._http.post(path, data=parameters) if "query" in parameters else self._http.get(path)
         if answer.is_error:
             raise httpx.HTTPStatusError(answer.text, request=answer.request, response=answer)
@@ -63,9 +63,9 @@ class Prometheus:
 def running_prometheus(
     folder: Path, targets: Sequence[str], rules: Path = DEPLOY / "prometheus/rules", alertmanager: str | None = None
 ) -> Iterator[Prometheus]:
-    """Scrapes `targets` (host:port) every SCRAPE_S and follows the rules in that folder. Its data lie in `folder`.
+    """A Prometheus that scrapes `targets` (host:port) every SCRAPE_S and evaluates the rules. Its data are in `folder`.
 
-    alertmanager: host:port to send alerts to. Raises NotStarted, also when it is not installed.
+    alertmanager: host:port to send alerts to. Raises NotStarted, also if it is not installed.
     """
     port = free_port()
     configuration = _shipped("prometheus/prometheus.yml")
@@ -90,7 +90,7 @@ def running_prometheus(
 
 @contextmanager
 def running_alertmanager(folder: Path, receiver_url: str) -> Iterator[str]:
-    """host:port of an Alertmanager that sends to that webhook, at once. Raises NotStarted."""
+    """host:port of an Alertmanager that sends to this webhook without delay. Raises NotStarted."""
     port = free_port()
     configuration = _shipped("alertmanager/alertmanager.yml")
     configuration["route"] |= {"group_wait": "0s", "group_interval": "1s"}
@@ -117,7 +117,7 @@ def running(command: Sequence[str], log: Path, ready_url: str) -> Iterator[None]
         while not _answers(ready_url):
             if process.poll() is not None or time.monotonic() > deadline:
                 tail = "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:])
-                raise NotStarted(f"{Path(command[0]).name} did not come up; the end of its log:\n{tail}")
+                raise NotStarted(f"{Path(command[0]).name} did not start; the end of its log:\n{tail}")
             time.sleep(POLL_S)
         yield
     finally:
@@ -143,7 +143,7 @@ def _answers(url: str) -> bool:
 
 
 def _program(*names: str) -> str:
-    """Under the first of its names that is on PATH: Debian calls it otherwise than its makers do."""
+    """The first of these names that is on PATH: Debian uses another name than the project."""
     found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
         raise NotStarted(f"{names[0]} is not on PATH: install the Debian package {names[0]}")

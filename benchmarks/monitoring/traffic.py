@@ -1,4 +1,4 @@
-"""Traffic for the digits model: clean canvases, blurred ones, bodies that are no images, and an annotator."""
+"""Traffic for the digits model: clean and blurred canvases, bodies that are no images, and an annotator."""
 
 import itertools
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ PNG = {"content-type": "image/png"}
 
 
 def clean(seed: int = 1000) -> Iterator[bytes]:
-    """PNG files of canvases as the model knows them: its test digits, placed anew each time, without end."""
+    """Endless PNG files of canvases as the model knows them: its test digits, placed differently each time."""
     task = Digits()
     for number in itertools.count(seed):
         for image in task.examples("test", seed=number).images:
@@ -26,7 +26,7 @@ def clean(seed: int = 1000) -> Iterator[bytes]:
 
 
 def blurred(seed: int = 2000) -> Iterator[bytes]:
-    """Such canvases through a lens that is out of focus."""
+    """Such canvases, as a lens out of focus would take them."""
     task = Digits()
     for number in itertools.count(seed):
         for image in task.examples("test", seed=number).images:
@@ -38,7 +38,7 @@ def post(http: httpx.Client, image: bytes) -> None:
 
 
 def post_what_is_refused(http: httpx.Client) -> None:
-    """One request of each kind that callers get wrong most."""
+    """One request of each kind of common mistakes."""
     path = f"/v1/models/{MODEL}/predict"
     broken = _png(np.zeros((8, 8, 1), np.uint8))[:60]
     answers = [
@@ -51,7 +51,7 @@ def post_what_is_refused(http: httpx.Client) -> None:
 
 
 def label(client: LosscastClient, n: int) -> int:
-    """Leases up to n samples and labels each with what was predicted; how many there were."""
+    """Leases up to n samples and labels each with its prediction. Returns their number."""
     samples = client.lease(n, model=MODEL, annotator=ANNOTATOR).samples
     for sample in samples:
         client.label(sample, sample.prediction.values)

@@ -119,7 +119,7 @@ PACE = Row(
         ),
         lines(
             "Drawn for audit",
-            "Share of all images, whatever the verdict (LOSSCAST_AUDIT_RATE). Their labels correct the estimated loss.",
+            "Share of all images, flagged or not (LOSSCAST_AUDIT_RATE). Their labels correct the estimated loss.",
             "percentunit",
             Query(
                 "sum by (model) (rate(losscast_audited_total{MODEL}[RATE])) / sum by (model)"

@@ -147,7 +147,7 @@ class AsyncLosscastClient:
                 await asyncio.sleep(pause_s)
                 try:
                     await self._once(extension, min(pause_s, self._timeout_s))
-                except Exception as error:  # noqa: BLE001 - the next try may succeed, whatever the error was
+                except Exception as error:  # noqa: BLE001 - every error is logged, and the next try may succeed
                     log.warning("the lease %s was not extended: %s", token, error)
 
         keeper = asyncio.create_task(keep(), name="losscast-lease")

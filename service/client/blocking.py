@@ -129,7 +129,7 @@ class LosscastClient:
             while not left.wait(pause_s):
                 try:
                     self._once(extension, min(pause_s, self._timeout_s))
-                except Exception as error:  # noqa: BLE001 - the next try may succeed, whatever the error was
+                except Exception as error:  # noqa: BLE001 - every error is logged, and the next try may succeed
                     log.warning("the lease %s was not extended: %s", token, error)
 
         keeper = threading.Thread(target=keep, name="losscast-lease", daemon=True)

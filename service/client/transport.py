@@ -1,4 +1,4 @@
-"""What both clients share: how a request is sent, how its reply is read, and when it is tried again.
+"""Shared by both clients: how a request is sent, how its reply is read, and when it is tried again.
 
 `service.client.requests` builds the requests; each client sends them in its own way of waiting. Pure, but for
 `RetryHook`, which reads the clock.

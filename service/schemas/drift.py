@@ -91,7 +91,7 @@ class DriftReport(Wire):
     )
     moved: list[str] = Field(description="The named signals, strongest evidence first.")
     summary: str = Field(description="The signals that moved, since when and by how much, in plain words.")
-    advice: str = Field(description="What to do.")
+    advice: str = Field(description="The next steps to take.")
     signals: list[SignalReport]
     not_watched: list[str] = Field(description="Signals for which the bundle has no reference.")
     updated_at: UnixTime

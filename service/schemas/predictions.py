@@ -56,7 +56,7 @@ class PredictReply(Wire):
 
 class ErrorFields(Wire):
     code: str
-    message: str = Field(description="What is wrong and what to do, in one line.")
+    message: str = Field(description="One line that says what is wrong and what to do.")
     request_id: str
 
 
@@ -69,7 +69,7 @@ class ManyReply(Wire):
 
 
 class OipError(Wire):
-    error: str = Field(description="What is wrong and what to do, in one line.")
+    error: str = Field(description="One line that says what is wrong and what to do.")
 
 
 def is_source(text: str) -> bool:

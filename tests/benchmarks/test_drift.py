@@ -1,8 +1,6 @@
-"""The drift benchmark: its sequences and worlds are what they say, it runs in small, and the page shows its results."""
+"""The drift benchmark: its traffic has the stated properties, a tiny run works, and the guide shows the results."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.drift.__main__ import main
 from benchmarks.drift.conditions import CHANGES, INDEPENDENT, QUIET, SMALL_CYCLE, START_S, VALUES
 from benchmarks.drift.report import false_alerts, tables
 from benchmarks.drift.rivals import NAMES, WINDOW, rivals
@@ -19,7 +18,7 @@ from benchmarks.drift.worlds import LOG_SD, References
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks/drift/results"
-PAGE = ROOT / "docs/drift-measured.md"
+GUIDE = ROOT / "docs/drift-measured.md"
 
 
 def record() -> dict[str, Any]:
@@ -27,7 +26,7 @@ def record() -> dict[str, Any]:
     return content
 
 
-def test_sequences_are_standard_normal_and_go_on_where_they_were() -> None:
+def test_sequences_are_standard_normal_and_continue_where_they_stopped() -> None:
     rng = np.random.default_rng(0)
     for sequence in (Independent(rng, (40, 2)), Autoregressive(rng, (40, 2)), Clips(rng, (40, 2), 3)):
         values = np.concatenate([sequence.draw(700) for _ in range(4)], axis=-1)
@@ -38,7 +37,7 @@ def test_sequences_are_standard_normal_and_go_on_where_they_were() -> None:
             assert (values[..., 1:] * values[..., :-1]).mean() == pytest.approx(0.9, abs=0.05)
 
 
-def test_a_clip_repeats_its_value_five_to_thirty_times_and_a_header_leaves_few_of_them() -> None:
+def test_a_clip_repeats_its_value_5_to_30_times_and_thinning_leaves_few_of_them() -> None:
     values = Clips(np.random.default_rng(1), (1, 1)).draw(5000)[0, 0]
     lengths = np.diff(np.flatnonzero(np.diff(values)))
     assert set(lengths.tolist()) == set(range(5, 31))
@@ -70,7 +69,7 @@ def test_a_reference_of_a_world_with_a_rhythm_comes_from_all_hours() -> None:
     assert references.edges[:, 0, middle].mean() == pytest.approx(-0.842 * np.sqrt(1 + 0.1**2 / 2), abs=0.1)
 
 
-def test_rivals_ring_when_scores_move_and_the_dummy_always() -> None:
+def test_rivals_ring_when_scores_move_and_the_dummy_always_rings() -> None:
     rng = np.random.default_rng(4)
     ones = rivals(np.sort(rng.standard_normal(400)))
     for scores in (rng.standard_normal(25 * WINDOW), rng.standard_normal(4 * WINDOW) + 1.0):
@@ -82,7 +81,7 @@ def test_rivals_ring_when_scores_move_and_the_dummy_always() -> None:
     assert [image for image in ones["ADWIN"].alarms if image <= 25 * WINDOW] == []
 
 
-def test_quiet_days_and_changes_are_counted_as_they_are() -> None:
+def test_quiet_days_and_changes_are_counted_correctly() -> None:
     quiet = replace(QUIET["independent, 1/s"], deployments=3, days=1, step_s=600.0)
     found = run_quiet("a", quiet, lambda _: None)
     assert (found["days"], found["alert_days"], found["warning_days"]) == (3, 0, 0)
@@ -94,13 +93,11 @@ def test_quiet_days_and_changes_are_counted_as_they_are() -> None:
 
 
 @pytest.mark.slow
-def test_a_tiny_run_writes_all_and_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
+def test_a_tiny_run_writes_all_results_and_continues_where_it_was_interrupted(tmp_path: Path) -> None:
     file = tmp_path / "drift.json"
     done = {name: one for name, one in record().items() if name not in {"AR, 10/s", "mismatch, 10/s"}}
     file.write_text(json.dumps(done))
-    options = ["--tiny", "--out", str(tmp_path), "--picture", str(tmp_path / "drift.png")]
-    command = [sys.executable, "-m", "benchmarks.drift", *options]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    main(out=tmp_path, picture=tmp_path / "drift.png", tiny=True)
     made = json.loads(file.read_text())
     assert set(made) == set(QUIET) | set(CHANGES)
     assert made["clips, 1/s"] == done["clips, 1/s"]
@@ -109,14 +106,12 @@ def test_a_tiny_run_writes_all_and_goes_on_where_it_was_cut_off(tmp_path: Path) 
     assert (tmp_path / "drift.png").stat().st_size < 200_000
 
 
-def test_a_tiny_run_is_never_taken_for_a_result() -> None:
-    command = [sys.executable, "-m", "benchmarks.drift", "--tiny"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "give --out and --picture other places" in done.stderr
+def test_a_tiny_run_does_not_overwrite_the_results() -> None:
+    with pytest.raises(SystemExit, match="give other places with --out and --picture"):
+        main(tiny=True)
 
 
-def test_the_committed_results_are_of_the_conditions_that_are_described() -> None:
+def test_the_committed_results_belong_to_the_conditions_of_the_code() -> None:
     for name, one in record().items():
         condition = (QUIET | CHANGES)[name]
         made = one["condition"]
@@ -138,11 +133,11 @@ def test_the_committed_results_meet_the_targets() -> None:
         assert results[name]["alert"]["found"] == 1, name
 
 
-def test_the_tables_and_the_page_show_the_committed_results() -> None:
+def test_the_tables_and_the_guide_show_the_committed_results() -> None:
     text = tables(record())
     assert (RESULTS / "drift.md").read_text() == text
-    page = PAGE.read_text()
-    assert all(table.strip() in page for table in text.split("\n\n"))
+    guide = GUIDE.read_text()
+    assert all(table.strip() in guide for table in text.split("\n\n"))
 
 
 def test_the_picture_is_small() -> None:

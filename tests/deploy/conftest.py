@@ -1,4 +1,4 @@
-"""The files around the code, read once; and the linters, which must be there in CI."""
+"""The files around the code, read once, and a monitored service: real programs, which CI must have."""
 
 import http.server
 import json
@@ -9,6 +9,7 @@ import shutil
 import sysconfig
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,12 +21,15 @@ import stamina
 from ruamel.yaml import YAML
 
 from benchmarks.monitoring import traffic
-from benchmarks.monitoring.servers import Prometheus, running_prometheus
+from benchmarks.monitoring.servers import Prometheus, running_alertmanager, running_prometheus
 from demo.running import running_service
 from service.client import LosscastClient
+from service.schemas.drift import DriftReport
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
+CLEAN, BLURRED = 4 * 297, 2 * 297  # images: so many views of each of the 297 test digits
+FORM = 27  # images in one request
 
 
 class Instruction(NamedTuple):
@@ -71,7 +75,7 @@ def gpu_override() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def scripts() -> Path:
-    """Where the programs of the test requirements were installed."""
+    """The folder with the programs of the test requirements."""
     return Path(sysconfig.get_path("scripts"))
 
 
@@ -87,7 +91,7 @@ def amtool() -> str:
 
 @pytest.fixture(scope="session")
 def servers() -> tuple[str, str]:
-    """Prometheus and Alertmanager: what `benchmarks.monitoring.servers` starts."""
+    """Prometheus and Alertmanager, which `benchmarks.monitoring.servers` starts."""
     return _program("prometheus", "prometheus"), _program("prometheus-alertmanager", "prometheus-alertmanager")
 
 
@@ -113,7 +117,7 @@ def alerts() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def cases() -> list[dict[str, Any]]:
-    """What promtool is told to expect of each alert, at each moment."""
+    """The alerts that promtool is to expect, at each moment of each case."""
     files = (REPOSITORY / "deploy/prometheus/tests").glob("*.yml")
     tests = [test for file in files for test in read_yaml(str(file.relative_to(REPOSITORY)))["tests"]]
     return [case for test in tests for case in test["alert_rule_test"]]
@@ -124,25 +128,24 @@ def routing() -> dict[str, Any]:
     return read_yaml("deploy/alertmanager/alertmanager.yml")
 
 
-@pytest.fixture
-def impatient_rules(tmp_path: Path) -> Path:
-    """A folder with the rules as they ship, but that alerts need not hold for longer than a second."""
-    folder = tmp_path / "rules"
-    folder.mkdir()
+@pytest.fixture(scope="session")
+def impatient_rules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the shipped rules, except that an alert fires after a second."""
+    folder = tmp_path_factory.mktemp("rules")
     shipped = (REPOSITORY / "deploy/prometheus/rules/losscast.yml").read_text()
     (folder / "losscast.yml").write_text(re.sub(r"^( +for:) \w+$", r"\1 1s", shipped, flags=re.MULTILINE))
     return folder
 
 
 class Receiver:
-    """A webhook on loopback that Alertmanager may send to."""
+    """A webhook on loopback, to which Alertmanager sends."""
 
     def __init__(self, url: str, notes: "queue.Queue[dict[str, Any]]") -> None:
         self.url = url
         self._notes = notes
 
     def wait_for(self, alertname: str) -> dict[str, Any]:
-        """The first alert of that name to arrive. Raises queue.Empty when nothing comes for PATIENCE_S."""
+        """The first alert of that name to arrive. Raises queue.Empty if nothing arrives for PATIENCE_S."""
         while True:
             for alert in self._notes.get(timeout=PATIENCE_S)["alerts"]:
                 if alert["labels"]["alertname"] == alertname:
@@ -152,6 +155,12 @@ class Receiver:
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
+    with running_receiver() as receiver:
+        yield receiver
+
+
+@contextmanager
+def running_receiver() -> Iterator[Receiver]:
     notes: queue.Queue[dict[str, Any]] = queue.Queue()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -175,37 +184,59 @@ def receiver() -> Iterator[Receiver]:
 
 
 class Monitored(NamedTuple):
-    url: str  # of a service
-    prometheus: Prometheus  # that scrapes it
+    """A service that answered clean images and then blurred ones, and the programs that watched it."""
+
+    url: str  # of the service
+    prometheus: Prometheus
+    clean: DriftReport  # after the clean images
+    early_alerts: list[dict[str, Any]]  # on drift, after the clean images
+    blurred: DriftReport  # after the blurred images
+    alert: dict[str, Any]  # on drift, as Alertmanager sent it
 
 
 @pytest.fixture(scope="session")
-def monitored(servers: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
-    """A service with the shipped digits model that has seen traffic of every kind, and the Prometheus that watched."""
+def monitored(
+    servers: tuple[str, str], impatient_rules: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Monitored]:
+    """A service with the shipped digits model, after traffic of every kind. Its users share one xdist group."""
     assert all(servers)
-    state, data = tmp_path_factory.mktemp("service"), tmp_path_factory.mktemp("prometheus")
+    state, data, sent = (tmp_path_factory.mktemp(name) for name in ("service", "prometheus", "alertmanager"))
     settings = {"LOSSCAST_MODELS": traffic.MODEL, "LOSSCAST_AUDIT_RATE": "0.1", "LOSSCAST_DRIFT_FLUSH_S": "0.5"}
     with (
         running_service(REPOSITORY / "bundles", traffic.MODEL, state, **settings) as url,
-        running_prometheus(data, [urlsplit(url).netloc]) as prometheus,
+        running_receiver() as receiver,
+        running_alertmanager(sent, receiver.url) as alertmanager,
+        running_prometheus(data, [urlsplit(url).netloc], impatient_rules, alertmanager) as prometheus,
         LosscastClient(url) as client,
         httpx.Client(base_url=url) as http,
     ):
         for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=30, wait_max=0.2):
-            with attempt:  # what happens before the first scrape is no increase
+            with attempt:  # events before the first scrape are no increase
                 assert prometheus.now('count_over_time(up{job="losscast"}[1m]) > 1')
-        for image in (*islice(traffic.clean(), 1100), *islice(traffic.blurred(), 500)):
-            traffic.post(http, image)
+        clean = _answered(client, traffic.clean(), CLEAN, CLEAN)
+        early = prometheus.now('ALERTS{alertname=~"LosscastDrift.*"}')
+        blurred = _answered(client, traffic.blurred(), BLURRED, CLEAN + BLURRED)
         traffic.post_what_is_refused(http)
         for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=30, wait_max=0.2):
             with attempt:
                 assert traffic.label(client, 10) > 0
-        yield Monitored(url, prometheus)
+        yield Monitored(url, prometheus, clean, early, blurred, receiver.wait_for("LosscastDrift"))
+
+
+def _answered(client: LosscastClient, images: Iterator[bytes], n: int, observations: int) -> DriftReport:
+    """Posts n images. The drift report, once it has that many observations."""
+    for _ in range(0, n, FORM):
+        client.predict_many(list(islice(images, FORM)), model=traffic.MODEL)
+    for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=PATIENCE_S, wait_max=0.2):
+        with attempt:
+            report = client.drift(model=traffic.MODEL)
+            assert report.observations == observations
+    return report
 
 
 @pytest.fixture(scope="session")
 def provisioning() -> dict[str, dict[str, Any]]:
-    """What Grafana is provisioned with, by path below deploy/grafana/provisioning."""
+    """The provisioning of Grafana, by path below deploy/grafana/provisioning."""
     root = "deploy/grafana/provisioning"
     return {name: read_yaml(f"{root}/{name}") for name in ("datasources/prometheus.yml", "dashboards/losscast.yml")}
 

@@ -34,7 +34,7 @@ def test_every_route_leads_to_a_receiver(routing: dict[str, Any]) -> None:
     assert {route["receiver"] for route in routes} <= receivers
 
 
-def test_an_alert_that_silences_others_is_one_of_ours(routing: dict[str, Any], alerts: list[dict[str, Any]]) -> None:
+def test_inhibit_rules_name_only_alerts_that_exist(routing: dict[str, Any], alerts: list[dict[str, Any]]) -> None:
     names = {alert["alert"] for alert in alerts}
     for rule in routing["inhibit_rules"]:
         named = re.findall(r"Losscast\w+", " ".join([*rule["source_matchers"], *rule["target_matchers"]]))

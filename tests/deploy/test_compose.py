@@ -1,4 +1,4 @@
-"""The compose files: valid, complete, and as closed as they say."""
+"""The compose files are valid and complete, and open no more than they should."""
 
 import re
 import subprocess
@@ -49,7 +49,7 @@ def test_ports_are_published_on_loopback_only_and_redis_has_none(compose: dict[s
     assert compose["networks"]["queue"] == {"internal": True}
 
 
-def test_every_container_is_unprivileged_read_only_and_comes_back(compose: dict[str, Any]) -> None:
+def test_every_container_is_unprivileged_read_only_and_restarts(compose: dict[str, Any]) -> None:
     for name, service in compose["services"].items():
         assert service["restart"] == "unless-stopped", name
         assert service["read_only"] is True, name
@@ -57,7 +57,7 @@ def test_every_container_is_unprivileged_read_only_and_comes_back(compose: dict[
         assert service["security_opt"] == ["no-new-privileges:true"], name
 
 
-def test_images_from_elsewhere_are_pinned_and_have_a_health_check(compose: dict[str, Any]) -> None:
+def test_foreign_images_are_pinned_and_have_a_health_check(compose: dict[str, Any]) -> None:
     foreign = [service for service in compose["services"].values() if "build" not in service]
     assert len(foreign) == 4
     for service in foreign:
@@ -65,7 +65,7 @@ def test_images_from_elsewhere_are_pinned_and_have_a_health_check(compose: dict[
         assert service["healthcheck"]["test"][0] == "CMD"
 
 
-def test_redis_keeps_what_it_acknowledged_and_drops_nothing_in_silence(compose: dict[str, Any]) -> None:
+def test_redis_keeps_acknowledged_writes_and_drops_nothing_silently(compose: dict[str, Any]) -> None:
     command = compose["services"]["redis"]["command"]
     options = dict(zip(command[1::2], command[2::2], strict=True))
     assert options["--appendonly"] == "yes"
@@ -73,7 +73,7 @@ def test_redis_keeps_what_it_acknowledged_and_drops_nothing_in_silence(compose: 
     assert options["--maxmemory-policy"] == "noeviction"
 
 
-def test_a_stop_leaves_time_to_answer_what_was_accepted(compose: dict[str, Any]) -> None:
+def test_a_stop_leaves_time_to_answer_accepted_requests(compose: dict[str, Any]) -> None:
     grace_s = int(compose["services"]["losscast"]["stop_grace_period"].removesuffix("s"))
     assert grace_s > Settings.model_fields["request_timeout_s"].default
 
@@ -91,7 +91,7 @@ def test_mounted_files_are_in_the_repository_and_volumes_are_declared(
                 assert source in compose["volumes"], source
 
 
-def test_what_must_outlive_a_container_is_on_a_volume(
+def test_data_that_must_outlive_a_container_is_on_a_volume(
     compose: dict[str, Any], image_environment: dict[str, str]
 ) -> None:
     mounted = {mount.split(":")[1] for service in compose["services"].values() for mount in service.get("volumes", [])}

@@ -1,4 +1,4 @@
-"""The dashboards: what the code builds, complete as Grafana wants it, and every query answered with data."""
+"""The dashboards are those that the code builds, complete for Grafana, and every query has data."""
 
 import json
 import math
@@ -12,8 +12,10 @@ import stamina
 
 from deploy.grafana.build import boards, text_of
 
+pytestmark = pytest.mark.xdist_group("monitored")
+
 PATIENCE_S = 60.0
-CHOICES = {"instance": ".*", "model": ".*", "__rate_interval": "1m"}  # of a viewer who chose nothing
+CHOICES = {"instance": ".*", "model": ".*", "__rate_interval": "1m"}  # the choices of a viewer who chose nothing
 BOARDS = boards()
 
 
@@ -35,7 +37,7 @@ def board(request: pytest.FixtureRequest) -> dict[str, Any]:
     return BOARDS[name]
 
 
-def test_what_ships_is_what_the_code_builds(repository: Path) -> None:
+def test_the_shipped_files_are_those_that_the_code_builds(repository: Path) -> None:
     folder = repository / "deploy/grafana/dashboards"
     assert sorted(path.name for path in folder.iterdir()) == sorted(BOARDS)
     for name, built in BOARDS.items():
@@ -77,12 +79,12 @@ def test_data_sources_models_and_replicas_can_be_chosen(board: dict[str, Any]) -
             assert re.search(r"\$(instance|model)", target["expr"]), panel["title"]
 
 
-def test_refusals_which_are_not_told_by_model_are_set_against_the_answers_of_all(board: dict[str, Any]) -> None:
+def test_refusals_have_no_model_so_they_are_compared_with_the_answers_of_all_models(board: dict[str, Any]) -> None:
     refused = [expression for _, expression in queries(board) if "losscast_rejected_total" in expression]
     assert not [expression for expression in refused if "model=~" in expression]
 
 
-def test_what_is_stacked_counts_each_image_once(board: dict[str, Any]) -> None:
+def test_stacked_panels_count_each_image_once(board: dict[str, Any]) -> None:
     for panel in panels(board):
         custom = panel["fieldConfig"]["defaults"].get("custom") or {}
         if (custom.get("stacking") or {}).get("mode") == "normal":
@@ -90,7 +92,7 @@ def test_what_is_stacked_counts_each_image_once(board: dict[str, Any]) -> None:
             assert "losscast_drift_observations_total" not in asked, "not_finite are counted as well"
 
 
-def test_boards_are_told_apart_and_lead_to_one_another() -> None:
+def test_boards_have_different_uids_and_link_to_each_other() -> None:
     assert len({board["uid"] for board in BOARDS.values()}) == len(BOARDS)
     for board in BOARDS.values():
         (link,) = board["links"]
@@ -109,7 +111,7 @@ def test_every_query_of_every_panel_has_data(board: dict[str, Any], monitored: A
 
 
 @pytest.mark.slow
-def test_the_variables_offer_what_there_is(board: dict[str, Any], monitored: Any) -> None:
+def test_the_variables_offer_existing_values(board: dict[str, Any], monitored: Any) -> None:
     for variable in board["templating"]["list"][1:]:
         found = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["definition"])
         assert found

@@ -1,4 +1,4 @@
-"""The Dockerfile, which no engine builds here: linted, and each of its promises that can be checked without one."""
+"""The Dockerfile: linted, and checked as far as possible without building it."""
 
 import http.server
 import os
@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from service.settings import Settings
 
 
-def test_hadolint_has_nothing_to_say_and_no_rule_is_ignored(repository: Path, scripts: Path) -> None:
+def test_hadolint_finds_nothing_and_no_rule_is_ignored(repository: Path, scripts: Path) -> None:
     command = [str(scripts / "hadolint"), "--disable-ignore-pragma", "--failure-threshold", "style", "Dockerfile"]
     result = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -73,11 +73,11 @@ def test_the_image_environment_is_accepted_with_keys_and_refused_without(
     assert Settings().host == "0.0.0.0"  # noqa: S104 - inside a container, behind a published port
 
 
-def test_python_takes_nothing_from_the_working_directory(image_environment: dict[str, str]) -> None:
+def test_python_imports_nothing_from_the_working_directory(image_environment: dict[str, str]) -> None:
     assert image_environment["PYTHONSAFEPATH"] == "1"
 
 
-def test_the_runtime_keeps_no_record_for_its_maker(image_environment: dict[str, str], tmp_path: Path) -> None:
+def test_onnx_runtime_sends_no_telemetry(image_environment: dict[str, str], tmp_path: Path) -> None:
     variable = "ORT_DISABLE_TELEMETRY"
     kept = {}
     for name, environment in {"plain": {}, "image": {variable: image_environment[variable]}}.items():
@@ -112,7 +112,7 @@ def test_the_health_check_fails_when_nothing_listens(dockerfile: list[Any]) -> N
     assert _run_check(check, port) != 0
 
 
-def test_the_image_holds_the_versions_that_these_tests_run_with(dockerfile: list[Any], repository: Path) -> None:
+def test_the_image_has_the_versions_that_these_tests_run_with(dockerfile: list[Any], repository: Path) -> None:
     installs = [
         i.text for i in dockerfile if i.keyword == "RUN" and "pip install" in i.text and "--no-index" not in i.text
     ]
@@ -130,13 +130,13 @@ def test_the_image_holds_the_versions_that_these_tests_run_with(dockerfile: list
         assert name not in installed or pinned[name].contains(installed[name]), name
 
 
-def test_a_change_of_code_leaves_the_layer_of_dependencies_as_it_is(dockerfile: list[Any]) -> None:
+def test_a_change_of_code_keeps_the_layer_of_dependencies(dockerfile: list[Any]) -> None:
     steps = [i.text for i in dockerfile if i.keyword in {"COPY", "RUN"}]
     install = next(index for index, step in enumerate(steps) if "--requirement" in step)
     assert steps[:install] == ["pyproject.toml constraints.txt ./"]
 
 
-def test_what_is_copied_is_there_and_not_ignored(dockerfile: list[Any], repository: Path) -> None:
+def test_copied_files_exist_and_are_not_ignored(dockerfile: list[Any], repository: Path) -> None:
     sources = [
         name for i in dockerfile if i.keyword == "COPY" and "--from" not in i.text for name in i.text.split()[:-1]
     ]
@@ -204,7 +204,7 @@ def _ignore_patterns(repository: Path) -> list[tuple[bool, re.Pattern[str]]]:
 
 def _as_regex(pattern: str) -> re.Pattern[str]:
     text = re.escape(pattern).replace(r"\*\*/", "(?:.*/)?").replace(r"\*", "[^/]*")
-    return re.compile(text + "(?:/.*)?")  # a folder that matches takes all below it along
+    return re.compile(text + "(?:/.*)?")  # a folder that matches includes everything below it
 
 
 def _ignored(path: str, patterns: list[tuple[bool, re.Pattern[str]]]) -> bool:

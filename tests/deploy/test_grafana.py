@@ -1,4 +1,4 @@
-"""What Grafana is provisioned with."""
+"""The provisioning of Grafana."""
 
 from typing import Any
 from urllib.parse import urlsplit

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
+pytestmark = pytest.mark.xdist_group("monitored")
+
 ROW = re.compile(r"^\| `(\w+)` \| (\w+) \| ([\w, ]*)\| (.+?) \| (.+?) \|$", re.MULTILINE)
 SUFFIX = re.compile(r"_(bucket|sum|count)$")
 OF_THE_FORMAT = {"le", "quantile"}
@@ -36,13 +38,13 @@ def exposed(text: str) -> Mapping[str, Family]:
 
 
 @pytest.mark.slow
-def test_the_list_is_true_both_ways(documented: dict[str, Family], monitored: Any) -> None:
+def test_the_guide_lists_every_metric_and_no_other(documented: dict[str, Family], monitored: Any) -> None:
     text = httpx.get(f"{monitored.url}/metrics").text
     assert exposed(text) == documented
 
 
 @pytest.mark.slow
-def test_every_metric_is_ours_by_name_and_has_a_help(monitored: Any) -> None:
+def test_every_metric_has_our_prefix_and_a_help(monitored: Any) -> None:
     text = httpx.get(f"{monitored.url}/metrics").text
     names = re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE)
     helps = dict(re.findall(r"^# HELP (\w+) (.+)$", text, re.MULTILINE))

@@ -1,4 +1,4 @@
-"""docs/operations.md says of every setting what is true."""
+"""docs/operations.md lists every setting with its default."""
 
 import os
 import re
@@ -13,7 +13,7 @@ ROW = re.compile(r"^\| `LOSSCAST_(\w+)` \| (.+?) \| .+ \|$", re.MULTILINE)
 
 @pytest.fixture
 def documented(repository: Path) -> dict[str, str]:
-    """The default of each setting as the guide gives it, by field name."""
+    """The defaults in the guide, by field name."""
     return {name.lower(): default for name, default in ROW.findall((repository / "docs/operations.md").read_text())}
 
 

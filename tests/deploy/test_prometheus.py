@@ -1,4 +1,4 @@
-"""Prometheus' configuration and alerts, judged by its own tool."""
+"""Prometheus' configuration and alerts, checked by promtool."""
 
 import re
 import subprocess
@@ -36,7 +36,7 @@ def test_every_alert_says_how_urgent_it_is_and_what_to_do(alerts: list[dict[str,
     for alert in alerts:
         assert alert["labels"]["severity"] in {"page", "ticket"}
         assert set(alert["annotations"]) == {"summary", "description", "runbook_url"}
-        assert "for" in alert or "increase(" in alert["expr"]  # which looks back by itself
+        assert "for" in alert or "increase(" in alert["expr"]  # it looks back anyway
 
 
 def test_every_alert_has_its_section_of_the_runbook_and_every_section_its_alert(
@@ -48,9 +48,7 @@ def test_every_alert_has_its_section_of_the_runbook_and_every_section_its_alert(
         assert alert["annotations"]["runbook_url"] == f"docs/runbook.md#{alert['alert'].lower()}"
 
 
-def test_every_section_says_how_urgent_it_is_how_to_look_and_what_to_do(
-    alerts: list[dict[str, Any]], repository: Path
-) -> None:
+def test_every_section_of_the_runbook_has_urgency_look_and_do(alerts: list[dict[str, Any]], repository: Path) -> None:
     sections = re.split(r"^## ", (repository / "docs/runbook.md").read_text(), flags=re.MULTILINE)[1:]
     for alert, section in zip(alerts, sections, strict=True):
         assert section.split("\n\n")[1].startswith(f"*{alert['labels']['severity'].capitalize()}. ")
@@ -65,12 +63,12 @@ def test_the_operations_guide_lists_every_alert_with_its_severity(
     assert rows == [(alert["alert"], alert["labels"]["severity"]) for alert in alerts]
 
 
-def test_links_within_the_runbook_lead_somewhere(alerts: list[dict[str, Any]], repository: Path) -> None:
+def test_links_within_the_runbook_have_targets(alerts: list[dict[str, Any]], repository: Path) -> None:
     text = (repository / "docs/runbook.md").read_text()
     assert set(re.findall(r"\]\(#(\w+)\)", text)) <= {alert["alert"].lower() for alert in alerts}
 
 
-def test_alerts_and_runbook_ask_only_about_metrics_that_the_service_exports(
+def test_alerts_and_runbook_use_only_metrics_that_the_service_exports(
     alerts: list[dict[str, Any]], repository: Path
 ) -> None:
     listed = set(re.findall(r"^\| `(losscast_\w+)`", (repository / "docs/metrics.md").read_text(), re.MULTILINE))

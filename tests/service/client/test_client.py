@@ -57,7 +57,7 @@ async def async_client(service_url: str) -> AsyncIterator[AsyncLosscastClient]:
         yield client
 
 
-def test_samples_are_leased_looked_at_and_labelled(client: LosscastClient, queued: Callable[[int], list[str]]) -> None:
+def test_samples_are_leased_viewed_and_labelled(client: LosscastClient, queued: Callable[[int], list[str]]) -> None:
     ids = set(queued(2))
     with client.leased(5, annotator="ada") as samples:
         assert {sample.sample_id for sample in samples} == ids
@@ -70,7 +70,9 @@ def test_samples_are_leased_looked_at_and_labelled(client: LosscastClient, queue
     assert labels[ids.pop()].label.values == VALUES
 
 
-async def test_the_same_with_asyncio(async_client: AsyncLosscastClient, queued: Callable[[int], list[str]]) -> None:
+async def test_samples_are_leased_viewed_and_labelled_with_asyncio(
+    async_client: AsyncLosscastClient, queued: Callable[[int], list[str]]
+) -> None:
     ids = set(await asyncio.to_thread(queued, 2))
     async with async_client.leased(5, annotator="ada") as samples:
         images = await asyncio.gather(*(async_client.image(sample) for sample in samples))
@@ -92,7 +94,7 @@ def test_a_lease_lasts_as_long_as_its_block(client: LosscastClient, queued: Call
         client.label(sample, VALUES)
 
 
-def test_what_was_not_labelled_goes_back_when_the_block_is_left(
+def test_samples_without_a_label_return_after_the_block(
     client: LosscastClient, queued: Callable[[int], list[str]]
 ) -> None:
     ids = queued(2)
@@ -125,7 +127,7 @@ async def test_an_asyncio_lease_lasts_as_long_as_its_block(
 
 @pytest.fixture
 def silent() -> Iterator[SilentServer]:
-    """A server that leases nothing, and answers an extension only 10 s after it was asked."""
+    """A server that leases nothing, and answers an extension only after 10 s."""
     server = SilentServer(("127.0.0.1", 0), SilentHandler)
     thread = Thread(target=server.serve_forever)
     thread.start()
@@ -144,16 +146,14 @@ def test_leaving_a_block_does_not_wait_for_an_extension_without_answer(silent: S
         assert silent.answered == 0
 
 
-async def test_an_asyncio_keeper_tries_again_without_an_answer_too(silent: SilentServer) -> None:
+async def test_an_asyncio_keeper_also_tries_again_without_an_answer(silent: SilentServer) -> None:
     async with AsyncLosscastClient(silent.url) as client, client.leased(1, annotator="ada", lease_s=SHORT_S):
         assert await asyncio.to_thread(silent.asked.acquire, timeout=30)
         assert await asyncio.to_thread(silent.asked.acquire, timeout=30)
         assert silent.answered == 0
 
 
-def test_a_keeper_survives_errors_that_are_not_of_a_call(
-    silent: SilentServer, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_keeper_survives_errors_of_other_kinds(silent: SilentServer, caplog: pytest.LogCaptureFixture) -> None:
     client = LosscastClient(silent.url)
     with client.leased(1, annotator="ada", lease_s=SHORT_S):
         client.close()
@@ -162,7 +162,7 @@ def test_a_keeper_survives_errors_that_are_not_of_a_call(
                 assert caplog.text.count("was not extended: Cannot send a request, as the client has been closed") > 1
 
 
-def test_skipped_rejected_and_erased_samples_leave_the_annotator(
+def test_skipped_rejected_and_erased_samples_are_not_leased_to_the_annotator_again(
     client: LosscastClient, queued: Callable[[int], list[str]]
 ) -> None:
     queued(3)
@@ -210,7 +210,7 @@ async def test_a_file_is_not_read_in_the_event_loop(
     assert get_ident() not in readers
 
 
-async def test_both_clients_ask_about_several_images_at_once(
+async def test_both_clients_send_several_images_in_one_request(
     client: LosscastClient, async_client: AsyncLosscastClient, grey: Grey, tmp_path: Path
 ) -> None:
     photo = tmp_path / "photo.png"
@@ -286,7 +286,7 @@ async def test_a_busy_service_is_asked_again_with_asyncio_too(server_of: ServerO
         assert await client.stats() == {"pending": 0}
 
 
-def test_without_patience_a_busy_service_is_asked_once(server_of: ServerOf) -> None:
+def test_without_retries_a_busy_service_is_asked_once(server_of: ServerOf) -> None:
     with LosscastClient(server_of([(503, {})]), retry_s=0) as client:
         with pytest.raises(ClientError) as refused:
             client.stats()
@@ -294,7 +294,7 @@ def test_without_patience_a_busy_service_is_asked_once(server_of: ServerOf) -> N
         assert client.stats() == {"pending": 0}
 
 
-def test_a_server_that_is_no_losscast_is_told_apart_at_once(server_of: ServerOf) -> None:
+def test_a_server_that_is_no_losscast_is_recognised_at_once(server_of: ServerOf) -> None:
     with LosscastClient(server_of([(502, {})])) as client:
         with pytest.raises(ClientError, match=r"HTTP 502 .* a Losscast") as refused:
             client.stats()

@@ -25,7 +25,7 @@ def service_url(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 @pytest.fixture
 def losscast(service_url: str, monkeypatch: pytest.MonkeyPatch) -> Losscast:
     """Runs `losscast ...` with the service's address and the annotator ada in its environment."""
-    monkeypatch.setattr("service.commands.console.RETRY_S", 0.5)  # commands that need no service, else wait for one
+    monkeypatch.setattr("service.commands.console.RETRY_S", 0.5)  # else commands without a service wait for one
     own = {name: value for name, value in os.environ.items() if not name.startswith("LOSSCAST_")}
     environment = {**own, "COLUMNS": "300", "NO_COLOR": "1", "LOSSCAST_URL": service_url, "LOSSCAST_ANNOTATOR": "ada"}
 

@@ -79,7 +79,7 @@ def test_a_report_is_printed_with_a_row_of_bars_for_each_signal(losscast: Lossca
     assert "Not watched, because the bundle has no reference for them: luminance" in result.stdout
 
 
-def test_json_is_the_report_as_the_service_gives_it(losscast: Losscast) -> None:
+def test_json_is_the_report_of_the_service(losscast: Losscast) -> None:
     fields = json.loads(losscast("drift", "--json", "--model", "tiny").stdout)
     assert DriftReport.model_validate(fields).model == "tiny"
 
@@ -91,7 +91,7 @@ def test_an_unknown_model_is_one_line(losscast: Losscast) -> None:
 
 
 @pytest.mark.parametrize(("name", "start"), [("drift.png", b"\x89PNG"), ("drift.svg", b"<?xml")])
-def test_a_drawing_is_of_the_kind_that_its_name_says(
+def test_the_suffix_of_the_name_sets_the_kind_of_the_drawing(
     report: DriftReport, tmp_path: Path, name: str, start: bytes
 ) -> None:
     draw(report, tmp_path / name)

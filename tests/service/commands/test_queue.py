@@ -31,7 +31,7 @@ def one_line(result: "subprocess.CompletedProcess[str]") -> str:
     return result.stderr
 
 
-def test_samples_go_out_to_a_folder_and_labels_come_back_from_it(
+def test_samples_are_written_to_a_folder_and_its_labels_are_sent(
     losscast: Losscast, queued: Queued, client: LosscastClient, tmp_path: Path
 ) -> None:
     ids = sorted(queued(4))
@@ -86,9 +86,7 @@ def test_the_same_token_fills_the_folder_again_and_keeps_the_labels_in_it(
     assert json.loads((tmp_path / f"{sample_id}.json").read_text())["label"] == [[1, 2], [3, 4]]
 
 
-def test_files_that_are_none_of_ours_are_refused_and_the_others_sent(
-    losscast: Losscast, queued: Queued, tmp_path: Path
-) -> None:
+def test_foreign_files_are_refused_and_the_others_sent(losscast: Losscast, queued: Queued, tmp_path: Path) -> None:
     (sample_id,) = queued(1)
     losscast("queue", "lease", "--out", tmp_path)
     fill_in(tmp_path / f"{sample_id}.json", [[1, 2], [3, 4]])
@@ -156,7 +154,7 @@ def test_labels_are_written_as_lines_or_as_one_coco_document(
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_labels_that_cannot_be_had_leave_the_file_as_it_was(losscast: Losscast, tmp_path: Path) -> None:
+def test_an_export_that_fails_does_not_change_the_file(losscast: Losscast, tmp_path: Path) -> None:
     out = tmp_path / "labels.ndjson"
     out.write_text("precious")
     assert "is `losscast serve` running" in one_line(

@@ -1,4 +1,4 @@
-"""A ledger on a real server, and a bundle that has every reference there can be."""
+"""A ledger on a real server, and a bundle with every kind of reference."""
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path

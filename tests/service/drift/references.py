@@ -8,16 +8,16 @@ from service.drift.statistics.bins import Bins
 
 
 def order_statistics(values: NDArray[np.float64]) -> OrderStatistics:
-    """Of all ranks."""
+    """Order statistics of all ranks."""
     ranks = tuple(range(1, len(values) + 1))
     return OrderStatistics(size=len(values), ranks=ranks, values=tuple(np.sort(values).tolist()))
 
 
 def normal_bins(seed: int = 0, m: int = 400) -> Bins:
-    """Of m draws of a standard normal."""
+    """Bins of a reference of m draws from a standard normal."""
     return Bins.of(order_statistics(np.random.default_rng(seed).standard_normal(m)))
 
 
 def few_bins(*alpha: float) -> Bins:
-    """Of a reference with these Dirichlet parameters, edges at 1, 2, ..."""
+    """Bins of a reference with these Dirichlet parameters and edges at 1, 2, ..."""
     return Bins(np.arange(1.0, len(alpha)), np.array(alpha), int(sum(alpha)) - 1)

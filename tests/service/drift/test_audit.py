@@ -59,7 +59,7 @@ def test_an_audit_label_is_the_true_loss_beside_the_predicted_one(manifest: Mani
         {"lane": "predicted_loss", "audit_probability": None},  # flagged: a biased sample
         {"audit_probability": None},
         {"version": "2"},
-        {"counts_for_drift": False},  # a further image of its source: the mean that is corrected has it not
+        {"counts_for_drift": False},  # thinned: the corrected mean does not include it
     ],
 )
 def test_other_labels_do_not_count(manifest: Manifest, sample: Sample, changes: dict[str, Any]) -> None:
@@ -67,17 +67,17 @@ def test_other_labels_do_not_count(manifest: Manifest, sample: Sample, changes: 
 
 
 @pytest.mark.parametrize("values", [[[1.0, 1.0]], "text", None, [[1.0, 1.0], ["x", 2.0]], [None, None]])
-def test_a_label_that_cannot_be_read_is_passed_over(manifest: Manifest, sample: Sample, values: Any) -> None:
+def test_an_unreadable_label_is_skipped(manifest: Manifest, sample: Sample, values: Any) -> None:
     fine = record(sample)
     assert len(list(losses(manifest, [record(sample, values), fine]))) == 1
     assert len(list(losses(manifest, [dataclasses.replace(fine, label=values), fine]))) == 1
 
 
 @pytest.mark.parametrize("far", [1e3, 1e9, 1e153])
-def test_one_absurd_label_is_passed_over_and_logged(
+def test_one_absurd_label_is_skipped_and_logged(
     manifest: Manifest, sample: Sample, far: float, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Squared and weighted it would be all there is, or no number."""
+    """Squared and weighted, it would outweigh all others or not be finite."""
     fine = record(sample)
     assert len(list(losses(manifest, [record(sample, [[far, 2.0], [6.0, 6.0]]), fine]))) == 1
     assert "does not count" in caplog.text
@@ -117,19 +117,19 @@ def seen(seen_at: float) -> AuditLoss:
     return AuditLoss(predicted=0.5, true=1.0, probability=0.1, seen_at=seen_at)
 
 
-def test_only_buckets_that_began_after_a_change_are_of_its_time() -> None:
+def test_only_buckets_that_began_after_a_change_count_for_it() -> None:
     record = AuditRecord().add([seen(NOW - 2 * BUCKET_S), seen(NOW - 1.0), seen(NOW), seen(NOW + 5.0)], NOW + 10.0)
     assert [record.since(at).labels for at in (None, NOW - BUCKET_S, NOW, NOW + 1.0)] == [4, 3, 2, 0]
     assert record.since(NOW).wd == pytest.approx(2 * 0.5 / 0.1)
 
 
-def test_what_is_two_days_old_is_forgotten_and_a_clock_ahead_is_not_believed() -> None:
+def test_labels_of_two_days_ago_are_forgotten_and_a_clock_ahead_is_corrected() -> None:
     record = AuditRecord().add([seen(NOW), seen(NOW + 1e9)], NOW)
     assert record.since(NOW).labels == 2
     assert record.add([], NOW + KEEP_S + 2 * BUCKET_S).buckets == {}
 
 
-def test_it_survives_json_and_another_builds_is_refused() -> None:
+def test_a_record_survives_json_and_that_of_another_release_is_refused() -> None:
     record = AuditRecord().add([seen(NOW), seen(NOW + BUCKET_S)], NOW + BUCKET_S)
     assert AuditRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
     with pytest.raises(TypeError):

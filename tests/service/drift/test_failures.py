@@ -16,7 +16,7 @@ class Clock:
         return self.now_s
 
 
-def test_a_flush_that_fails_is_tried_ever_more_rarely_until_it_succeeds() -> None:
+def test_a_flush_that_fails_is_tried_again_with_growing_pauses_until_it_succeeds() -> None:
     clock, waits = Clock(), []
     failures = VersionFailures(log, 10.0, clock)
     for _ in range(5):
@@ -33,7 +33,7 @@ def test_a_flush_that_fails_is_tried_ever_more_rarely_until_it_succeeds() -> Non
     assert failures.is_due(PLACE)
 
 
-def test_labels_that_cannot_be_read_delay_no_flush_and_are_not_why_there_is_no_report() -> None:
+def test_unreadable_labels_delay_no_flush_and_are_not_the_reason_for_a_missing_report() -> None:
     failures = VersionFailures(log, 10.0)
     failures.note(PLACE, "labels", OSError("damaged"))
     assert failures.is_due(PLACE)
@@ -42,7 +42,9 @@ def test_labels_that_cannot_be_read_delay_no_flush_and_are_not_why_there_is_no_r
     assert failures.message("m", "1") == "away"
 
 
-def test_each_kind_is_told_of_when_it_begins_and_again_after_it_was_over(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_kind_of_failure_is_logged_when_it_begins_and_again_after_it_ended(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     failures = VersionFailures(log, 10.0)
     for _ in range(3):
         failures.note(PLACE, "labels", OSError("damaged"))

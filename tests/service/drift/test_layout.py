@@ -23,7 +23,7 @@ def test_sections_do_not_overlap_and_fill_the_vector(layout: Layout) -> None:
     assert len(layout.of(vector, "embedding")) == 3
 
 
-def test_what_has_a_history_is_the_beginning_of_the_vector(layout: Layout) -> None:
+def test_the_sections_with_a_history_are_the_beginning_of_the_vector(layout: Layout) -> None:
     vector = np.arange(layout.size, dtype=np.float64)
     for section in ("counts:score", "counts:size", "loss"):
         np.testing.assert_array_equal(
@@ -31,7 +31,7 @@ def test_what_has_a_history_is_the_beginning_of_the_vector(layout: Layout) -> No
         )
 
 
-def test_a_bundle_without_references_watches_what_it_can(tiny_version: Manifest) -> None:
+def test_a_bundle_without_some_references_watches_the_other_signals(tiny_version: Manifest) -> None:
     layout = Layout(tiny_version)
     assert layout.signals == ("score", "ood_score")
     assert layout.not_watched == ("luminance", "contrast", "sharpness", "aspect", "size")
@@ -58,14 +58,14 @@ def test_a_reference_with_one_value_has_bins(tiny_version: Manifest) -> None:
         lambda manifest: {"drift_reference": {name: manifest.drift_reference[name] for name in SIGNALS[:2]}},
     ],
 )
-def test_sums_that_mean_something_else_go_somewhere_else(watched: Manifest, change: Change) -> None:
+def test_sums_with_another_meaning_have_another_fingerprint(watched: Manifest, change: Change) -> None:
     assert Layout(watched).fingerprint == Layout(watched.model_copy()).fingerprint
     assert Layout(watched).fingerprint != Layout(watched.model_copy(update=change(watched))).fingerprint
 
 
 @pytest.mark.parametrize("size", [10**17, 10**30])
-def test_a_reference_that_nothing_can_be_judged_by_is_refused(tiny_version: Manifest, size: int) -> None:
-    """Its last rank is so close to its size that the bin above it has no probability left."""
+def test_an_unusable_reference_is_refused(tiny_version: Manifest, size: int) -> None:
+    """Its last rank is so close to its size that the bin above it has no probability."""
     odd = OrderStatistics(size=size, ranks=(1, size), values=(0.0, 1.0))
     manifest = tiny_version.model_copy(update={"drift_reference": {"score": odd, "ood_score": odd}})
     with pytest.raises(ValueError, match="the drift reference of score cannot be used"):

@@ -1,4 +1,4 @@
-"""On a real server: what counts once, who leads, and what a server that forgot does to it."""
+"""The ledger on a real server: sums count once, one replica leads, and a server may lose data."""
 
 import asyncio
 import uuid
@@ -35,17 +35,17 @@ async def test_replicas_add_up_whatever_their_sequence_numbers(ledger: Ledger, p
     np.testing.assert_array_equal((await ledger.look(place, 3600.0)).totals, 8 * SUMS)
 
 
-async def test_over_how_many_replicas_traffic_is_dealt_out_is_known(ledger: Ledger, place: Place) -> None:
+async def test_the_number_of_replicas_that_share_the_traffic_is_known(ledger: Ledger, place: Place) -> None:
     assert (await ledger.look(place, 3600.0)).replicas == 1
     for name in "abc":
         await ledger.flush(place, name, parcel(1), LEASE_S)
     assert (await ledger.look(place, 3600.0)).replicas == 3
-    for sequence in range(2, 90):  # two of them have next to nothing to do
+    for sequence in range(2, 90):  # the other two get almost no images
         await ledger.flush(place, "a", parcel(sequence), LEASE_S)
     assert (await ledger.look(place, 3600.0)).replicas < 1.1
 
 
-async def test_other_versions_and_layouts_are_other_ledgers(ledger: Ledger, place: Place) -> None:
+async def test_other_versions_and_layouts_have_other_ledgers(ledger: Ledger, place: Place) -> None:
     await ledger.flush(place, "a", parcel(0), LEASE_S)
     for other in (replace(place, version="2"), replace(place, layout="other")):
         assert (await ledger.look(other, 3600.0)).totals.size == 0
@@ -78,7 +78,7 @@ async def test_a_leader_that_was_replaced_writes_nothing(ledger: Ledger, place: 
 
 
 async def test_a_lease_that_ran_out_unnoticed_still_writes(ledger: Ledger, place: Place) -> None:
-    """Nobody took its place: nothing can have been judged twice."""
+    """No other replica became the leader, so nothing can have been counted twice."""
     only = await ledger.flush(place, "a", parcel(0), 0.0)
     assert await ledger.write(place, only.token, b"state", b"report")
 
@@ -88,15 +88,15 @@ async def test_a_write_may_be_repeated(ledger: Ledger, place: Place) -> None:
     assert [await ledger.write(place, leader.token, b"s", b"r") for _ in range(2)] == [True, True]
 
 
-async def test_a_server_that_was_emptied_by_hand_begins_anew_and_the_old_leader_writes_nothing(
+async def test_a_server_that_was_emptied_by_hand_starts_again_and_the_old_leader_writes_nothing(
     ledger: Ledger, place: Place, redis: RedisServer
 ) -> None:
     leader = await ledger.flush(place, "a", parcel(5), LEASE_S)
     await forget(redis, place)
     assert not await ledger.write(place, leader.token, b"state", b"report")
-    again = await ledger.flush(place, "a", parcel(5), LEASE_S)  # in flight when it happened
+    again = await ledger.flush(place, "a", parcel(5), LEASE_S)  # it was on its way when the server was emptied
     assert int(again.born) >= int(leader.born)
-    assert again.token == leader.token  # the first of a server that knows of none; the same replica has it
+    assert again.token == leader.token  # the first token of an empty server, given to the same replica
     sums = await ledger.look(place, 3600.0)
     np.testing.assert_array_equal(sums.totals, SUMS)
     assert sums.state == b""
@@ -106,13 +106,13 @@ async def test_a_server_that_lost_its_latest_writes_gives_no_token_twice(
     ledger: Ledger, place: Place, redis: RedisServer
 ) -> None:
     old = await ledger.flush(place, "a", parcel(0), 0.0)
-    await forget(redis, place)  # a failover to a server that never heard of the election
+    await forget(redis, place)  # a failover to a server without the latest writes
     new = await ledger.flush(place, "b", parcel(0), LEASE_S)
     assert new.token != old.token
     assert not await ledger.write(place, old.token, b"old", b"old")
 
 
-async def test_a_server_at_its_memory_limit_refuses_a_flush_whole(
+async def test_a_server_at_its_memory_limit_refuses_all_of_a_flush(
     ledger: Ledger, place: Place, redis: RedisServer
 ) -> None:
     await ledger.flush(place, "a", parcel(0), LEASE_S)
@@ -146,7 +146,7 @@ async def test_buckets_leave_the_window_and_then_the_server(
     np.testing.assert_array_equal((await ledger.look(place, 0.1)).totals, (sequence + 1) * SUMS)
 
 
-async def test_what_nobody_flushes_to_any_more_expires(ledger: Ledger, place: Place, redis: RedisServer) -> None:
+async def test_a_ledger_without_flushes_expires(ledger: Ledger, place: Place, redis: RedisServer) -> None:
     leader = await ledger.flush(place, "a", parcel(0), LEASE_S)
     await ledger.write(place, leader.token, b"s", b"r")
     for key in place.keys("totals", "buckets", "receipt:a", "leader", "report", "shares"):

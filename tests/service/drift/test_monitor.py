@@ -1,4 +1,4 @@
-"""Monitors of several replicas on a real server, with traffic of their own and what can befall them."""
+"""Monitors of several replicas on a real server, with traffic and with faults."""
 
 import asyncio
 import time
@@ -89,7 +89,7 @@ async def serve(replica: Replica, n: int, shift: float = 0.0, seed: int = 0, flu
         await replica.flush()
 
 
-async def test_one_replica_judges_and_all_have_the_report(open_replica: Open) -> None:
+async def test_one_replica_leads_and_all_have_the_report(open_replica: Open) -> None:
     first, second = open_replica(), open_replica()
     await serve(first, 1000)
     await serve(second, 1000, seed=1)
@@ -101,7 +101,7 @@ async def test_one_replica_judges_and_all_have_the_report(open_replica: Open) ->
     assert first.report.model_copy(update={"age_s": 0.0}) == second.report.model_copy(update={"age_s": 0.0})
 
 
-async def test_a_shift_is_told_of_by_every_replica(open_replica: Open) -> None:
+async def test_every_replica_reports_a_shift(open_replica: Open) -> None:
     first, second = open_replica(), open_replica()
     await serve(first, 1300)
     await serve(second, 1300, seed=1)
@@ -113,20 +113,20 @@ async def test_a_shift_is_told_of_by_every_replica(open_replica: Open) -> None:
     assert second.report.moved == ["score"]
 
 
-async def test_another_replica_goes_on_where_a_dead_leader_stopped(open_replica: Open) -> None:
+async def test_another_replica_continues_where_a_dead_leader_stopped(open_replica: Open) -> None:
     first, second = open_replica(), open_replica()
     await serve(first, 1600)
     await serve(first, 300, 0.3, seed=1)
     known = first.report
     assert known.evidence > 1
-    await first.flush(lease_s=0.0)  # its last words; then its lease runs out
+    await first.flush(lease_s=0.0)  # its last flush; its lease ends at once
     await serve(second, 10, 0.3, seed=2)
     assert await second.leads()
     assert second.report.evidence >= known.evidence
     assert second.report.observations == 1910
 
 
-async def test_a_leader_that_was_replaced_while_it_thought_writes_nothing(
+async def test_a_leader_that_was_replaced_during_its_update_writes_nothing(
     open_replica: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow, quick = open_replica(), open_replica()
@@ -168,7 +168,7 @@ async def test_while_the_server_is_away_nothing_is_lost_and_the_last_report_has_
     assert replica.monitor.errors == 5
     await forgetful_server.start()
     assert await replica.flush()
-    assert await replica.flush()  # what came while the first parcel was under way
+    assert await replica.flush()  # the images that came while the first parcel was on its way
     assert await replica.totals() == 600
     assert replica.report.observations == 600
 
@@ -182,7 +182,7 @@ async def test_without_a_server_from_the_start_there_is_no_report_and_a_reason(
         _ = replica.report
 
 
-async def test_a_server_emptied_by_hand_begins_anew(open_replica: Open, redis: RedisServer) -> None:
+async def test_after_a_server_was_emptied_by_hand_evidence_starts_again(open_replica: Open, redis: RedisServer) -> None:
     replica = open_replica()
     await serve(replica, 1600)
     await serve(replica, 300, 0.25, seed=1)
@@ -227,7 +227,7 @@ async def test_audit_labels_correct_the_estimate_and_are_read_once(open_replica:
     assert loss.value == pytest.approx(0.5 + 1.5 - 0.5, abs=0.1)  # mean predicted, and true less predicted of labels
 
 
-async def test_labels_that_cannot_be_read_stop_nothing_and_are_told_of_once(
+async def test_unreadable_labels_stop_nothing_and_are_logged_once(
     open_replica: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     replica = open_replica()
@@ -246,7 +246,7 @@ async def test_labels_that_cannot_be_read_stop_nothing_and_are_told_of_once(
     ]
 
 
-async def test_a_store_of_labels_that_hangs_holds_up_no_flush(
+async def test_a_label_store_that_hangs_delays_no_flush(
     open_replica: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     replica = open_replica()
@@ -262,7 +262,7 @@ async def test_a_store_of_labels_that_hangs_holds_up_no_flush(
     assert "no labels in 0.01 s" in caplog.text
 
 
-async def test_one_version_that_fails_holds_up_no_other(open_replica: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_version_that_fails_delays_no_other(open_replica: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     replica = open_replica()
     other = replica.watches.open(replica.manifest.model_copy(update={"version": "2"}))
     deliver, tried = replica.ledger.flush, []
@@ -286,7 +286,7 @@ async def test_one_version_that_fails_holds_up_no_other(open_replica: Open, monk
         _ = replica.report
 
 
-async def test_without_traffic_nothing_is_written_but_a_report_each_minute(
+async def test_without_traffic_only_a_report_is_written_each_minute(
     open_replica: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replica = open_replica()
@@ -315,7 +315,7 @@ async def test_without_traffic_nothing_is_written_but_a_report_each_minute(
     assert (await replica.ledger.look(replica.watch.place, 3600.0)).state != stored
 
 
-async def test_metrics_have_the_live_version_alone(open_replica: Open) -> None:
+async def test_metrics_have_only_the_live_version(open_replica: Open) -> None:
     replica = open_replica()
     replica.watches.open(replica.manifest.model_copy(update={"version": "2"}))
     feed(replica.watch.tally, 40, np.random.default_rng(0))
@@ -331,7 +331,7 @@ async def test_metrics_have_the_live_version_alone(open_replica: Open) -> None:
     assert counted in replica.metrics.render().decode()
 
 
-async def test_the_age_of_a_report_does_not_go_by_this_machines_clock(
+async def test_the_age_of_a_report_does_not_depend_on_this_machines_clock(
     open_replica: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replica = open_replica()
@@ -345,7 +345,7 @@ async def test_the_age_of_a_report_does_not_go_by_this_machines_clock(
     assert float(line.removeprefix(name)) < 60
 
 
-async def test_a_shutdown_flushes_and_gives_the_lead_away(open_replica: Open) -> None:
+async def test_a_shutdown_flushes_and_gives_up_the_lead(open_replica: Open) -> None:
     leaving, staying = open_replica(), open_replica()
     await serve(leaving, 100)
     feed(leaving.watch.tally, 25, np.random.default_rng(1))
@@ -369,7 +369,7 @@ async def test_a_shutdown_does_not_wait_for_a_server_that_hangs(
     assert "25 images were not flushed" in caplog.text
 
 
-async def test_a_fault_in_the_judge_does_not_end_the_monitor(
+async def test_a_fault_in_the_update_does_not_end_the_monitor(
     open_replica: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replica = open_replica()
@@ -381,7 +381,7 @@ async def test_a_fault_in_the_judge_does_not_end_the_monitor(
     assert replica.report.observations == 25
 
 
-async def test_a_state_that_the_judge_fails_on_is_begun_anew(
+async def test_a_fresh_state_replaces_one_that_cannot_be_updated(
     open_replica: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     replica = open_replica()
@@ -402,7 +402,7 @@ async def test_a_state_that_the_judge_fails_on_is_begun_anew(
 
 
 async def label(replica: Replica, n: int) -> None:
-    """Labels of the audit lane, each 1.5 pixels off on average, where the head said .5."""
+    """Labels of the audit lane with a true loss of 1.5 pixels, where the head predicted .5."""
     for number in range(n):
         sample = Sample(
             id=f"{number:032x}",

@@ -20,7 +20,7 @@ from tests.service.drift import digits_traffic
 
 pytestmark = pytest.mark.slow
 
-CLEAN_VIEWS, BLURRED_VIEWS = 5, 1  # of each of the 297 test digits
+CLEAN_VIEWS, BLURRED_VIEWS = 5, 2  # of each of the 297 test digits
 OF_CONTENT = ("score", "ood_score", "luminance", "contrast", "sharpness")  # the others are alike on all canvases
 CLEARLY_MOVED, CLEARLY_NOT = {"ood_score", "contrast", "sharpness"}, {"luminance", "aspect", "size"}  # score: barely
 AT_AN_EDGE = 5 / 2500  # of the images: jitter, which differs, may put so many into the next bin

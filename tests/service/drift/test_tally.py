@@ -56,7 +56,7 @@ def test_every_image_is_counted_in_its_bin_once(made: Tally, layout: Layout, mak
     np.testing.assert_array_equal(layout.of(sums, "outcomes"), [1000, 0, 0])
 
 
-def test_taking_empties_it(made: Tally, make_forecast: MakeForecast, layout: Layout) -> None:
+def test_taking_the_sums_empties_the_tally(made: Tally, make_forecast: MakeForecast, layout: Layout) -> None:
     observe(made, [make_forecast(0.5)] * 3)
     assert made.unflushed == 3
     first = taken(made)
@@ -67,7 +67,7 @@ def test_taking_empties_it(made: Tally, make_forecast: MakeForecast, layout: Lay
     assert layout.of(first, "outcomes").tolist() == [3, 0, 0]
 
 
-def test_two_tallies_add_up_to_what_one_counts(layout: Layout, make_forecast: MakeForecast) -> None:
+def test_two_tallies_add_up_to_the_counts_of_one(layout: Layout, make_forecast: MakeForecast) -> None:
     scores = np.random.default_rng(2).random(500)
     one, first, second = (Tally(layout, 10.0, seed=seed) for seed in (0, 1, 2))
     observe(one, [make_forecast(score) for score in scores])
@@ -91,7 +91,7 @@ def test_repeated_frames_of_a_source_are_thinned_and_counted_as_such(
     assert layout.of(sums, "counts:score").sum() == 3
 
 
-def test_a_flush_of_thinned_images_alone_is_one(made: Tally, layout: Layout, make_forecast: MakeForecast) -> None:
+def test_thinned_images_alone_make_a_flush_too(made: Tally, layout: Layout, make_forecast: MakeForecast) -> None:
     observe(made, [make_forecast(0.9)], source="camera")
     made.take()
     observe(made, [make_forecast(0.9)], source="camera")
@@ -99,7 +99,7 @@ def test_a_flush_of_thinned_images_alone_is_one(made: Tally, layout: Layout, mak
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])
-def test_an_embedding_that_is_no_number_is_left_out_and_counted(
+def test_an_embedding_that_is_not_finite_is_left_out_and_counted(
     made: Tally, layout: Layout, make_forecast: MakeForecast, number: float
 ) -> None:
     fine = make_forecast(0.5, embedding=(3.0, 2.0, 0.0, 0.0))
@@ -117,7 +117,7 @@ def test_a_constant_signal_is_spread_by_its_jitter_alone(
     assert np.count_nonzero(layout.of(taken(made), "counts:score")) == 1
 
 
-def test_image_signals_are_measured_of_a_bounded_share_evenly_over_time(
+def test_image_signals_are_measured_for_a_bounded_number_of_images_evenly_over_time(
     made: Tally, clock: Clock, layout: Layout, make_forecast: MakeForecast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tally, "BURST", 10)
@@ -145,7 +145,7 @@ def test_blocks_of_dependence_are_not_cut_by_flushes(made: Tally, layout: Layout
     np.testing.assert_allclose(layout.of(sums, "dependence:score"), expected, rtol=0.05)
 
 
-def test_memory_does_not_grow_with_what_is_not_flushed(made: Tally, make_forecast: MakeForecast) -> None:
+def test_memory_does_not_grow_with_images_that_are_not_flushed(made: Tally, make_forecast: MakeForecast) -> None:
     observe(made, [make_forecast(0.5)] * 5000)
     assert len(made._forecasts) < tally.CHUNK
     assert len(made._images) < tally.IMAGE_CHUNK
@@ -153,15 +153,15 @@ def test_memory_does_not_grow_with_what_is_not_flushed(made: Tally, make_forecas
     assert made.unflushed == 5000
 
 
-def test_without_references_of_images_no_canvas_is_kept(tiny_version: Manifest, make_forecast: MakeForecast) -> None:
+def test_without_references_of_image_signals_no_canvas_is_kept(
+    tiny_version: Manifest, make_forecast: MakeForecast
+) -> None:
     made = Tally(Layout(tiny_version), 10.0)
     observe(made, [make_forecast(0.5)] * 3)
     assert made._images == []
 
 
-def test_a_canvas_that_came_as_it_is_has_no_size_to_watch(
-    made: Tally, layout: Layout, make_forecast: MakeForecast
-) -> None:
+def test_a_posted_canvas_has_no_size_to_watch(made: Tally, layout: Layout, make_forecast: MakeForecast) -> None:
     for number in range(40):
         made.observe(make_forecast(0.5), CANVAS, (8, 8) if number % 4 == 0 else None, None)
     sums = taken(made)
@@ -169,7 +169,7 @@ def test_a_canvas_that_came_as_it_is_has_no_size_to_watch(
     assert found == {"score": 40, "luminance": 40, "aspect": 10, "size": 10}
 
 
-def test_whoever_observes_is_told_whether_it_counts(made: Tally, clock: Clock, make_forecast: MakeForecast) -> None:
+def test_observing_tells_whether_the_image_counts(made: Tally, clock: Clock, make_forecast: MakeForecast) -> None:
     told = []
     for clock.now_s in (0.0, 1.0, 20.0):
         told.append(made.observe(make_forecast(0.5), CANVAS, (8, 8), "camera"))

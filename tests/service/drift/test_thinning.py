@@ -9,7 +9,7 @@ class Clock:
         return self.now_s
 
 
-def test_of_a_source_one_image_counts_in_an_interval() -> None:
+def test_one_image_of_a_source_counts_per_interval() -> None:
     clock = Clock()
     thinning = Thinning(10.0, clock)
     counted = []
@@ -24,7 +24,7 @@ def test_sources_do_not_thin_each_other_and_images_without_one_all_count() -> No
     assert [thinning.counts(source) for source in ("a", "b", "a", None, None)] == [True, True, False, True, True]
 
 
-def test_memory_is_bounded_and_the_longest_known_source_is_forgotten_first() -> None:
+def test_memory_is_bounded_and_the_oldest_source_is_forgotten_first() -> None:
     thinning = Thinning(10.0, Clock())
     for number in range(3 * MAX_SOURCES):
         assert thinning.counts(f"camera {number}")
@@ -33,7 +33,7 @@ def test_memory_is_bounded_and_the_longest_known_source_is_forgotten_first() -> 
     assert thinning.counts("camera 0")
 
 
-def test_an_interval_of_nothing_thins_nothing() -> None:
+def test_an_interval_of_zero_thins_nothing() -> None:
     thinning = Thinning(0.0, Clock())
     assert thinning.counts("a")
     assert thinning.counts("a")

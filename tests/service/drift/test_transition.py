@@ -1,4 +1,4 @@
-"""The judge on sums of made-up traffic: what counts once, what a loss of data does, when it begins anew."""
+"""Transitions on sums of simulated traffic: images count once, the server may lose data, evidence restarts."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -64,7 +64,7 @@ def test_a_signal_that_never_varied_moves_when_it_takes_another_value(
     value: float,
     is_moved: bool,  # noqa: FBT001 - a case
 ) -> None:
-    """A score with one value in the reference: noise as small as its jitter spreads it, there and here."""
+    """The score has one value in the reference. The same small jitter spreads it in reference and traffic."""
     jittered = np.sort(7.0 + 1e-3 * np.random.default_rng(1).random(999))
     constant = OrderStatistics(size=999, ranks=tuple(range(1, 1000)), values=tuple(jittered.tolist()), jitter=1e-3)
     reference = {**layout.manifest.drift_reference, "score": constant}
@@ -98,7 +98,7 @@ def observe(traffic: Ledgerless, forecasts: list[Forecast]) -> None:
         traffic.tally.observe(forecast, CANVAS, (8, 8), None)
 
 
-def test_the_same_sums_twice_are_judged_once(layout: Layout, traffic: Ledgerless) -> None:
+def test_the_same_sums_count_once(layout: Layout, traffic: Ledgerless) -> None:
     state = run(layout, traffic, DetectorState.fresh(layout), *clean(0, 15))
     again = run(layout, traffic, state, (75.0, 0, 0.0))
     np.testing.assert_array_equal(again.seen, state.seen)
@@ -106,7 +106,7 @@ def test_the_same_sums_twice_are_judged_once(layout: Layout, traffic: Ledgerless
         np.testing.assert_array_equal(again.detector.signals[name].evidence.counts, signal.evidence.counts)
 
 
-def test_it_goes_on_from_what_was_written(layout: Layout, traffic: Ledgerless) -> None:
+def test_it_continues_a_written_state(layout: Layout, traffic: Ledgerless) -> None:
     state = run(layout, traffic, DetectorState.fresh(layout), *clean(0, 15))
     other = transition.read(layout, traffic.sums(NOON + 75.0, state=state.to_json()))
     sums = traffic.sums(NOON + 75.0, 200, 0.2)
@@ -114,14 +114,14 @@ def test_it_goes_on_from_what_was_written(layout: Layout, traffic: Ledgerless) -
     assert mine.to_json() == theirs.to_json()
 
 
-def test_totals_that_began_anew_count_from_nothing(layout: Layout, traffic: Ledgerless) -> None:
+def test_totals_that_started_again_count_from_zero(layout: Layout, traffic: Ledgerless) -> None:
     state = run(layout, traffic, DetectorState.fresh(layout), *clean(0, 3))
     traffic.totals, traffic.born = layout.empty(), "2000"
     after = run(layout, traffic, state, (20.0, 400, 0.0))
     assert layout.of(after.seen, "loss")[0] == 300 + 400
 
 
-def test_totals_that_went_back_count_from_where_they_are(layout: Layout, traffic: Ledgerless) -> None:
+def test_totals_that_went_back_count_from_their_present_value(layout: Layout, traffic: Ledgerless) -> None:
     early = traffic.sums(NOON, 100).totals
     state = run(layout, traffic, DetectorState.fresh(layout), (5.0, 100, 0.0))
     traffic.totals = early
@@ -132,7 +132,7 @@ def test_totals_that_went_back_count_from_where_they_are(layout: Layout, traffic
     assert np.isfinite(float(state.detector.log10_peak))
 
 
-def test_a_server_without_totals_is_no_trouble(layout: Layout, traffic: Ledgerless) -> None:
+def test_a_server_without_totals_changes_nothing(layout: Layout, traffic: Ledgerless) -> None:
     state = run(layout, traffic, DetectorState.fresh(layout), *clean(0, 3))
     emptied = replace(traffic.sums(NOON + 20.0), totals=np.empty(0), window=np.empty(0), born="")
     after = transition.update(layout, state, emptied, NO_LABELS)
@@ -140,14 +140,14 @@ def test_a_server_without_totals_is_no_trouble(layout: Layout, traffic: Ledgerle
     np.testing.assert_array_equal(after.seen, state.seen)
 
 
-def test_a_clock_that_goes_back_neither_fails_nor_begins_anew(layout: Layout, traffic: Ledgerless) -> None:
+def test_a_clock_that_goes_back_neither_fails_nor_restarts_evidence(layout: Layout, traffic: Ledgerless) -> None:
     state = run(layout, traffic, DetectorState.fresh(layout), *clean(0, 15))
     after = run(layout, traffic, state, (-3600.0, 100, 0.0), (-PERIOD_S, 100, 0.0))
     assert layout.of(after.seen, "loss")[0] == 1700
     assert after.detector.updated_s == state.detector.updated_s
 
 
-def test_evidence_begins_anew_at_midnight_and_what_is_known_of_dependence_stays(
+def test_evidence_restarts_at_midnight_and_the_estimate_of_dependence_stays(
     layout: Layout, traffic: Ledgerless
 ) -> None:
     state = run(layout, traffic, DetectorState.fresh(layout), *clean(0, 15), (80.0, 400, 0.3))
@@ -161,7 +161,7 @@ def test_evidence_begins_anew_at_midnight_and_what_is_known_of_dependence_stays(
 
 
 @pytest.mark.parametrize("written", [b"", b"{}", b"\0", b'{"totals": [1.0]}'])
-def test_a_state_that_cannot_be_read_is_begun_anew(layout: Layout, traffic: Ledgerless, written: bytes) -> None:
+def test_a_fresh_state_replaces_an_unreadable_one(layout: Layout, traffic: Ledgerless, written: bytes) -> None:
     state = transition.read(layout, traffic.sums(NOON, 10, state=written))
     assert transition.update(layout, state, traffic.sums(NOON, 10), NO_LABELS).totals.any()
 
@@ -185,7 +185,7 @@ def of_more_moments(known: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("change", [of_other_tilts, of_a_list_of_signals, of_no_time, of_more_moments])
-def test_a_state_of_another_build_is_begun_anew(
+def test_a_fresh_state_replaces_one_of_another_release(
     layout: Layout, traffic: Ledgerless, change: Callable[[dict[str, Any]], None]
 ) -> None:
     state = run(layout, traffic, DetectorState.fresh(layout), *clean(0, 15))
@@ -198,7 +198,7 @@ def test_a_state_of_another_build_is_begun_anew(
     assert run(layout, traffic, theirs, (80.0, 100, 0.0)).totals.any()
 
 
-def test_only_what_came_or_an_hour_that_ended_is_news(layout: Layout, traffic: Ledgerless) -> None:
+def test_only_new_images_new_labels_and_the_end_of_an_hour_are_news(layout: Layout, traffic: Ledgerless) -> None:
     state = run(layout, traffic, DetectorState.fresh(layout), *clean(0, 3))
     assert not transition.is_news(state, run(layout, traffic, state, (60.0, 0, 0.0)))
     assert transition.is_news(state, run(layout, traffic, state, (3600.0, 0, 0.0)))

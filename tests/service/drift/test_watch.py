@@ -21,7 +21,7 @@ def observe(watch: Watch, forecast: Forecast, n: int = 1) -> None:
         watch.tally.observe(forecast, CANVAS, (8, 8), None)
 
 
-def test_a_parcel_stays_as_it_is_until_it_is_delivered(
+def test_a_parcel_does_not_change_until_it_is_delivered(
     watches: Watches, watched: Manifest, make_forecast: MakeForecast
 ) -> None:
     watch = watches.open(watched)
@@ -39,7 +39,7 @@ def test_a_parcel_stays_as_it_is_until_it_is_delivered(
     assert (watch.pack(), watch.unflushed) == (None, 0)
 
 
-def test_a_line_that_closes_is_watched_until_it_is_flushed(
+def test_a_version_that_closes_is_watched_until_it_is_flushed(
     watches: Watches, watched: Manifest, make_forecast: MakeForecast
 ) -> None:
     watch, other = watches.open(watched), watches.open(watched.model_copy(update={"version": "2"}))
@@ -54,13 +54,15 @@ def test_a_line_that_closes_is_watched_until_it_is_flushed(
     assert list(watches) == [other]
 
 
-def test_a_version_that_comes_back_is_another_replica_of_the_same_ledger(watches: Watches, watched: Manifest) -> None:
+def test_a_version_that_is_loaded_again_is_another_replica_of_the_same_ledger(
+    watches: Watches, watched: Manifest
+) -> None:
     first, again = watches.open(watched), watches.open(watched)
     assert first.place == again.place
     assert first.replica != again.replica
 
 
-def test_faults_are_counted_also_of_lines_that_are_closed(
+def test_faults_of_closed_versions_are_counted_too(
     watches: Watches, watched: Manifest, make_forecast: MakeForecast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = watches.open(watched), watches.open(watched)

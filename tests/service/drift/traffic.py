@@ -1,4 +1,4 @@
-"""Sums of traffic whose signals are drawn evenly from the reference, or from elsewhere."""
+"""Simulated traffic: signals drawn evenly from the reference, or shifted."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ CANVAS = np.zeros((8, 8, 1), np.uint8)
 
 
 def forecasts(n: int, rng: np.random.Generator, shift: float = 0.0) -> list[Forecast]:
-    """Of which score and predicted loss are even over 0 to 1, plus shift, and the OOD score is even."""
+    """Score and predicted loss are uniform over 0 to 1, plus shift. The OOD score is uniform."""
     points, embedding = np.zeros((2, 2), np.float32), np.array([0.0, 0.5, 0.0, 0.0], np.float32)
     rows = zip((rng.random(n) + shift).tolist(), rng.random(n).tolist(), strict=True)
     return [Forecast(points, score, score, ood, embedding) for score, ood in rows]
@@ -23,7 +23,7 @@ def feed(tally: Tally, n: int, rng: np.random.Generator, shift: float = 0.0) -> 
 
 
 class Ledgerless:
-    """What a ledger would say of the traffic that one replica flushes, at times of one's own."""
+    """Stands in for a ledger with one replica, at chosen times."""
 
     def __init__(self, layout: Layout, seed: int = 0) -> None:
         self.layout, self.rng = layout, np.random.default_rng(seed)

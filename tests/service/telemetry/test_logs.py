@@ -1,4 +1,4 @@
-"""What becomes of a log record, whoever's it is."""
+"""From a log record of any logger to a line."""
 
 import base64
 import io
@@ -35,7 +35,7 @@ class Log:
 
 @pytest.fixture
 def log() -> Iterator[Log]:
-    """What the root logger's records become in JSON."""
+    """The JSON lines of the root logger's records."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.addFilter(logs.Bounded())
@@ -49,14 +49,14 @@ def log() -> Iterator[Log]:
     root.setLevel(level)
 
 
-def test_a_line_says_when_how_grave_where_from_and_what(log: Log) -> None:
+def test_a_line_has_time_level_logger_and_message(log: Log) -> None:
     logging.getLogger("some.library").warning("%d of %s", 3, "them")
     (line,) = log.lines
     assert line.pop("timestamp").endswith("+00:00")
     assert line == {"level": "WARNING", "logger": "some.library", "event": "3 of them"}
 
 
-def test_a_line_in_a_request_carries_its_ids_and_those_of_the_sample(log: Log) -> None:
+def test_a_line_in_a_request_has_the_ids_of_request_and_sample(log: Log) -> None:
     request_ids.begin({"headers": [], "state": {"request_id": "mine", "trace_id": "t"}})
     logging.getLogger("a").info("x", extra={"sample_id": "s", "unheard_of": IMAGE})
     request_ids._SCOPE.set(None)
@@ -67,7 +67,7 @@ def test_a_line_in_a_request_carries_its_ids_and_those_of_the_sample(log: Log) -
     assert "unheard_of" not in line
 
 
-def test_a_message_of_many_lines_is_one_line_and_text_that_is_no_json_is_escaped(log: Log) -> None:
+def test_a_message_of_many_lines_becomes_one_line_and_is_escaped(log: Log) -> None:
     logging.getLogger("a").error("first\nsecond \x00 \u2028 \"quoted\" '%s'", b"\xff")
     assert log.text.count("\n") == 1
     assert log.lines[0]["event"] == "first\nsecond \x00 \u2028 \"quoted\" 'b'\\xff''"
@@ -97,25 +97,25 @@ def test_a_traceback_is_there_without_the_local_variables(log: Log) -> None:
         base64.b64encode(IMAGE).decode(),
     ],
 )
-def test_keys_credentials_and_contents_are_taken_out_of_messages_and_tracebacks(log: Log, text: str) -> None:
+def test_keys_credentials_and_contents_are_hidden_in_messages_and_tracebacks(log: Log, text: str) -> None:
     logging.getLogger("a").error("it failed: %s", text, exc_info=ValueError(text))
     assert log.lines[0]["event"].count(logs.HIDDEN) == 1
     for hidden in (KEY, "password", r"\\x01\\x02", base64.b64encode(IMAGE).decode()[:40]):
         assert hidden not in log.text
 
 
-def test_a_secret_too_short_to_tell_from_a_word_hides_nothing(log: Log) -> None:
+def test_a_secret_as_short_as_a_part_of_a_word_hides_nothing(log: Log) -> None:
     logging.getLogger("a").error("abc")
     assert log.lines[0]["event"] == "abc"
 
 
-def test_a_flood_of_one_message_is_cut_and_the_next_line_says_how_much_of_it_was_not_logged() -> None:
+def test_a_flood_of_one_message_is_cut_and_the_next_line_counts_the_dropped_ones() -> None:
     bounded = logs.Bounded()
 
     def record(message: str) -> logging.LogRecord:
         return logging.LogRecord("a", logging.INFO, "f", 1, message, (), None)
 
-    bounded._second = 10**9  # now is another second, whenever that is
+    bounded._second = 10**9  # so that the present second is another one
     let = [bounded.filter(record("flood")) for _ in range(10 * logs.MOST_PER_S)]
     assert logs.MOST_PER_S <= sum(let) <= 3 * logs.MOST_PER_S  # seconds may pass meanwhile
     assert bounded.filter(record("something else"))
@@ -126,7 +126,7 @@ def test_a_flood_of_one_message_is_cut_and_the_next_line_says_how_much_of_it_was
     assert 0 < told <= len(let) - logs.MOST_PER_S
 
 
-def test_for_people_a_line_has_the_same_without_json() -> None:
+def test_the_console_form_has_the_same_fields() -> None:
     form = logs._formatter("console", [KEY], colors=False)
     record = logging.LogRecord("some.library", logging.WARNING, "f", 1, "with %s", (KEY,), None)
     record.sample_id = "s"
@@ -137,7 +137,7 @@ def test_for_people_a_line_has_the_same_without_json() -> None:
     assert "some.library" in text
 
 
-def test_the_root_logger_gets_one_handler_for_warnings_and_structlog_as_well(
+def test_the_root_logger_has_one_handler_which_also_gets_warnings_and_structlog(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     root = logging.getLogger()

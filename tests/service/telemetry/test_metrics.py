@@ -1,4 +1,4 @@
-"""What the metrics tell of what happened: who was refused, what is live, how drift stands."""
+"""The metrics of refusals, live versions and drift."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -39,7 +39,7 @@ def lines(metrics: Metrics) -> list[str]:
 
 
 async def rejected(http: httpx.AsyncClient) -> dict[str, float]:
-    """Refusals by reason, those that did not occur left out."""
+    """Refusals by reason, without those that did not occur."""
     series = [line for line in (await http.get("/metrics")).text.splitlines() if "rejected_total{" in line]
     counts = {line.split('"')[1]: float(line.split()[-1]) for line in series}
     return {reason: count for reason, count in counts.items() if count}
@@ -87,7 +87,7 @@ def report(**changes: Any) -> DriftReport:
     return DriftReport(**{**fields, **changes})
 
 
-async def test_what_is_refused_is_counted_by_its_error(http: httpx.AsyncClient, grey: Grey) -> None:
+async def test_refusals_are_counted_by_their_error(http: httpx.AsyncClient, grey: Grey) -> None:
     assert await rejected(http) == {}
     for path in ("/v1/predict", "/v1/models/tiny/predict", "/v2/models/tiny/infer"):
         await http.post(path, content=b"", headers=PNG)
@@ -97,7 +97,7 @@ async def test_what_is_refused_is_counted_by_its_error(http: httpx.AsyncClient, 
     assert await rejected(http) == {"malformed": 3, "unsupported_image": 1, "not_found": 1}
 
 
-async def test_what_is_no_prediction_is_not_counted_as_one_refused(http: httpx.AsyncClient) -> None:
+async def test_only_predictions_count_as_refused_predictions(http: httpx.AsyncClient) -> None:
     await http.get("/v1/predict")
     await http.get("/v1/nothing")
     await http.post("/v1/queue/lease", json={})
@@ -120,7 +120,7 @@ async def test_each_image_of_a_form_that_fails_is_counted(http: httpx.AsyncClien
     assert len(failed) == 2
 
 
-def test_every_code_of_an_error_is_there_from_zero_on() -> None:
+def test_every_error_code_has_a_series_that_starts_at_zero() -> None:
     def kinds(kind: type[ServiceError]) -> set[type[ServiceError]]:
         return {kind}.union(*map(kinds, kind.__subclasses__()))
 
@@ -129,7 +129,7 @@ def test_every_code_of_an_error_is_there_from_zero_on() -> None:
         assert f'losscast_rejected_total{{reason="{code}"}} 0.0' in told
 
 
-def test_the_live_version_takes_the_place_of_the_one_before_and_of_its_drift() -> None:
+def test_a_new_live_version_replaces_the_old_one_and_its_drift() -> None:
     metrics = Metrics("gpu")
     metrics.live("tiny", "1")
     metrics.drift(report())
@@ -146,7 +146,7 @@ def test_the_live_version_takes_the_place_of_the_one_before_and_of_its_drift() -
     assert not [line for line in lines(metrics) if line.startswith(("losscast_model_info{", "losscast_engine_info{"))]
 
 
-def test_a_drift_report_is_told_in_full() -> None:
+def test_every_figure_of_a_drift_report_is_a_metric() -> None:
     metrics = Metrics()
     metrics.drift(report())
     told = lines(metrics)
@@ -171,7 +171,7 @@ def test_a_drift_report_is_told_in_full() -> None:
         assert line in told
 
 
-def test_what_a_report_cannot_tell_has_no_series_and_what_the_last_one_told_is_gone() -> None:
+def test_a_figure_that_a_report_lacks_has_no_series_even_if_the_last_report_had_it() -> None:
     metrics = Metrics()
     metrics.drift(report())
     metrics.drift(report(state="stable", loss=None, ood=None, embedding_shift=None, signals=[]))

@@ -1,4 +1,4 @@
-"""Spans of a line's stations, made from the times that they took; `tests/faults/test_spans_sent.py` has the rest."""
+"""Spans of stations, made from their measured times. `tests/faults/test_spans_sent.py` tests the rest."""
 
 import itertools
 
@@ -21,7 +21,7 @@ def test_stations_follow_each_other_from_the_first_moment_to_the_last() -> None:
 
 
 @given(decode=SECONDS, wait=SECONDS, infer=SECONDS, journal=st.none() | SECONDS, rest=st.floats(-1e-3, 1))
-def test_they_leave_no_gap_and_add_up_to_the_whole(
+def test_intervals_leave_no_gap_and_add_up_to_the_whole(
     decode: float, wait: float, infer: float, journal: float | None, rest: float
 ) -> None:
     stations = {"decode": decode, "wait": wait, "infer": infer} | ({} if journal is None else {"journal": journal})
@@ -41,7 +41,7 @@ class Scripted(SpanExporter):
         return self._results.pop(0)
 
 
-def test_an_endpoint_that_is_away_is_told_when_it_goes_and_when_it_is_back(caplog: pytest.LogCaptureFixture) -> None:
+def test_failures_to_send_are_logged_when_they_begin_and_when_they_end(caplog: pytest.LogCaptureFixture) -> None:
     good, bad = SpanExportResult.SUCCESS, SpanExportResult.FAILURE
     exporter = ToldOnce(Scripted(good, bad, bad, bad, good, good, bad))
     for _ in range(7):

@@ -1,4 +1,4 @@
-"""When spans are made at all."""
+"""When spans are made."""
 
 import subprocess
 import sys
@@ -39,17 +39,17 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_off_there_is_no_layer_for_it_and_the_sdk_is_not_imported() -> None:
+def test_without_an_endpoint_there_is_no_layer_and_the_sdk_is_not_imported() -> None:
     made = _python(MAKE)
     assert made.stdout.splitlines() == ["['Edge', 'Predict']", "[]"]
 
 
-def test_on_there_is_one_layer_in_front_of_all() -> None:
+def test_with_an_endpoint_there_is_one_layer_in_front_of_all_others() -> None:
     made = _python(MAKE, **{ENDPOINT: "http://127.0.0.1:9"})
     assert made.stdout.splitlines()[0] == "['around', 'Edge', 'Predict']"
 
 
-def test_an_endpoint_without_the_extra_is_told_in_one_line_and_the_service_goes_on() -> None:
+def test_an_endpoint_without_the_extra_logs_one_line_and_the_service_starts() -> None:
     made = _python(WITHOUT_SDK + MAKE, **{ENDPOINT: "http://127.0.0.1:9"})
     assert made.stdout.splitlines() == ["['Edge', 'Predict']", "[]"]
     assert made.stderr.count("\n") == 1
@@ -72,7 +72,7 @@ def test_it_is_off_when_the_variables_say_so(environment: dict[str, str], monkey
 
 
 @pytest.mark.parametrize("other", [{"OTEL_TRACES_EXPORTER": "zipkin"}, {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}])
-def test_what_is_not_there_is_told_and_not_sent(
+def test_an_unsupported_exporter_is_logged_and_nothing_is_sent(
     other: dict[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name, value in {ENDPOINT: "http://127.0.0.1:9", **other}.items():
@@ -81,7 +81,7 @@ def test_what_is_not_there_is_told_and_not_sent(
     assert next(iter(other.values())) in caplog.text
 
 
-def test_a_variable_that_cannot_be_used_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unusable_variable_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:9")
     monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "-1")
     with pytest.raises(StartError, match=r"cannot be used: OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"):

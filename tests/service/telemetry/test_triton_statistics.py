@@ -24,7 +24,7 @@ ANSWERED = Outcome(
 )
 
 
-def test_images_and_the_batches_they_were_in_are_counted_apart() -> None:
+def test_images_and_their_batches_are_counted_separately() -> None:
     statistics = TritonStatistics()
     for batch_size in (1, 2, 2):
         statistics.observe(ANSWERED, batch_size)
@@ -39,13 +39,13 @@ def test_images_and_the_batches_they_were_in_are_counted_apart() -> None:
     assert read["last_inference"] > 0
 
 
-def test_a_batch_of_which_not_every_image_was_answered_is_one_run() -> None:
+def test_a_batch_with_unanswered_images_is_one_run() -> None:
     statistics = TritonStatistics()
     statistics.observe(replace(ANSWERED), 4)
     assert statistics.read()["execution_count"] == 1
 
 
-def test_an_image_that_ends_in_an_error_counts_as_failed_alone() -> None:
+def test_an_image_that_ends_in_an_error_counts_only_as_failed() -> None:
     statistics = TritonStatistics()
     with pytest.raises(ModelFault), statistics.inference():
         raise ModelFault("broken")

@@ -1,4 +1,4 @@
-"""A page needs evidence and effect; each alone does not do."""
+"""The state drift needs evidence and an effect; one of them is not enough."""
 
 import pytest
 
@@ -34,10 +34,10 @@ def test_a_state_follows_from_evidence_and_effect(
     assert decided(peak, loss, ood).state == state
 
 
-def test_nothing_is_judged_before_dependence_is_known() -> None:
+def test_the_state_is_insufficient_data_until_dependence_is_known() -> None:
     assert decided(9.0, LARGE, TWICE, is_known=False).state == "insufficient_data"
 
 
-def test_reasons_say_by_how_much() -> None:
+def test_reasons_state_the_size_of_the_effect() -> None:
     assert "up by 30%" in decided(9.0, LARGE).reason
     assert "2.5 times as many" in decided(9.0, NONE, TWICE).reason

@@ -1,4 +1,4 @@
-"""Reports of made-up traffic, figures and words alike."""
+"""Reports of simulated traffic: their figures and their words."""
 
 import math
 from dataclasses import replace
@@ -32,7 +32,7 @@ def layout(watched: Manifest) -> Layout:
 def reported(
     layout: Layout, shift: float, page: AuditPage = NO_LABELS, clean: int = 15, every_s: float = 5.0
 ) -> DriftReport:
-    """After `clean` flushes of 100 images, one each so many seconds, and four more that are shifted."""
+    """The report after `clean` flushes of 100 images, `every_s` seconds apart, and four shifted flushes."""
     traffic, state = Ledgerless(layout), DetectorState.fresh(layout)
     sums = traffic.sums(NOON)
     for flush in range(clean + 4):
@@ -41,7 +41,7 @@ def reported(
     return drift_report(layout, Terms(), state, sums)
 
 
-def test_a_shift_of_the_score_pages_with_what_when_and_how_much(layout: Layout) -> None:
+def test_a_shift_of_the_score_is_drift_with_signal_start_and_size(layout: Layout) -> None:
     made = reported(layout, 0.2)
     assert made.state == "drift"
     assert made.moved == ["score"]
@@ -77,7 +77,7 @@ def test_traffic_of_the_reference_is_stable(layout: Layout) -> None:
     assert made.embedding_shift == pytest.approx(0.0, abs=1e-9)
 
 
-def test_too_little_traffic_has_no_verdict_whatever_it_is_like(layout: Layout) -> None:
+def test_too_little_traffic_is_insufficient_data_however_far_it_moved(layout: Layout) -> None:
     made = reported(layout, 0.5, clean=0)
     assert (made.state, made.since, made.moved) == ("insufficient_data", None, [])
     assert made.summary == "400 images in the last 1 h: too few to tell yet."
@@ -108,8 +108,8 @@ def labels(predicted: float, true: float, seen_at: float, n: int = 100) -> list[
     return [AuditLoss(predicted, true + 0.001 * (k - n / 2), 0.01, seen_at) for k in range(n)]
 
 
-def test_labels_of_images_from_before_the_change_correct_nothing_after_it(layout: Layout) -> None:
-    """A record of a hundred labels that say the head is right, and of those since the change too few, then enough."""
+def test_labels_of_images_before_the_change_do_not_correct_the_loss_after_it(layout: Layout) -> None:
+    """A hundred earlier labels say that the head is right. Later ones say it is wrong: first too few, then enough."""
     healthy = labels(0.5, 0.5, NOON + 100.0)
     few = reported(layout, 0.2, AuditPage([*healthy, *labels(0.6, 1.0, NOON + 2400.0, 20)], "1-0"), every_s=150.0)
     many = reported(layout, 0.2, AuditPage([*healthy, *labels(0.6, 1.0, NOON + 2400.0, 60)], "1-0"), every_s=150.0)
@@ -123,8 +123,8 @@ def test_labels_of_images_from_before_the_change_correct_nothing_after_it(layout
     assert (before.loss.assumes_head, before.loss.audit_labels) == (False, 100)
 
 
-def test_a_quiet_hour_after_midnight_has_no_effect_to_tell(layout: Layout) -> None:
-    """What depends on what is known; three images with a large loss say nothing."""
+def test_a_quiet_hour_after_midnight_has_too_few_images_for_an_effect(layout: Layout) -> None:
+    """Dependence is known, but three images with a large loss are too few."""
     traffic, state = Ledgerless(layout), DetectorState.fresh(layout)
     for flush in range(15):
         state = transition.update(layout, state, traffic.sums(NOON + flush, 100), NO_LABELS)
@@ -137,7 +137,7 @@ def test_a_quiet_hour_after_midnight_has_no_effect_to_tell(layout: Layout) -> No
 
 
 @pytest.mark.parametrize(("length", "low", "high"), [(0.0, 0.0, 0.12), (1.0, 0.8, 1.2)])
-def test_the_mean_embedding_has_no_length_by_chance_alone(
+def test_the_length_of_the_mean_embedding_leaves_out_what_is_chance(
     layout: Layout, length: float, low: float, high: float
 ) -> None:
     """Of 100 standard normal embeddings in two directions: uncorrected sqrt(2 / 100) = .14 in the mean."""
@@ -159,7 +159,7 @@ def test_a_bundle_without_an_embedding_reference_has_no_embedding_shift(layout: 
     assert made.not_watched == ["luminance", "contrast", "sharpness", "aspect", "size"]
 
 
-def test_every_number_is_one(layout: Layout) -> None:
+def test_every_number_is_finite(layout: Layout) -> None:
     numbers = [
         value
         for signal in reported(layout, 0.3).signals

@@ -1,4 +1,4 @@
-"""Bins of a reference: what it implies of new values holds exactly, whatever their distribution is."""
+"""Bins of a reference: the distribution of new values that it implies is exact for every distribution."""
 
 from itertools import pairwise
 
@@ -30,7 +30,7 @@ def test_probabilities_of_bins_have_the_dirichlet_law_for_a_skewed_distribution(
     assert chances.var(axis=0) == pytest.approx(law.var(), rel=0.15)
 
 
-def test_values_that_are_equal_make_one_edge_and_a_constant_makes_two_bins() -> None:
+def test_equal_values_make_one_edge_and_a_constant_makes_two_bins() -> None:
     bins = Bins.of(order_statistics(np.repeat([1.0, 2.0], [60, 39])))
     assert bins.edges.tolist() == [1.0, 2.0]
     assert bins.alpha.sum() == 100
@@ -55,7 +55,7 @@ def test_normal_scores_are_means_of_a_normal_between_ranks() -> None:
     assert float(bins.shares @ bins.normal_scores) == pytest.approx(0, abs=1e-12)
 
 
-def test_extreme_bins_are_those_above_the_point_of_95_percent() -> None:
+def test_extreme_bins_lie_above_the_95_percent_point() -> None:
     bins = normal_bins()
     assert float(bins.shares[bins.extreme].sum()) == pytest.approx(0.05, abs=0.002)
     assert bins.extreme.tolist()[-2:] == [True, True]

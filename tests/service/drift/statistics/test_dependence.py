@@ -1,4 +1,4 @@
-"""The design effect beside its closed forms: independent values, autoregressive ones, clips of repeats."""
+"""The design effect agrees with closed forms: independent values, autoregressive ones, clips of repeats."""
 
 from collections.abc import Callable
 
@@ -56,10 +56,10 @@ def test_few_pairs_are_not_trusted_by_the_quantile_of_a_chi_squared() -> None:
 
 
 @pytest.mark.parametrize("make", [autoregressive, clips])
-def test_replicas_that_deal_traffic_out_in_turn_see_the_same_together(
+def test_replicas_that_share_traffic_in_turn_find_the_same_design_effect_together(
     make: Callable[[np.random.Generator, int], Floats],
 ) -> None:
-    """Each sees every third image, so an estimate by one of them alone is too small."""
+    """Each replica sees every third image, so the estimate of one alone is too small."""
     values = make(np.random.default_rng(1), 600 * BLOCK)
     added = sum((statistics(values[i::3]) for i in range(3)), np.zeros(SIZE))
     apart, together = (float(dependence.design_effect(added, BINS, replicas)) for replicas in (1.0, 3.0))
@@ -68,7 +68,7 @@ def test_replicas_that_deal_traffic_out_in_turn_see_the_same_together(
 
 
 @pytest.mark.parametrize("blocks", [2, 16, 100])
-def test_independent_traffic_counts_about_as_much_over_many_replicas_as_over_one(blocks: int) -> None:
+def test_independent_traffic_counts_about_equally_over_many_replicas_and_over_one(blocks: int) -> None:
     rng = np.random.default_rng(6)
     values = [independent(rng, blocks * BLOCK) for _ in range(40)]
     one, five, twenty = (np.median([estimate(each, replicas) for each in values]) for replicas in (1.0, 5.0, 20.0))
@@ -91,14 +91,14 @@ def test_a_shift_of_level_is_not_taken_for_dependence() -> None:
     assert estimate(values) < 2.5
 
 
-def test_it_is_known_from_the_second_block_on_also_if_they_come_one_by_one() -> None:
+def test_it_is_known_from_the_second_block_on_even_if_blocks_come_one_by_one() -> None:
     one = statistics(independent(np.random.default_rng(4), BLOCK))
     assert not dependence.is_known(np.zeros(SIZE))
     assert not dependence.is_known(dependence.update(np.zeros(SIZE), one))
     assert dependence.is_known(dependence.update(dependence.update(np.zeros(SIZE), one), one))
 
 
-def test_what_is_old_is_forgotten() -> None:
+def test_old_observations_lose_their_weight() -> None:
     rng = np.random.default_rng(5)
     state = statistics(autoregressive(rng, 400 * BLOCK))
     for _ in range(60):
@@ -106,7 +106,7 @@ def test_what_is_old_is_forgotten() -> None:
     assert float(dependence.design_effect(state, BINS)) < 2
 
 
-def test_nothing_seen_and_a_constant_signal_have_a_design_effect_of_one() -> None:
+def test_no_traffic_and_a_constant_signal_have_a_design_effect_of_one() -> None:
     assert float(dependence.design_effect(np.zeros(SIZE), BINS)) == 1
     assert estimate(np.zeros(10 * BLOCK)) == 1
     assert dependence.design_effect(np.zeros((3, 2, SIZE)), BINS).shape == (3, 2)

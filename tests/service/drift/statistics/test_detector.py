@@ -1,4 +1,4 @@
-"""The detector of a version: known before judging, restarted by the day, whole after a hand-over."""
+"""The detector of a version: it waits for dependence, restarts each day, and survives a change of leader."""
 
 import json
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ def test_the_signal_that_moved_has_the_evidence() -> None:
     assert float(moved.log10) == pytest.approx(evidence["score"] - np.log10(2), abs=0.01)
 
 
-def test_evidence_starts_anew_at_midnight_and_what_is_known_of_dependence_stays() -> None:
+def test_evidence_restarts_at_midnight_and_the_estimate_of_dependence_stays() -> None:
     moved = run(Detector.fresh(BINS), flushes(3, shift=0.7), 30, MIDNIGHT - 400)
     assert float(moved.log10_peak) > 2
     after = moved.update(BINS, next(flushes(4)), MIDNIGHT + 2)
@@ -65,13 +65,13 @@ def test_evidence_starts_anew_at_midnight_and_what_is_known_of_dependence_stays(
     assert not np.isnan(after.signals["score"].dependence).any()
 
 
-def test_a_peak_stays_until_the_restart_though_evidence_falls() -> None:
+def test_a_peak_stays_until_the_restart_even_if_evidence_falls() -> None:
     moved = run(Detector.fresh(BINS), flushes(5, shift=0.7), 30, MIDNIGHT + 100)
     calm = run(moved, flushes(6), 400, MIDNIGHT + 300)
     assert float(calm.log10_peak) >= float(moved.log10_peak) > 2
 
 
-def test_whoever_takes_over_goes_on_from_the_written_state() -> None:
+def test_a_new_leader_continues_the_written_state() -> None:
     source = flushes(7)
     before = run(Detector.fresh(BINS), source, 12, MIDNIGHT + 100)
     read = Detector.from_json(json.loads(json.dumps(before.to_json(), allow_nan=False)))
@@ -80,7 +80,7 @@ def test_whoever_takes_over_goes_on_from_the_written_state() -> None:
     assert json.dumps(went_on.to_json()) == json.dumps(took_over.to_json())
 
 
-def test_days_run_side_by_side_as_they_do_alone() -> None:
+def test_days_simulated_together_give_the_same_as_alone() -> None:
     sources = [flushes(8), flushes(9, shift=1.0)]
     alone, together = [Detector.fresh(BINS)] * 2, Detector.fresh(BINS, (2,))
     for i in range(14):

@@ -15,14 +15,14 @@ def test_log_gamma_is_scipys_to_thirteen_digits() -> None:
     assert float(log_gamma(np.array(0.5))) == pytest.approx(np.log(np.pi) / 2, rel=1e-13)
 
 
-def test_sequences_have_the_probability_of_scipys_counts_without_their_coefficient() -> None:
+def test_a_sequence_has_scipys_probability_of_its_counts_without_the_coefficient() -> None:
     alpha, counts = np.array([2.0, 3.5, 0.5]), np.array([4.0, 1.0, 2.0])
     coefficient = special.gammaln(8) - special.gammaln(counts + 1).sum()
     expected = stats.dirichlet_multinomial.logpmf(counts.astype(int), alpha, np.array(7)) - coefficient
     assert float(log_dirichlet_multinomial(counts, alpha)) == pytest.approx(float(expected), rel=1e-12)
 
 
-def test_a_sequence_is_forecast_alike_at_once_and_in_parts() -> None:
+def test_a_sequence_has_the_same_probability_at_once_and_in_parts() -> None:
     alpha = np.array([4.0, 4.0, 8.0])
     first, second = np.array([3.0, 0.0, 1.0]), np.array([0.5, 2.0, 0.0])
     parts = log_dirichlet_multinomial(first, alpha) + log_dirichlet_multinomial(second, alpha + first)

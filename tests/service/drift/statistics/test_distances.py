@@ -1,4 +1,4 @@
-"""KS distance and PSI, and what PSI is without drift."""
+"""KS distance and PSI, and the value of PSI without drift."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def test_psi_is_the_symmetric_divergence_and_finite_for_empty_bins() -> None:
 
 
 @pytest.mark.parametrize("n", [500, 5000])
-def test_without_drift_psi_is_on_average_what_its_null_says(n: int) -> None:
+def test_without_drift_the_mean_of_psi_is_its_null_value(n: int) -> None:
     rng, bins = np.random.default_rng(0), normal_bins(m=1000)
     found = [distances.psi(bins, rng.multinomial(n, rng.dirichlet(bins.alpha)).astype(float)) for _ in range(400)]
     assert np.mean(found) == pytest.approx(distances.psi_null(bins, n), rel=0.15)

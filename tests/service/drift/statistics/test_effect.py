@@ -22,7 +22,7 @@ def test_sums_have_numpys_mean_and_variance() -> None:
     assert LossSums().mean == LossSums(1, 5.0, 25.0).variance == 0
 
 
-def test_the_mean_loss_has_the_interval_of_as_many_observations_as_traffic_is_worth() -> None:
+def test_the_interval_of_the_mean_loss_counts_effective_observations() -> None:
     values = np.random.default_rng(0).gamma(2.0, size=900)
     estimate = effect.mean_loss(sums(values), design_effect=9.0)
     assert estimate is not None
@@ -37,7 +37,7 @@ def test_students_quantile_is_scipys(level: float, freedom: int) -> None:
 
 
 def test_few_observations_make_no_effect() -> None:
-    """Two images that are alike have no spread at all, and one of one OOD score would be a rate of 100 %."""
+    """Two equal images have no spread, and one extreme OOD score of one would be a rate of 100 %."""
     assert effect.mean_loss(LossSums(2, 0.8, 0.32), 1.0) is None
     assert effect.mean_loss(LossSums(300, 120.0, 60.0), 10.1) is None
     assert effect.mean_loss(LossSums(300, 120.0, 60.0), 10.0) is not None
@@ -46,8 +46,8 @@ def test_few_observations_make_no_effect() -> None:
     assert effect.exceedance(20, 200, 2.0) is not None
 
 
-def test_the_fewest_that_make_an_effect_rarely_make_one_by_chance() -> None:
-    """Skewed losses as of the shipped models, and rates of 5 %, with no change."""
+def test_the_smallest_sample_for_an_effect_rarely_shows_one_by_chance() -> None:
+    """Skewed losses like those of the shipped models, and rates of 5 %, without a change."""
     rng = np.random.default_rng(7)
     rises = []
     for _ in range(2000):
@@ -62,7 +62,7 @@ def test_the_fewest_that_make_an_effect_rarely_make_one_by_chance() -> None:
     assert np.mean([ratio.value >= 2 and ratio.low > 1 for ratio in ratios]) < 0.03
 
 
-def test_a_rise_counts_the_errors_of_traffic_and_reference() -> None:
+def test_the_interval_of_a_rise_includes_the_errors_of_traffic_and_reference() -> None:
     made = effect.rise(Interval(1.2, 1.2 - 0.03, 1.2 + 0.03), 1.0, reference_sd=0.4, reference_n=384)
     own = 1.959964 * 0.4 / math.sqrt(384)
     assert made.value == pytest.approx(0.2)
@@ -70,7 +70,7 @@ def test_a_rise_counts_the_errors_of_traffic_and_reference() -> None:
     assert made.high == pytest.approx(0.2 + math.hypot(0.03, own))
 
 
-def test_without_a_change_a_rise_is_above_nothing_in_one_of_forty_references() -> None:
+def test_without_a_change_a_rise_is_above_zero_for_one_of_forty_references() -> None:
     rng = np.random.default_rng(1)
     above = 0
     for _ in range(2000):
@@ -97,7 +97,7 @@ def test_dependent_traffic_has_the_interval_of_fewer_images() -> None:
 
 
 def test_the_ratio_of_exceedance_rates_rarely_exceeds_one_by_chance() -> None:
-    """Over 4,000 references of 400, 20 of which lie above the point: its own chance is Beta(20, 381)."""
+    """Over 4,000 references of 400, with 20 values above the point: the true rate is Beta(20, 381)."""
     rng = np.random.default_rng(2)
     counts = rng.binomial(2000, rng.beta(20, 381, 4000))
     rates = [effect.exceedance(count, 2000, 1.0) for count in counts.tolist()]
@@ -113,8 +113,8 @@ def audit(true: np.ndarray, predicted: np.ndarray, chance: np.ndarray) -> AuditS
     return reduce(AuditSums.__add__, (AuditSums.of(*row) for row in rows), AuditSums())
 
 
-def test_audit_labels_of_unequal_probability_stand_for_the_traffic() -> None:
-    """Errors are larger where images were drawn more often: unweighted labels would say .75."""
+def test_audit_labels_of_unequal_probability_represent_all_traffic() -> None:
+    """Errors are larger where images were drawn more often: without weights the mean would be .75."""
     rng = np.random.default_rng(3)
     is_hard = rng.random(200_000) < 0.5
     chance = np.where(is_hard, 0.03, 0.01)
@@ -126,7 +126,7 @@ def test_audit_labels_of_unequal_probability_stand_for_the_traffic() -> None:
     assert error[drawn].mean() > 0.7
 
 
-def test_a_correction_moves_the_mean_loss_by_what_the_head_is_off() -> None:
+def test_a_correction_moves_the_mean_loss_by_the_error_of_the_head() -> None:
     rng = np.random.default_rng(4)
     predicted, chance = rng.gamma(4.0, 0.25, 5000), np.full(5000, 0.1)
     true = predicted + 0.3 + rng.normal(0, 0.05, 5000)
@@ -152,7 +152,7 @@ def test_the_confidence_sequence_is_the_published_one() -> None:
 
 
 def test_the_sequence_holds_at_every_moment_together() -> None:
-    """2,000 streams of 3,000 skewed differences, looked at after each from the fiftieth on."""
+    """2,000 streams of 3,000 skewed differences, checked after each difference from the fiftieth on."""
     rng = np.random.default_rng(5)
     n = np.arange(1, 3001)
     ever = 0

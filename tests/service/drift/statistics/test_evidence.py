@@ -1,4 +1,4 @@
-"""Evidence is a martingale under the null, exactly; it exceeds 100 as rarely as Ville says; and it finds changes."""
+"""Evidence is an exact martingale under the null; it exceeds 100 as rarely as Ville's bound; it finds changes."""
 
 import json
 from itertools import product
@@ -33,8 +33,8 @@ def all_sequences(bins: Bins, n: int) -> tuple[Floats, Floats]:
 
 
 @pytest.mark.parametrize("flushes", [[1] * 6, [2, 1, 3], [6]])
-def test_its_expectation_is_one_over_all_that_a_reference_of_nine_can_bring(flushes: list[int]) -> None:
-    """Enumerated: all 729 sequences of six observations in three bins, however they are flushed."""
+def test_its_expectation_is_one_over_all_sequences_after_a_reference_of_nine(flushes: list[int]) -> None:
+    """Enumerates all 729 sequences of six observations in three bins, for several ways to flush them."""
     bins = few_bins(2, 5, 3)
     sequences, chances = all_sequences(bins, sum(flushes))
     assert chances.sum() == pytest.approx(1, rel=1e-12)
@@ -43,7 +43,7 @@ def test_its_expectation_is_one_over_all_that_a_reference_of_nine_can_bring(flus
     assert chances @ 10 ** follow(bins, counts).log10 == pytest.approx(1, rel=1e-10)
 
 
-def test_its_expectation_given_the_past_is_what_it_was() -> None:
+def test_its_expectation_given_the_past_is_its_present_value() -> None:
     bins = few_bins(2, 5, 3)
     before = follow(bins, [np.array([2.0, 1.0, 4.0]), np.array([0.0, 0.0, 3.0])])
     chances = (bins.alpha + before.counts) / (bins.alpha + before.counts).sum()
@@ -51,8 +51,8 @@ def test_its_expectation_given_the_past_is_what_it_was() -> None:
     assert float(chances @ 10 ** np.array(after)) == pytest.approx(10 ** float(before.log10), rel=1e-10)
 
 
-def test_weighed_by_a_design_effect_it_is_a_supermartingale_where_the_reference_is_sure() -> None:
-    """Independent observations that are taken for dependent ones: evidence can only be less (Jensen)."""
+def test_divided_by_a_design_effect_it_is_a_supermartingale_for_an_exact_reference() -> None:
+    """If independent observations are taken for dependent ones, evidence can only be less (Jensen)."""
     bins = few_bins(2e6, 5e6, 3e6)
     sequences, chances = all_sequences(bins, 6)
     state = follow(bins, list(sequences.swapaxes(0, 1)), design_effect=3.0)
@@ -74,7 +74,7 @@ def chances_of(references: Floats, bins: Bins, shift: float = 0.0) -> Floats:
 
 @pytest.mark.slow
 def test_it_exceeds_a_hundred_in_at_most_one_of_a_hundred_days() -> None:
-    """600 references of 400, a day of 288 flushes of 50 each: six days at most by Ville; and ten, sixty at most."""
+    """600 references of 400, a day of 288 flushes of 50 for each: by Ville at most six exceed 100, and sixty 10."""
     rng, bins = np.random.default_rng(2), normal_bins()
     chances = chances_of(np.sort(rng.standard_normal((600, 400)), axis=1), bins)
     state, largest = Evidence.fresh(bins, (600,)), np.zeros(600)
@@ -100,7 +100,7 @@ def test_it_finds_half_a_standard_deviation_within_three_hundred(quiet_flushes: 
 
 
 def test_a_small_difference_that_was_learned_does_not_hide_a_large_change() -> None:
-    """Hours of traffic a tenth of a standard deviation off the reference, then one whole."""
+    """Hours of traffic a tenth of a standard deviation off the reference, then a whole one."""
     rng, bins = np.random.default_rng(4), normal_bins()
     reference = np.sort(np.random.default_rng(0).standard_normal((1, 400)), axis=1)
     quiet, moved = (chances_of(reference, bins, shift)[0] for shift in (0.1, 1.1))
@@ -110,7 +110,7 @@ def test_a_small_difference_that_was_learned_does_not_hide_a_large_change() -> N
     assert float(state.log10) > 2
 
 
-def test_nothing_new_changes_nothing_but_what_is_left_to_start() -> None:
+def test_a_flush_without_images_only_spends_prior_probability() -> None:
     bins = normal_bins()
     state = follow(bins, [np.zeros(14)] * 5)
     assert float(state.log10) == pytest.approx(0, abs=1e-12)
@@ -122,7 +122,7 @@ def test_the_average_over_signals_is_the_mean_of_martingales() -> None:
     assert 10 ** evidence.average(values) == pytest.approx([2, 3])
 
 
-def test_a_signal_is_named_at_the_level_of_all_of_them() -> None:
+def test_a_signal_is_named_at_the_level_for_all_signals_together() -> None:
     assert evidence.named(np.array([2.2, 2.4, 0.0, -1.0]), 2.0).tolist() == [False, False, False, False]
     assert evidence.named(np.array([2.2, 2.7, 0.0, -1.0]), 2.0).tolist() == [False, True, False, False]
 
@@ -142,7 +142,7 @@ def shares(loc: float = 0.0, scale: float = 1.0) -> np.ndarray:
     return np.diff(stats.norm.cdf(stats.norm.ppf(LEVELS), loc, scale), prepend=0.0, append=1.0)
 
 
-def test_location_tilts_shift_a_normal_by_so_many_standard_deviations() -> None:
+def test_location_tilts_shift_a_normal_distribution_by_their_standard_deviations() -> None:
     bins = normal_bins(m=9999)
     made = evidence.tilted(shares(), evidence.tilt_exponents(bins.normal_scores))
     for theta, tilt in zip(evidence.LOCATIONS, made, strict=False):

@@ -16,7 +16,7 @@ def bins() -> Bins:
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("shift", [0.15, -0.15])
-def test_the_start_is_found_also_where_traffic_never_was_quite_the_reference(
+def test_the_start_is_found_even_if_traffic_never_matched_the_reference_exactly(
     bins: Bins, seed: int, shift: float
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -39,7 +39,7 @@ def test_a_change_from_the_beginning_began_at_the_beginning(bins: Bins) -> None:
     assert likeliest_start(bins, history.sums, total, 1.0) == 0
 
 
-def test_a_history_is_bounded_dense_of_late_and_keeps_its_beginning() -> None:
+def test_a_history_is_bounded_dense_at_its_end_and_keeps_its_beginning() -> None:
     history = History.fresh(1)
     for flush in range(17_280):  # a day of flushes
         history = history.add(5.0 * flush, np.array([float(flush)]))

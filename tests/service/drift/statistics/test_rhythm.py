@@ -1,4 +1,4 @@
-"""Days whose hours differ are known from the third on; the day on which drift began is not taken for one of them."""
+"""A daily rhythm is known from the third day on; the day on which drift began is not taken for a rhythm."""
 
 import json
 
@@ -34,30 +34,30 @@ def days(*levels: np.ndarray) -> list[float]:
 SWING = 0.3 * np.sin(np.arange(24) * np.pi / 12)
 
 
-def test_a_daily_cycle_counts_from_its_second_day_as_the_variance_of_hourly_means_says() -> None:
+def test_a_daily_cycle_counts_from_its_second_day_on_by_the_variance_of_hourly_means() -> None:
     first, second, third = days(SWING, SWING, SWING)
     assert first == 1
     assert second == pytest.approx(1 + PER_HOUR * SWING.var(ddof=1), rel=0.35)
     assert third > 10
 
 
-def test_hours_that_are_alike_leave_it_near_one() -> None:
+def test_similar_hours_leave_it_near_one() -> None:
     assert max(days(*[np.zeros(24)] * 6)) < 1.5
 
 
-def test_a_day_in_which_a_drift_began_is_not_a_rhythm() -> None:
+def test_the_day_on_which_drift_began_is_no_rhythm() -> None:
     began = np.where(np.arange(24) < 12, 0.0, 1.0)
     assert max(days(np.zeros(24), began, np.ones(24), np.ones(24))) < 2
 
 
-def test_a_day_with_traffic_in_few_hours_is_passed_over() -> None:
+def test_a_day_with_traffic_in_few_hours_is_skipped() -> None:
     state = Rhythm.fresh()
     for hour in range(rhythm.ENOUGH_HOURS - 1):
         state = rhythm.update(state, BINS, np.ones(14), hour)
     assert np.isnan(rhythm.end_day(state, BINS).days).all()
 
 
-def test_days_without_traffic_leave_the_rhythm_that_is_known() -> None:
+def test_days_without_traffic_keep_the_known_rhythm() -> None:
     """A site that works from Monday to Friday has its rhythm on Monday again."""
     rng, state = np.random.default_rng(2), Rhythm.fresh()
     for _ in range(3):
