@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import os
 import signal
 import subprocess
 import sys
@@ -12,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from models.contract import history, live
-from models.contract.bundle import BundleError
-from models.contract.history import HISTORY, PENDING, Change, last_change, read_history
+from models.contract import history
+from models.contract.bundle import BundleError, publish
+from models.contract.history import HISTORY, PENDING, read_history
 from models.contract.index import ModelIndex, read_index, write_index
 from models.contract.live import (
     FIRST_LINE,
@@ -31,9 +30,10 @@ from models.contract.live import (
     swap_live,
     undo,
 )
-from models.contract.lock import locked
+from models.contract.manifest import Manifest
 
 WHY = "a test"
+FILES = {"model.onnx": b"onnx", "model_card.md": b"# card\n"}
 # Kills itself in the middle of a promotion, just before or just after the named step.
 KILLED = """
 import os, signal, sys
@@ -51,20 +51,6 @@ def killed(*arguments):
 setattr(live, step, killed)
 live.swap_live(Path(folder), 2, 1, who="ada", reason="killed")
 """
-HOLDS = """
-import time
-from pathlib import Path
-from models.contract.lock import locked
-"""
-
-
-@pytest.fixture
-def folder(tmp_path: Path, publish_version: Callable[..., None]) -> Path:
-    """The folder of `tiny`, with the versions 1 to 3. Version 1 is live, without a history."""
-    for version in (1, 2, 3):
-        publish_version(tmp_path, version)
-    write_index(tmp_path / "tiny", ModelIndex(live=1))
-    return tmp_path / "tiny"
 
 
 def events(folder: Path) -> list[tuple[str, int, int | None]]:
@@ -157,6 +143,14 @@ def test_what_training_publishes_goes_live_through_the_same_history(folder: Path
     assert events(folder) == [("live", 1, None), ("live", 2, 1)]
 
 
+def test_a_version_that_goes_live_again_keeps_the_previous_one(tmp_path: Path, tiny_version: Manifest) -> None:
+    first = publish(tmp_path, tiny_version, FILES)
+    second = publish(tmp_path, tiny_version.model_copy(update={"version": "2"}), FILES)
+    for folder in (first, second, second):
+        make_live(folder)
+    assert read_index(tmp_path / "tiny") == ModelIndex(live=2, previous=1)
+
+
 def test_the_first_version_of_a_model_goes_live(tmp_path: Path, publish_version: Callable[..., None]) -> None:
     publish_version(tmp_path, 1)
     make_live(tmp_path / "tiny/1")
@@ -214,7 +208,8 @@ def test_a_promotion_that_is_killed_happened_with_its_line_or_not_at_all(
     moment: str,
     happened: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    live._settle(folder, ModelIndex(live=1))  # the history has begun, so that `record` is called once below
+    with pytest.raises(LiveMoved):
+        swap_live(folder, 3, 2, reason=WHY)  # it begins the history, so that `record` is called once below
     killed = subprocess.run([sys.executable, "-c", KILLED, step, moment, str(folder)], check=False, timeout=60)
     assert killed.returncode == -signal.SIGKILL
     assert read_index(folder) == (ModelIndex(live=2, previous=1) if happened else ModelIndex(live=1))
@@ -237,64 +232,9 @@ def test_tritons_config_follows_model_json_again_after_a_promotion_that_did_not_
     assert "versions: [ 1 ]" in (folder / "config.pbtxt").read_text()
 
 
-def test_a_last_line_that_was_cut_off_is_skipped_and_then_repaired(folder: Path) -> None:
-    swap_live(folder, 2, 1, reason=WHY)
-    whole = (folder / HISTORY).read_bytes()
-    with (folder / HISTORY).open("ab") as file:
-        file.write(whole.splitlines()[-1][:40])
-    assert events(folder) == [("live", 1, None), ("promoted", 2, 1)]
-    swap_live(folder, 3, 2, reason=WHY)
-    assert (folder / HISTORY).read_bytes().startswith(whole)
-    assert events(folder) == [("live", 1, None), ("promoted", 2, 1), ("promoted", 3, 2)]
-
-
-def test_a_cut_off_line_whose_change_happened_is_written_whole(folder: Path) -> None:
-    swap_live(folder, 2, 1, who="ada", reason=WHY)
-    change = last_change(folder)
-    assert change is not None
-    lines = (folder / HISTORY).read_bytes().splitlines(keepends=True)
-    (folder / HISTORY).write_bytes(lines[0] + lines[1][:-1])  # only its line break is missing
-    history.announce(folder, change)
-    assert read_state(folder).changes[-1] == change
-    swap_live(folder, 3, 2, reason=WHY)
-    assert read_history(folder)[1] == change
-    assert len(read_history(folder)) == 3
-
-
-def test_a_damaged_line_is_named_to_readers_and_does_not_stop_a_rollback(folder: Path) -> None:
-    swap_live(folder, 2, 1, reason=WHY)
-    with (folder / HISTORY).open("ab") as file:
-        file.write(b"no json\n")
-    with pytest.raises(BundleError, match="damaged in line 3"):
-        read_state(folder)
-    assert roll_back(folder, 2, reason=WHY).after.live == 1
-
-
 def test_a_store_that_cannot_be_written_is_told_and_unchanged(folder: Path) -> None:
     (folder / LOCK).mkdir()  # like a read-only store: the lock's file cannot be opened
     with pytest.raises(NotWritable, match=r"cannot be written: .*mount it writable"):
         swap_live(folder, 2, 1, reason=WHY)
     assert read_index(folder) == ModelIndex(live=1)
     assert not (folder / HISTORY).exists()
-
-
-def test_a_writer_that_hangs_is_not_waited_for_without_an_end(folder: Path) -> None:
-    with locked(folder / LOCK), pytest.raises(TimeoutError), locked(folder / LOCK, wait_s=0.1):
-        pass
-
-
-def test_the_lock_is_free_once_its_holder_is_killed(folder: Path) -> None:
-    code = HOLDS + f"with locked(Path({str(folder / LOCK)!r})): print(flush=True); time.sleep(60)"
-    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    assert holder.stdout
-    holder.stdout.readline()
-    os.kill(holder.pid, signal.SIGKILL)
-    holder.communicate(timeout=10)
-    with locked(folder / LOCK, wait_s=5):
-        pass
-
-
-def test_a_newer_program_may_add_fields_to_a_line(folder: Path) -> None:
-    swap_live(folder, 2, 1, reason=WHY)
-    line = json.loads((folder / HISTORY).read_bytes().splitlines()[-1])
-    assert Change.model_validate({**line, "report": "gates.json"}).version == 2

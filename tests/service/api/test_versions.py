@@ -170,6 +170,16 @@ async def test_a_version_that_cannot_be_loaded_is_taken_back_and_the_reply_says_
     assert (await rollback(http, 2)).json()["served"] == "1"
 
 
+async def test_a_version_that_hangs_in_its_warm_up_is_taken_back(
+    open_service: OpenService, store: Path, publish_version: Callable[..., None], hanging_text: str, grey: Grey
+) -> None:
+    publish_version(store, 4, text=hanging_text)
+    http = await open_service(bundles=store, poll_s=0, hang_s=1)
+    assert message(await promote(http, 4, 1), 409).endswith("the change was undone")
+    assert read_index(store / "tiny") == ModelIndex(live=1)
+    assert await answering(http, grey(0.2)) == "1"
+
+
 async def test_a_read_only_store_is_told_and_nothing_changes(
     read_only: Path, open_service: OpenService, grey: Grey
 ) -> None:
