@@ -1,4 +1,4 @@
-"""Hostile bodies against a real process: each gets its status, memory stays, the next good request is answered."""
+"""Hostile bodies against a real process: each gets its status, memory does not grow, good requests are answered."""
 
 import io
 import struct
@@ -14,7 +14,7 @@ MIB = 2**20
 
 
 def png_claiming(width: int, height: int) -> bytes:
-    """A valid PNG of that many black pixels, in a few kilobytes a row of zeros at a time."""
+    """A valid PNG of that many black pixels, in a few kilobytes."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -38,7 +38,7 @@ def chunked(size: int) -> Iterator[bytes]:
 
 
 @pytest.mark.slow
-def test_bad_bodies_cost_a_status_and_nothing_else(
+def test_bad_bodies_get_their_status_and_cost_nothing_else(
     start_service: Callable[..., Any], encode: Callable[..., bytes], grey: Callable[..., bytes]
 ) -> None:
     service = start_service()

@@ -1,6 +1,4 @@
-"""Thousands of requests of every kind by real sockets: each good one gets the answer of its own image, and no memory
-is kept.
-"""
+"""Thousands of requests of every kind by real sockets: each good one gets its own answer, and memory does not grow."""
 
 import asyncio
 import io
@@ -23,7 +21,7 @@ MIB = 2**20
 
 
 def image_of(brightness: int, side: int) -> Image:
-    """A flat grey image, of which the tiny model says exp(brightness), in a file of 10 kB."""
+    """A flat grey image in a file of 10 kB. The tiny model predicts the loss exp(brightness) for it."""
     file, info = io.BytesIO(), PngInfo()
     info.add_text("padding", f"{brightness} {side}".ljust(10_000))
     Pillow.fromarray(np.full((side, side), brightness, np.uint8)).save(file, "PNG", pnginfo=info)

@@ -1,4 +1,4 @@
-"""A real service and a real receiver of OTLP over HTTP: what arrives there, and what happens when none is there."""
+"""A real service and a real receiver of OTLP over HTTP: the spans that arrive, and a receiver that is away."""
 
 import http.server
 import socket
@@ -26,7 +26,7 @@ StartService = Callable[..., Any]
 
 
 class Receiver(http.server.ThreadingHTTPServer):
-    """Takes spans at /v1/traces. `status`: what it answers."""
+    """Takes spans at /v1/traces. `status`: of its replies."""
 
     daemon_threads = True
 
@@ -51,7 +51,7 @@ class Receiver(http.server.ThreadingHTTPServer):
         ]
 
     def wait(self, *names: str) -> list[Span]:
-        """All spans, once there are as many of these names."""
+        """All spans, once there are as many of each name as given here."""
         for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=20, wait_max=0.05):
             with attempt:
                 have = [span.name for span in self.spans]
@@ -184,7 +184,7 @@ def test_images_of_one_request_are_spans_beside_each_other(
     assert not [span for span in spans if span.name == "journal"]
 
 
-def test_a_traceparent_that_is_none_is_ignored(traced: tuple[Service, Receiver], grey: Callable[..., bytes]) -> None:
+def test_an_invalid_traceparent_is_ignored(traced: tuple[Service, Receiver], grey: Callable[..., bytes]) -> None:
     service, receiver = traced
     garbage = ("garbage", f"{GIVEN}-01-more", f"ff{GIVEN[2:]}-01", "é" * 30, "0" * 4000, GIVEN, "")
     for traceparent in garbage:
@@ -196,7 +196,7 @@ def test_a_traceparent_that_is_none_is_ignored(traced: tuple[Service, Receiver],
     assert {span.parent_span_id for span in requests} == {b""}
 
 
-def test_what_fails_is_a_span_that_says_so_and_only_the_services_faults_are_errors(
+def test_a_failed_request_has_a_span_with_its_error_type_and_only_faults_of_the_service_are_errors(
     traced: tuple[Service, Receiver], grey: Callable[..., bytes]
 ) -> None:
     service, receiver = traced
@@ -253,7 +253,9 @@ def test_the_standard_variables_name_the_service_the_headers_and_the_path(
     assert "of-the-receiver" not in service.log
 
 
-def test_what_was_not_sent_yet_is_sent_when_the_service_stops(start_service: StartService, receiver: Receiver) -> None:
+def test_spans_that_were_not_sent_yet_are_sent_when_the_service_stops(
+    start_service: StartService, receiver: Receiver
+) -> None:
     service = start_service(OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url, OTEL_BSP_SCHEDULE_DELAY="60000")
     assert service.http.get("/v1/models").status_code == 200
     assert receiver.spans == []
@@ -308,7 +310,7 @@ def test_neither_a_closed_nor_a_silent_receiver_keeps_requests_or_the_end_waitin
                 OTEL_BSP_MAX_EXPORT_BATCH_SIZE="16",
                 LOSSCAST_REQUEST_TIMEOUT_S="2",
             )
-            for _ in range(200):  # each makes more spans than fit
+            for _ in range(200):  # more spans than the exporter's queue takes
                 assert service.http.post("/v1/predict", content=grey(FINE), headers=PNG).status_code == 200
             assert service.stop() == 0
             told = [line["event"] for line in _lines(service.log) if line["level"] != "INFO"]

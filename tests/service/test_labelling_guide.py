@@ -48,7 +48,7 @@ def test_the_script_labels_what_it_can_and_skips_the_rest(service_url: str, samp
         client.reject(left, "the other test wants an empty queue")
 
 
-def test_what_goes_to_the_platform_comes_back_in_pixels(
+def test_labels_from_the_platform_come_back_in_pixels(
     service_url: str, sample_ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
