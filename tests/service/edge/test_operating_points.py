@@ -1,6 +1,6 @@
 """A request picks the operating point of its verdict. One that picks none gets the service's."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import httpx
@@ -78,6 +78,16 @@ async def test_an_unknown_operating_point_is_refused_with_a_list_of_the_known_on
     reply = await ask(http, grey(BETWEEN), f"?operating_point={name}")
     assert reply.status_code == 400
     assert says in reply.json()["error"]["message"]
+
+
+async def test_an_unknown_operating_point_is_refused_before_the_body_is_read(http: httpx.AsyncClient) -> None:
+    async def unread() -> AsyncIterator[bytes]:
+        raise AssertionError("the body was read")
+        yield b""
+
+    reply = await http.post("/v1/predict?operating_point=none", content=unread(), headers=PNG)
+    assert reply.status_code == 400
+    assert "there is no operating point 'none'" in reply.json()["error"]["message"]
 
 
 async def test_the_model_lists_its_operating_points_and_the_schema_has_the_parameter(
