@@ -198,7 +198,7 @@ class Monitored(NamedTuple):
 def monitored(
     servers: tuple[str, str], impatient_rules: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Monitored]:
-    """A service with the shipped digits model, after traffic of every kind. Its users share one xdist group."""
+    """A service with the shipped digits model, after traffic of every kind. Its users are in one file."""
     assert all(servers)
     state, data, sent = (tmp_path_factory.mktemp(name) for name in ("service", "prometheus", "alertmanager"))
     settings = {"LOSSCAST_MODELS": traffic.MODEL, "LOSSCAST_AUDIT_RATE": "0.1", "LOSSCAST_DRIFT_FLUSH_S": "0.5"}
