@@ -1,8 +1,8 @@
-"""Losscast in one minute: post canvases, see which answers to trust, label the most valuable one.
+"""Losscast in one minute: post canvases, see which predictions to trust, label the most valuable one.
 
-Starts a service of its own with the shipped `digits` bundle, posts clean and corrupted test canvases, and sets
+Starts a service of its own with the shipped `digits` bundle, posts clean and corrupted test canvases, and shows
 the predicted losses beside the true ones, which only a demonstration knows. Run it with `make demo`;
-`python demo/digits.py --picture docs/demo.png` makes the picture of the README.
+`python demo/digits.py --picture docs/demo.png` draws the picture of the README.
 """
 
 import signal
@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BUNDLES, MODEL = ROOT / "bundles", "digits"
 PICTURE = ROOT / "demo" / "out" / "demo.png"
 CLEAN, CORRUPTED = 60, 60
-SEED = 7  # of the canvases; evaluation uses another
+SEED = 7  # of the canvases; evaluation uses another seed
 ANNOTATOR = "demo"
 LEASED = 3
 SHOWN = 8  # rows at each end of the table
@@ -45,7 +45,7 @@ Canvas = tuple[NDArray[np.uint8], str, NDArray[np.float32]]  # image [h, w, 1], 
 
 
 def main(picture: Annotated[Path, typer.Option(help="The PNG of the ten best and the ten worst.")] = PICTURE) -> None:
-    """Exit status 0 when everything worked; nothing is left running either way."""
+    """Exits with 0 when everything worked. Nothing is left running in any case."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     console = Console()
     try:
@@ -74,7 +74,7 @@ def _show(client: LosscastClient, url: str, console: Console, picture: Path) -> 
 
 
 def canvases(task: Digits) -> Iterator[Canvas]:
-    """CLEAN test canvases, then CORRUPTED ones of other digits, in ways that training never saw."""
+    """CLEAN test canvases, then CORRUPTED canvases of other digits, with corruptions that no training uses."""
     rng = np.random.default_rng(SEED)
     test = task.examples("test", seed=SEED)
     chosen = rng.permutation(len(test))[: CLEAN + CORRUPTED]
@@ -156,7 +156,7 @@ def _label_most_valuable(client: LosscastClient, answers: Sequence[Answer], cons
 
 
 def _wait_until_queued(client: LosscastClient, expected: int) -> None:
-    """The reply means journalled; the drain brings samples to the queue a moment later."""
+    """Waits for the queue: after a reply the sample is in the journal, and the drain moves it to the queue soon."""
     deadline = time.monotonic() + DRAIN_LIMIT_S
     while (pending := client.stats()["pending"]) < expected:
         if time.monotonic() > deadline:

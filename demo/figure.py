@@ -1,4 +1,4 @@
-"""Draws an athlete of sorts, for those who have no photograph of one at hand: `python demo/figure.py figure.png`."""
+"""Draws a simple athlete, for users without a photograph at hand: `python demo/figure.py figure.png`."""
 
 import sys
 from pathlib import Path
@@ -36,7 +36,7 @@ LIMBS = (
 
 
 def draw() -> NDArray[np.uint8]:
-    """[height, width, 3], blue first as OpenCV has it. The figure faces us: its right is on our left."""
+    """[height, width, 3], blue first, as in OpenCV. The figure faces us: its right is on our left."""
     image = _scenery()
     for side in ("right", "left"):
         for start, end, colour, width in LIMBS:

@@ -1,4 +1,4 @@
-"""A picture of the most and the least trusted answers, with the true corners and the predicted ones."""
+"""A picture of the predictions that deserve most and least trust, with true and predicted corners."""
 
 import io
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ TRUE_COLOUR, PREDICTED_COLOUR = "#2ca25f", "#e6550d"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One posted canvas with what came back."""
+    """One posted canvas with its reply."""
 
     image: NDArray[np.uint8]  # [h, w, 1]
     kind: str  # "clean", or the corruption
@@ -43,7 +43,7 @@ def draw(answers: Sequence[Answer], path: Path) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    """In 64 colours: greys and two hues need no more, and the noise takes less than half the bytes."""
+    """Reduces the picture to 64 colours: enough for greys and two hues, and less than half the bytes."""
     file = io.BytesIO()
     figure.savefig(file, dpi=72)
     Image.open(file).convert("RGB").quantize(64).save(path, optimize=True)

@@ -1,4 +1,4 @@
-"""A `losscast serve` of one's own: on a free port, with a state folder of its own, gone at the end."""
+"""Runs a `losscast serve` on a free port with its own state folder, and stops it at the end."""
 
 import os
 import socket
@@ -12,21 +12,22 @@ from pathlib import Path
 import httpx
 
 START_LIMIT_S = 60.0
-STOP_LIMIT_S = 60.0  # the service gives its requests, its drain and its queue about half of that
+STOP_LIMIT_S = 60.0  # the service itself gives its requests, its drain and its queue about half of it
 POLL_S = 0.1
 LOG_LINES = 20
 
 
-class NotServing(RuntimeError):  # noqa: N818 - it says what is the matter
-    """The service did not come up; the message holds the end of its log."""
+class NotServing(RuntimeError):  # noqa: N818 - the condition is the name
+    """The service did not start; the message contains the end of its log."""
 
 
 @contextmanager
 def running_service(bundles: Path, model: str, state: Path, **settings: str) -> Iterator[str]:
-    """URL of a service that is ready. It is stopped on the way out, whatever the reason.
+    """Yields the URL of a service that is ready, and stops the service at the end, also after an error.
 
-    bundles: the bundle store; model: which of it; state: an empty folder for journal, blobs, queue and log; settings:
-    further LOSSCAST_ variables. Raises NotServing when the service ends early or is not ready within START_LIMIT_S.
+    bundles: the bundle store; model: the served model; state: an empty folder for journal, blobs, queue and log;
+    settings: further LOSSCAST_ variables. Raises NotServing when the service ends early or is not ready within
+    START_LIMIT_S.
     """
     port, log = _free_port(), state / "service.log"
     own = {
@@ -38,7 +39,7 @@ def running_service(bundles: Path, model: str, state: Path, **settings: str) -> 
     }
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("LOSSCAST_")}
     with log.open("wb") as output:
-        # In a session of its own Ctrl-C reaches the demo alone, which then ends the service in order.
+        # In its own session the service does not get Ctrl-C. The demo gets it and stops the service.
         process = subprocess.Popen(
             [sys.executable, "-m", "losscast", "serve"],
             env=inherited | own,

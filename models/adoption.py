@@ -1,9 +1,9 @@
-"""Adoption: any PyTorch regressor gets a loss head beside it, and becomes a bundle that can be served.
+"""Adoption: any PyTorch regressor gets a loss head beside it and becomes a bundle that can be served.
 
-The network stays as it is: frozen, in eval mode, its predictions bit-identical with and without the head. What the
-head reads are the outputs of layers that the user names; what it learns is the user's own loss of each sample.
+The network stays as it is: frozen, in eval mode, with bit-identical predictions with and without the head. The head
+reads the outputs of layers that the user names. It learns the user's own loss of each sample.
 
-    layers by name -> `TappedRegressor` -> the head on `head` data -> calibrated -> exported -> published
+    layers by name -> `TappedRegressor` -> loss head on the `head` data -> calibrate -> export -> publish -> live
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ from models.tasks.protocol import check_examples
 from models.training.config import Progress, TrainingConfig, silent
 from models.training.loss_head import check_losses
 
-PROBE = 8  # images that a network must answer before anything is learned
+PROBE = 8  # images that the network must predict before anything is learned
 BATCH = 64
 CARD = "The network and its data were brought by their owner, whose documentation describes them."
 
@@ -35,7 +35,7 @@ class AdoptionError(ValueError):
     """The network cannot be adopted; the message says what is wrong and what to do."""
 
 
-def adopt(  # noqa: PLR0913 - what a network, a task and its data consist of
+def adopt(  # noqa: PLR0913 - a network, a task and its data consist of that much
     network: nn.Module,
     layers: Sequence[str],
     *,
@@ -50,14 +50,17 @@ def adopt(  # noqa: PLR0913 - what a network, a task and its data consist of
     card: str = CARD,
     progress: Progress = silent,
 ) -> Path:
-    """Trains a loss head for `network`, publishes both as the next version in `store`, makes it live; its folder.
+    """Trains a loss head for `network`, publishes both as the next version in `store` and makes it live.
 
     network: takes float [b, channels, height, width], (pixel - mean) / std of grey levels from 0 to 255, and predicts
-    [b, k] for a vector or [b, k, 2] in pixels for keypoints. layers: names as in `network.named_modules()`, whose
-    outputs the head reads. sample_loss: of predictions and targets, both as the network predicts -> losses [b], in the
-    unit of `loss`. data: batches of uint8 images [b, height, width, channels] and their targets, for "head" (best of
-    images that the network has not learned from), "calibration" and "test", disjoint. A batch may have a third part,
-    sizes [b, 2] of the images as they will be posted; without it the service does not watch aspect and size for drift.
+    [b, k] for a vector or [b, k, 2] in pixels for keypoints. layers: names as in `network.named_modules()`; the head
+    reads the outputs of these layers. sample_loss: (predictions, targets), both in the form of the network's
+    predictions -> losses [b], in the unit of `loss`. data: batches of uint8 images [b, height, width, channels] and
+    their targets, for "head", "calibration" and "test". No image may be in two of them, and the network should not
+    have learned from the images of "head". A batch may have a third part, the sizes [b, 2] of the images as they will
+    be posted; without it the service does not watch aspect and size for drift.
+
+    Returns the folder of the version.
 
     Raises AdoptionError, ValueError (a layer, data, losses or a store that cannot be used) or RuntimeMissing before the
     first epoch.
@@ -85,7 +88,7 @@ def _check_frozen(network: nn.Module, before: Mapping[str, Tensor]) -> None:
 
 
 def _check_measurable(regressor: TappedRegressor, task: LoadedTask) -> None:
-    """Losses that thresholds and figures can be made from, and enough of them for an OOD threshold."""
+    """Checks that the losses allow thresholds and figures, and that there are enough images for an OOD threshold."""
     for split in ("calibration", "test"):
         examples = task.examples(split)
         check_examples(examples, task.task, task.preprocessing, f"the {split} split of {task.task.name}")
@@ -96,13 +99,13 @@ def _check_measurable(regressor: TappedRegressor, task: LoadedTask) -> None:
             losses = task.true_loss(preds.numpy(), examples.targets)
             check_losses(losses)
             if split == "calibration":
-                budget_threshold(losses, OOD_BUDGET)  # needs a number of images, whatever is measured of them
+                budget_threshold(losses, OOD_BUDGET)  # the number of images decides, not their values
         except ValueError as error:
             raise AdoptionError(f"the {split} split: {error}") from error
 
 
 def _check_answers(regressor: TappedRegressor, task: LoadedTask) -> None:
-    """Finite, and the same for the same images, alone and while its layers are read."""
+    """Checks that predictions are finite, and the same for the same images, also while its layers are read."""
     images = normalise(torch.from_numpy(np.ascontiguousarray(task.examples("head").images[:PROBE])))
     with torch.no_grad():
         first, second = regressor(images).prediction, regressor(images).prediction

@@ -1,4 +1,4 @@
-"""The offline commands: train, evaluate, reference, analyse. Heavy imports are inside them; serving needs none."""
+"""The offline commands: train, evaluate, reference, analyse. Heavy imports are inside them: serving needs none."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,31 +38,29 @@ Data = Annotated[Path | None, typer.Option(help="Folder of the task's data, for 
 
 @app.command(rich_help_panel="Offline")
 def train(
-    task: Annotated[str, typer.Argument(help=f"What to learn: {', '.join(TASKS)}.")],
-    out: Annotated[Path, typer.Option(help="The bundle store that gets the new version.")] = Path("bundles"),
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same machine: same weights.")] = 0,
+    task: Annotated[str, typer.Argument(help=f"The task: {', '.join(TASKS)}.")],
+    out: Annotated[Path, typer.Option(help="The bundle store for the new version.")] = Path("bundles"),
+    seed: Annotated[int, typer.Option(min=0, help="The same seed and machine give the same weights.")] = 0,
     objective: Annotated[
-        Objective | None, typer.Option(help="What the loss head learns from; unset: the task's usual.")
+        Objective | None, typer.Option(help="The objective of the loss head; unset: the task's usual.")
     ] = None,
-    head: Annotated[
-        Head | None, typer.Option(help="How the loss head reads the feature maps; unset: the task's usual.")
-    ] = None,
+    head: Annotated[Head | None, typer.Option(help="The kind of loss head; unset: the task's usual.")] = None,
     effort: Annotated[float, typer.Option(min=0.01, help="Training time as a multiple of the usual.")] = 1.0,
     data: Data = None,
     run: Annotated[
-        Path | None, typer.Option(help="Folder for TensorBoard logs and checkpoints: a killed run goes on from there.")
+        Path | None, typer.Option(help="Folder for TensorBoard logs and checkpoints: a killed run resumes there.")
     ] = None,
-    accelerator: Annotated[str, typer.Option(help="cpu, gpu, or whatever Lightning Fabric knows.")] = "auto",
-    devices: Annotated[str, typer.Option(help="How many, or which, such as 0,2.")] = "1",
+    accelerator: Annotated[str, typer.Option(help="cpu, gpu, or another accelerator of Lightning Fabric.")] = "auto",
+    devices: Annotated[str, typer.Option(help="The number of devices, or a list such as 0,2.")] = "1",
     precision: Annotated[
         str | None, typer.Option(help="Such as 32-true or bf16-mixed; unset: the task's usual.")
     ] = None,
 ) -> None:
     """Train a model with its loss head, calibrate and export it, and make it the live version.
 
-    Digits are made on the fly; pose reads the folder that --data names. It ends with a table of what
-    the new version is worth, measured on its own ONNX file. The version that was live is kept as the
-    previous one. It needs more than serving does: pip install 'losscast[train,cpu]'.
+    Digits are drawn during the training; pose reads the folder of --data. At the end a table shows the
+    figures of the new version, measured on its own ONNX file. The version that was live becomes the
+    previous one. This needs more than serving: pip install 'losscast[train,cpu]'.
 
     Examples: losscast train digits --out bundles
 
@@ -71,7 +69,7 @@ def train(
     losscast train pose --data lspet --run runs/pose-0 --devices 2
     """
     with _one_line_errors():
-        to_learn = _load_task(task, data, seed)  # first, as a wrong name should not wait for the heavy imports
+        to_learn = _load_task(task, data, seed)  # first: a wrong name should not wait for the heavy imports
         from models.evaluation.report import print_report  # noqa: PLC0415 - heavy imports are inside commands
         from models.pipeline import train_bundle  # noqa: PLC0415 - as above
         from models.training.loop import Trainer  # noqa: PLC0415 - heavy imports are inside commands
@@ -93,7 +91,7 @@ def evaluate(
     bundle: Annotated[Path, typer.Argument(help="Folder of one version, such as bundles/digits/1.")],
     data: Data = None,
 ) -> None:
-    """Measure a bundle on its task's test split, from its ONNX alone: the table that training ended with.
+    """Measure a bundle on its task's test split, from its ONNX alone: the table at the end of its training.
 
     Example: losscast evaluate bundles/digits/1
     """
@@ -110,14 +108,14 @@ def evaluate(
 @app.command(rich_help_panel="Offline")
 def reference(
     bundle: Annotated[Path, typer.Argument(help="Folder of one version, such as bundles/digits/1.")],
-    out: Annotated[Path, typer.Option(help="The bundle store that gets the new version.")],
+    out: Annotated[Path, typer.Option(help="The bundle store for the new version.")],
     data: Data = None,
 ) -> None:
-    """Give a bundle the references that drift is told by, without training.
+    """Compute the references for drift monitoring again, without training.
 
     The same ONNX, thresholds and figures become the next version in the store of --out, with references
-    of the calibration split of the data that the bundle was made from. It goes live where the store has
-    no such model yet, or serves the same ONNX; else model.json stays as it is.
+    from the calibration split of the data that the bundle was made from. It goes live if the store has
+    no such model yet or serves the same ONNX; otherwise model.json stays as it is.
 
     Examples: losscast reference bundles/digits/1 --out bundles
 
@@ -148,15 +146,15 @@ def analyse(
     delta: Annotated[
         float | None, typer.Option(min=0, help="Losses at most this far apart are alike; unset: a quarter of the mean.")
     ] = None,
-    margin: Annotated[float, typer.Option(min=0, help="The hinge's margin, in the unit of the losses.")] = 1.0,
-    plot: Annotated[Path | None, typer.Option(help="Also draw it: a .png, .svg or .pdf file.")] = None,
+    margin: Annotated[float, typer.Option(min=0, help="The margin of the hinge, in the unit of the losses.")] = 1.0,
+    plot: Annotated[Path | None, typer.Option(help="Also draw the analysis: a .png, .svg or .pdf file.")] = None,
     data: Data = None,
 ) -> None:
-    """How often two losses are alike, and what that does to Learning Loss: the paper's analysis.
+    """Show how often two losses are alike, and the effect on Learning Loss: the paper's analysis.
 
-    Without losses it prints the paper's two tables beside what they come from. With losses it fits a
-    Gamma law to them, says how well it fits, and counts the pairs that the hinge penalises although
-    their losses are alike and the scores are right. It needs: pip install 'losscast[train,cpu]'.
+    Without losses it prints the paper's two tables beside the values of the law behind them. With losses
+    it fits a Gamma law, says how well it fits, and counts the pairs that the hinge penalises although
+    their losses are alike and the scores are right. This needs: pip install 'losscast[train,cpu]'.
 
     Examples: losscast analyse --plot paper.png
 
@@ -205,7 +203,7 @@ def _analyse_losses(values: Any, delta: float | None, margin: float, plot: Path 
 
 
 def _load_task(name: str, data: Path | None, seed: int) -> Any:
-    """The task, for the model of one seed: models of different seeds hold out different images for their heads."""
+    """The task for the model of one seed. Pose models of different seeds hold out different images for their heads."""
     if name not in TASKS:
         raise ValueError(f"unknown task {name!r}: choose one of {', '.join(TASKS)}")
     if name == "pose":
@@ -229,14 +227,14 @@ def _figures(folder: Path) -> dict[str, float]:
 
 @contextmanager
 def _progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A callback that keeps one bar for each thing that is being done."""
+    """A callback that shows one bar for each kind of work."""
     columns = (TextColumn("{task.description:<20}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     bars: dict[str, TaskID] = {}
     progress = Progress(*columns, console=Console(stderr=True))
 
     def update(what: str, done: int, total: int) -> None:
         if not bars:
-            progress.start()  # not before: what is refused at once is one line
+            progress.start()  # not earlier: an immediate refusal is one line
         bar = bars.get(what)
         if bar is None:
             bar = bars[what] = progress.add_task(what, total=total)
@@ -251,7 +249,7 @@ def _progress_bars() -> Iterator[Callable[[str, int, int], None]]:
 
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """What a user can mend is told in one line, with exit code 1; anything else keeps its traceback."""
+    """Turns an error that the user can fix into one line with exit code 1. Other errors keep their traceback."""
     try:
         yield
     except ModuleNotFoundError as error:

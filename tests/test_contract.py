@@ -1,4 +1,4 @@
-"""From training to HTTP: what PyTorch computes is what a client of the service gets."""
+"""From training to HTTP: a client of the service gets the numbers that PyTorch computes."""
 
 from pathlib import Path
 

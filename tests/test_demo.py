@@ -24,7 +24,7 @@ LIMIT_S = 180
 
 @pytest.fixture
 def scratch() -> Iterator[Path]:
-    """A folder for temporary files whose name is short, as sockets lie in it, and tells our processes apart."""
+    """A folder for temporary files. Its name is short, as it holds sockets, and marks the processes of this test."""
     folder = Path(tempfile.mkdtemp(prefix="demo-test-"))
     yield folder
     shutil.rmtree(folder)
@@ -40,7 +40,7 @@ def _assert_nothing_left(scratch: Path, output: str) -> None:
         try:
             told = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
         except OSError:
-            continue  # it has just ended, or is not ours to read
+            continue  # it has just ended, or we may not read it
         assert os.fsencode(scratch) not in told
     port = re.search(r"http://127\.0\.0\.1:(\d+)", output)
     assert port is not None
@@ -70,7 +70,7 @@ def test_demo_tells_its_story_and_leaves_nothing_running(scratch: Path, tmp_path
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_demo_that_is_interrupted_leaves_nothing_running(scratch: Path, number: signal.Signals) -> None:
-    # A shell's background job ignores SIGINT, and so would what it starts. With a handler here, the demo does not.
+    # A background job of a shell ignores SIGINT, and so do its children. A handler here makes the demo receive it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(DEMO, env=_environment(scratch), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

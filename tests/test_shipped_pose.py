@@ -1,4 +1,4 @@
-"""The bundle that is served when nobody says otherwise, asked over HTTP by its defaults."""
+"""The default bundle of the service, over HTTP with default settings."""
 
 import re
 from collections.abc import AsyncIterator

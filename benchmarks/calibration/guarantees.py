@@ -1,12 +1,11 @@
-"""Do the four promises hold, and how much do they give away?
+"""Do the four promises hold, and how close do they come to their level?
 
 Run `python -m benchmarks.calibration.guarantees --pose-data DIR`.
 
-A pool of sources with known losses is split again and again into calibration and test; each promise is
-calibrated on the one and measured on the other. Selective risk, which holds for most calibration sets
-instead of on average, is calibrated on draws from the pool and compared with the pool's own risk. Pools are
-synthetic losses and the answers of the shipped bundles; pose needs its photographs. Writes guarantees.json and
-guarantees.md.
+A pool of sources with known losses is split many times into calibration and test. Each promise is calibrated on one
+part and measured on the other. Selective risk holds for most calibration sets instead of on average: it is calibrated
+on draws from the pool and compared with the pool's own risk. The pools are synthetic losses and the outputs of the
+shipped bundles; pose needs its photographs. It writes guarantees.json and guarantees.md.
 """
 
 import platform
@@ -48,7 +47,7 @@ Rows = NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True)
 class Marginal:
-    """A promise on average: at which level, how it is calibrated, and what it bounds on a test set."""
+    """A promise on average: its level, its calibration, and the quantity that it bounds on a test set."""
 
     level: float
     calibrate: Callable[[CalibrationData, float], OperatingPoint]
@@ -73,7 +72,7 @@ def flags(point: OperatingPoint, data: CalibrationData) -> NDArray[np.bool_]:
 
 
 def marginal(pool: Pool, promise: Marginal, resplits: int, size: int = CALIBRATION_SIZE) -> dict[str, float]:
-    """Mean over resplits of what is bounded, its Monte Carlo error, and the share of calibration sets refused.
+    """Mean of the bounded quantity over resplits, its Monte Carlo error, and the share of calibration sets refused.
 
     The mean of a ratio is the ratio of means: the promise is on an expectation, given failure or not. A
     refusal flags nothing when flags are bounded, and everything otherwise.
@@ -133,7 +132,7 @@ def selective(pool: Pool, level: float, draws: int, size: int = CALIBRATION_SIZE
 
 
 def _plug_in(data: CalibrationData, level: float) -> float | None:
-    """What one would do without a guarantee: the highest score up to which the observed mean loss keeps the level."""
+    """The threshold without a guarantee: the highest score up to which the observed mean loss keeps the level."""
     order = np.argsort(data.scores)
     means = data.clipped[order].cumsum() / np.arange(1, order.size + 1)
     kept = np.flatnonzero(means <= level)
@@ -141,12 +140,12 @@ def _plug_in(data: CalibrationData, level: float) -> float | None:
 
 
 def _risk(data: CalibrationData, accepted: NDArray[np.bool_]) -> tuple[float, float]:
-    """Mean loss of what is accepted, and its share."""
+    """Mean loss of the accepted inputs, and their share."""
     return (float(data.clipped[accepted].mean()) if accepted.any() else 0.0), float(accepted.mean())
 
 
 def _of_one_view(rng: np.random.Generator, data: CalibrationData, level: float) -> OperatingPoint:
-    """From one view of each source, drawn anew: those of one number are, in a pool, a sample of their own."""
+    """Draws one view of each source at random: in a pool the views with one number are a sample of their own."""
     shuffled = rng.permutation(data.scores.size)
     rows = shuffled[np.unique(data.sources[shuffled], return_index=True)[1]]
     return flag_budget(
@@ -164,9 +163,13 @@ def promises(loss: Loss) -> dict[str, Marginal]:
 
 
 def main(
-    store: Annotated[Path, typer.Option(help="With the bundles whose answers are taken.")] = ROOT / "bundles",
-    pose_data: Annotated[Path | None, typer.Option(help="Folder with the photographs of pose; else left out.")] = None,
-    resplits: Annotated[int, typer.Option(min=2, help="Of each pool into calibration and test.")] = 4000,
+    store: Annotated[Path, typer.Option(help="The bundle store with the bundles to measure.")] = ROOT / "bundles",
+    pose_data: Annotated[
+        Path | None, typer.Option(help="Folder with the photographs of pose; without it pose is left out.")
+    ] = None,
+    resplits: Annotated[
+        int, typer.Option(min=2, help="Number of splits of each pool into calibration and test.")
+    ] = 4000,
     draws: Annotated[int, typer.Option(min=2, help="Calibration sets for selective risk.")] = 10_000,
     out: Annotated[Path, typer.Option(help="Folder for guarantees.json and guarantees.md.")] = RESULTS,
 ) -> None:
@@ -199,7 +202,7 @@ def _measured(name: str, pool: Pool, population: Pool, resplits: int, draws: int
     loss = pool.data.loss
     found = promises(loss)
     if pool.data.size == pool.data.scores.size:
-        found.pop(ONE_VIEW)  # there is but one
+        found.pop(ONE_VIEW)  # there is only one view
     yield "unit", loss.unit
     yield (
         "marginal",
@@ -209,7 +212,7 @@ def _measured(name: str, pool: Pool, population: Pool, resplits: int, draws: int
 
 
 def _one_draw(one: Shipped, test: Pool) -> dict[str, Any]:
-    """The operating points of the real calibration split, and what they do on the test split."""
+    """The operating points of the real calibration split, and their effect on the test split."""
     calibration, provenance = one.pool("calibration"), read_manifest(one.bundle).provenance
     found = operating_points(calibration.data, calibration.grid)
     rows = {}

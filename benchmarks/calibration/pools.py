@@ -1,4 +1,4 @@
-"""Whose answers the promises are measured on: synthetic losses, and the answers of the bundles that ship."""
+"""The pools on which the promises are measured: synthetic losses, and outputs of the shipped bundles."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ Rows = NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pool:
-    """Answers with their true losses, and thresholds to try that come from other data."""
+    """Outputs with their true losses, and thresholds to try, which come from other data."""
 
     data: CalibrationData
     grid: Array
@@ -42,7 +42,7 @@ class Pool:
 def synthetic_pool(sources: int = 4000, views: int = DIGIT_VIEWS, seed: int = 0) -> Pool:
     """Gamma losses whose shape varies, a score that knows their log mean but for noise, an OOD score that knows little.
 
-    Views of one source share half of the variance of all three.
+    Half of the variance of all three columns is shared by the views of one source.
     """
     rng = np.random.default_rng(seed)
 
@@ -61,14 +61,14 @@ def synthetic_pool(sources: int = 4000, views: int = DIGIT_VIEWS, seed: int = 0)
 
 @dataclass(frozen=True, slots=True)
 class Shipped:
-    """A bundle, and what its answers are compared with."""
+    """A bundle, and the task with its true losses."""
 
     bundle: Path
     task: RegressionTask
     views: int  # of each source
 
     def pool(self, *splits: Split) -> Pool:
-        """The bundle's own answers to the sources of the given splits; the grid is from the head split."""
+        """The bundle's own outputs for the sources of the given splits. The grid comes from the head split."""
         columns = [np.concatenate(parts) for parts in zip(*(self._answers(s, self.views) for s in splits), strict=True)]
         scores, ood_scores, losses, sources = columns
         grid = score_grid(self._answers("head", 1)[0])

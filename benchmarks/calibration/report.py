@@ -5,7 +5,7 @@ from typing import Any
 
 
 def markdown(record: dict[str, Any]) -> str:
-    """record: what is in guarantees.json."""
+    """record: the content of guarantees.json."""
     return "\n".join([*_head(record), *_marginal_rows(record), *_selective_rows(record), *_shipped_rows(record), ""])
 
 

@@ -1,8 +1,8 @@
 """Failure detection compared: `python -m benchmarks.detection --data DIR --trunks DIR --cache DIR`.
 
-Every trunk in the folder (`trunk-<s>/weights.pt`, fold s held out) sees every split once; heads train on what it saw;
-scores meet the test split; figures become detection.json, detection.md and two plots. What is in the cache is
-not made again, so that a run can be cut short and taken up. `--prepare` stops before any figure of the test split.
+Every trunk in the folder (`trunk-<s>/weights.pt`, fold s held out) reads every split once. Heads train on its features,
+all scores are measured on the test split, and the figures become detection.json, detection.md and two plots. Results in
+the cache are used again, so an interrupted run can continue. `--prepare` stops before any figure of the test split.
 """
 
 import sys
@@ -52,10 +52,10 @@ def main(  # noqa: PLR0913, PLR0917 - the options of a command
     out: Annotated[Path, typer.Option(help="Folder for detection.json and detection.md.")] = RESULTS,
     pictures: Annotated[Path, typer.Option(help="Folder for the plots.")] = DOCS,
     threads: Annotated[int, typer.Option(min=1)] = 2,
-    prepare: Annotated[bool, typer.Option(help="Fill the cache, look at nothing.")] = False,  # noqa: FBT002 - a flag
+    prepare: Annotated[bool, typer.Option(help="Only fill the cache, without figures.")] = False,  # noqa: FBT002 - a flag
     tiny: Annotated[bool, typer.Option(help="Few images, to try the code.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Trains what is not in the cache, measures, and writes the results."""
+    """Trains the heads that are not in the cache, measures, and writes the results."""
     if tiny and (out == RESULTS or pictures == DOCS):
         raise SystemExit("a tiny run is no result: give --out and --pictures other places")
     torch.set_num_threads(threads)
@@ -81,7 +81,7 @@ def main(  # noqa: PLR0913, PLR0917 - the options of a command
 
 
 def answer(trunk: Trunk, cache: Path, seeds: int, *, tiny: bool) -> Answers:
-    """What every score says of one trunk's answers."""
+    """Every score of the predictions of one trunk."""
     limit = TINY_IMAGES if tiny else None
 
     def look(split: str) -> Seen:
@@ -99,7 +99,9 @@ def answer(trunk: Trunk, cache: Path, seeds: int, *, tiny: bool) -> Answers:
     }
     clean = {"calibration": look("calibration"), "test": look("test")}
     scores: dict[str, list[dict[str, Scores]]] = {}
-    for seed, name in product(range(seeds), (*LEARNED, *UNLEARNED)):  # a run that is cut short has whole seeds
+    for seed, name in product(
+        range(seeds), (*LEARNED, *UNLEARNED)
+    ):  # in this order an interrupted run has complete seeds
         if seed and name in UNLEARNED:
             continue
         splits = clean | (corrupted if name in CORRUPTIBLE else {})
@@ -126,7 +128,7 @@ def answer(trunk: Trunk, cache: Path, seeds: int, *, tiny: bool) -> Answers:
 
 
 def _with_ensemble(answers: list[Answers]) -> list[Answers]:
-    """The trunks as an ensemble: how far their predictions lie apart, for the errors of each of them."""
+    """Adds the score of the trunks as an ensemble: the distance between their predictions, for each trunk's errors."""
     if len(answers) > 1:
         apart = disagreement(np.stack([one.predictions for one in answers]))
         for one in answers:
@@ -135,7 +137,7 @@ def _with_ensemble(answers: list[Answers]) -> list[Answers]:
 
 
 def say(what: str) -> None:
-    """Progress, to where it does not mix with the tables."""
+    """Prints progress to stderr, apart from the tables."""
     print(what, file=sys.stderr, flush=True)
 
 

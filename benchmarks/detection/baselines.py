@@ -1,8 +1,8 @@
-"""Failure scores that need no loss head, or another kind of head: what a predicted loss has to beat.
+"""Failure scores without a loss head, or with another kind of head: the rivals of the predicted loss.
 
-All are higher for worse inputs. Of a frozen heatmap network: the confidence of its heatmaps, distances of its
-embedding from a reference, the spread of its predictions under dropout, under a mirror and among networks,
-and a head that learns the error's variance.
+All are higher for worse inputs. They use a frozen heatmap network: the confidence of its heatmaps, distances of its
+embedding from a reference, the spread of its predictions under dropout, under a mirror and among networks, and a head
+that learns the variance of the error.
 """
 
 import math
@@ -38,9 +38,9 @@ def nearest_distance(embeddings: ArrayLike, reference: ArrayLike, neighbours: in
 
 
 def disagreement(predictions: ArrayLike) -> Array:
-    """How far predictions [m, n, k, 2] of the same images lie apart: [n].
+    """The distance between m predictions [m, n, k, 2] of the same images: [n].
 
-    Root mean squared distance from their mean, in sizes of the mean pose and at most one, mean over keypoints.
+    Root mean squared distance from their mean, in sizes of the mean pose and at most one, averaged over keypoints.
     """
     places = np.asarray(predictions, np.float64)
     mean = places.mean(axis=0)
@@ -74,7 +74,7 @@ def gaussian_likelihood(log_scales: Tensor, errors: Tensor) -> Tensor:
 
 
 class LocalScaleHead(nn.Module):
-    """Log error scale of each keypoint from the maps at its place, as the prediction itself comes from them."""
+    """Predicts the log error scale of each keypoint from the maps at its place, the source of the prediction itself."""
 
     def __init__(self, channels: int, keypoints: int, width: int = 64) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Figures of all scores on the clean test split, and intervals of how far the shipped one is ahead.
+"""Figures of all scores on the clean test split, and intervals of the lead of the shipped score.
 
-Scores of trunks x seeds -> `figures` of each -> means; images are redrawn, the same ones for all scores, trunks
-and seeds, and the intervals hold for all rivals at once (max-t).
+Scores of trunks x seeds -> `figures` of each -> means. Each redraw takes the same images for all scores, trunks and
+seeds, and the intervals hold for all rivals at once (max-t).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,13 @@ from models.evaluation import metrics
 
 Array = NDArray[np.float64]
 BUDGETS = (0.05, 0.1, 0.2)
-WORST = 0.2  # share of the calibration reference that the second failure level cuts off
+WORST = 0.2  # share of the calibration losses above the second failure level
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What one trunk is off by on the test split, and on the calibration split."""
+    """The losses of one trunk on the test split and on the calibration split."""
 
     losses: Array  # [n]
     keypoint_losses: Array  # [n, k], NaN where not annotated
@@ -76,7 +76,7 @@ def ahead(
     redraws: int,
     sources: NDArray[np.int64] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """1 - nAURC of `shipped` less that of each other: mean over trunks and seeds, with simultaneous intervals.
+    """1 - nAURC of `shipped` minus that of each rival: mean over trunks and seeds, with simultaneous intervals.
 
     scores: by name, then trunk, then seed; losses: [n] of each trunk; sources: [n], what is redrawn as a whole, unset:
     every row by itself. The largest of the rivals' deviations, in their

@@ -1,8 +1,8 @@
-"""Ways to spoil a photograph that no training saw, each at five strengths; only cv2 and numpy.
+"""Corruptions of photographs that no training uses, each at five strengths; only cv2 and numpy.
 
-canvases uint8 [n, h, w, 3] and their targets -> the same spoilt. Trunks are trained under rotations up to 45
-degrees and flat cut-outs, so rotation here is from 60 and patches are of texture. The generator is seeded by kind and
-strength: the same canvases are spoilt in the same way for every trunk.
+canvases uint8 [n, h, w, 3] and their targets -> the same, corrupted. Trunks are trained with rotations up to 45 degrees
+and flat cut-outs, so rotation here begins at 60 degrees and patches have texture. Kind and strength seed the generator:
+the same canvases are corrupted in the same way for every trunk.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ FILL = 114  # grey beyond the edges, as in training
 
 
 def spoil(images: Image, targets: Points, kind: str, strength: int) -> tuple[Image, Points]:
-    """images: uint8 [n, h, w, 3]; targets: [n, k, 2] in pixels, which only `rotation` moves.
+    """images: uint8 [n, h, w, 3]; targets: [n, k, 2] in pixels; only `rotation` moves them.
 
     Raises ValueError on an unknown kind or strength.
     """
@@ -35,7 +35,7 @@ def spoil(images: Image, targets: Points, kind: str, strength: int) -> tuple[Ima
 
 
 def _turn(images: Image, targets: Points, strength: int, rng: np.random.Generator) -> tuple[Image, Points]:
-    """Each either way by 60, 90, 120, 150 or 180 degrees."""
+    """Turns each image left or right by 60, 90, 120, 150 or 180 degrees."""
     height, width = images.shape[1:3]
     turned, moved = np.empty_like(images), np.empty_like(targets)
     for row, sign in enumerate(rng.choice((-1, 1), len(images))):
@@ -64,14 +64,14 @@ def _jpeg(image: Image, strength: int, rng: np.random.Generator) -> NDArray[Any]
 
 
 def _night(image: Image, strength: int, rng: np.random.Generator) -> NDArray[Any]:
-    """Little light, blue, and the sensor's noise with it."""
+    """Little blue light, with the noise of a sensor."""
     light = (0.4, 0.28, 0.18, 0.11, 0.06)[strength - 1]
     photons = 60 * light * (image / 255) ** 1.4 * np.array([0.8, 0.9, 1.1])
     return np.asarray(rng.poisson(np.maximum(photons, 0)) * (255 / 60) + rng.normal(0, 2, image.shape))
 
 
 def _occlusion(image: Image, strength: int, rng: np.random.Generator) -> NDArray[Any]:
-    """Patches of texture, three of them, from a sixth to a half of the canvas in side."""
+    """Three patches of texture; their side is from a sixth to a half of the canvas."""
     spoilt = image.copy()
     side = round(image.shape[0] * (0.1 + 0.08 * strength))
     for _ in range(3):

@@ -1,9 +1,9 @@
 """The comparison of failure scores on digits: `python -m benchmarks.detection.digits`.
 
-The trunk of the shipped bundle sees each split once; the heads that read feature maps, the heteroscedastic
-one and both distances score the test split. Digits have no heatmaps, so what reads those is missing. Figures and
-intervals are those of the pose comparison, redrawing whole digits, as the canvases of one are not independent.
-Writes digits.json and digits.md.
+The trunk of the shipped bundle reads each split once. The heads that read feature maps, the heteroscedastic head and
+both distances score the test split. Digits have no heatmaps, so scores of heatmaps are missing. Figures and intervals
+are those of the pose comparison. Redraws take whole digits, because the canvases of one digit are not independent. It
+writes digits.json and digits.md.
 """
 
 import sys
@@ -60,17 +60,17 @@ Scorer = Callable[[Observations], Scores]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a scorer is made from."""
+    """The parts that a scorer is built from."""
 
     trunk: KeypointNet
     task: Digits
     examples: Examples  # of the head split
-    seen: Observations  # the same as the trunk sees them
+    seen: Observations  # the trunk's outputs for them
     config: TrainingConfig
 
 
 def main(
-    bundle: Annotated[Path, typer.Option(help="Whose trunk.")] = ROOT / "bundles" / "digits" / "1",
+    bundle: Annotated[Path, typer.Option(help="The bundle whose trunk is used.")] = ROOT / "bundles" / "digits" / "1",
     seeds: Annotated[int, typer.Option(min=1, help="Heads of each kind.")] = 5,
     out: Annotated[Path, typer.Option(help="Folder for digits.json and digits.md.")] = RESULTS,
     threads: Annotated[int, typer.Option(min=1)] = 2,
@@ -109,7 +109,7 @@ def main(
 
 
 def _makers(setting: Setting, seeds: int) -> dict[str, list[Callable[[], Scorer]]]:
-    """By name, one maker of a scorer for every seed."""
+    """For each name one maker of a scorer for every seed."""
     makers: dict[str, list[Callable[[], Scorer]]] = {
         name: [partial(_head, *what, setting, seed) for seed in range(seeds)] for name, what in HEADS.items()
     }
@@ -142,7 +142,7 @@ def _head(architecture: Architecture, objective: Objective, setting: Setting, se
 
 
 def _heteroscedastic(setting: Setting, seed: int) -> Scorer:
-    """The frozen trunk's error scale, learned from the maps at the predicted places; score: its mean."""
+    """Learns the frozen trunk's error scale from the maps at the predicted places. The score is the mean scale."""
     local = _local(setting.seen, setting.task)
     errors = torch.from_numpy(np.linalg.norm(setting.seen.predictions - setting.examples.targets, axis=2)).float()
     with reproducible(seed):

@@ -1,8 +1,8 @@
-"""What each trunk sees of each split, kept in a folder so that heads train in seconds.
+"""The outputs of each trunk for each split, kept in a folder so that heads train in seconds.
 
 trunk weights x split -> `Seen`: the readings of `models.networks.heatmap_features` as halves, predictions, losses,
-the coarser maps that pooled heads need, and the references that cost more than one pass. A split is `trunk`, `head`,
-`calibration`, `test`, any of these with `-mirrored` or one of `CHANGES`, or `test-<corruption>-<strength>`.
+the coarser maps that pooled heads need, and dropout predictions, which cost more than one pass. A split is `trunk`,
+`head`, `calibration`, `test`, any of these with `-mirrored` or one of `CHANGES`, or `test-<corruption>-<strength>`.
 """
 
 import hashlib
@@ -28,9 +28,9 @@ from models.training.keypoint_head import KeypointObservations, halved, joined, 
 from models.training.loop import reproducible
 
 BATCH = 50
-CORRUPTED = 120  # test images under each corruption and strength, the same ones
+CORRUPTED = 120  # test images for each corruption and strength, always the same ones
 CORRUPTED_SEED = 0
-# The training's own changes, well beyond its ranges: shift to choose by, none of the corruptions of the comparison.
+# The training's own changes, far beyond its ranges: a shift to choose by, apart from the comparison's corruptions.
 BEYOND = Augmentation(
     scale=1.8, shift=0.25, brightness=0.5, contrast=2.5, saturation=1.0, tint=1.4, cutouts=4, cutout=0.6
 )
@@ -40,13 +40,13 @@ Progress = Callable[[str], None]
 
 
 class Seen(NamedTuple):
-    """One split as one trunk sees it."""
+    """The outputs of one trunk for one split."""
 
     readings: Readings
     predictions: Tensor  # [n, k, 2]
     keypoint_losses: Tensor  # [n, k], NaN where not annotated
     maps: tuple[Tensor, ...]  # [n, c, h, w] at 1/16 and 1/32, halves
-    dropout: Tensor  # [passes, n, k, 2] predictions; no passes but for the test split
+    dropout: Tensor  # [passes, n, k, 2] predictions; passes is 0 except for the test split
 
     @property
     def observations(self) -> KeypointObservations:
@@ -60,7 +60,7 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Trunk:
-    """A finished trunk: `number` is its seed and its held-out fold, `mark` names its weights."""
+    """A finished trunk: `number` is its seed and its held-out fold, `mark` identifies its weights."""
 
     number: int
     network: HeatmapNet
@@ -77,7 +77,7 @@ class Trunk:
 
 
 def seen(trunk: Trunk, split: str, cache: Path, progress: Progress, limit: int | None = None) -> Seen:
-    """From the cache, or computed and put there. limit: of images, for a tiny run."""
+    """Takes it from the cache, or computes it and stores it there. limit: number of images in a tiny run."""
     path = cache / trunk.mark / f"{split.replace(' ', '_')}.pt"
     if not path.exists():
         progress(f"trunk {trunk.number}: {split}")
@@ -91,7 +91,7 @@ def seen(trunk: Trunk, split: str, cache: Path, progress: Progress, limit: int |
 
 
 def together(parts: Sequence[Seen]) -> Seen:
-    """Several splits as one; without the dropout predictions."""
+    """Joins several splits into one, without the dropout predictions."""
     return Seen(
         joined([part.readings for part in parts]),
         torch.cat([part.predictions for part in parts]),
@@ -102,7 +102,7 @@ def together(parts: Sequence[Seen]) -> Seen:
 
 
 def rows(part: Seen, chosen: NDArray[np.integer]) -> Seen:
-    """Some of the images."""
+    """The rows of some images."""
     index = torch.from_numpy(np.asarray(chosen, np.int64))
     return Seen(
         Readings(*(one[index] for one in part.readings)),
@@ -115,7 +115,7 @@ def rows(part: Seen, chosen: NDArray[np.integer]) -> Seen:
 
 def _examples(task: Pose, split: str, limit: int | None) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     name, *rest = split.split("-")
-    plain: Split = name  # type: ignore[assignment] # `task.examples` refuses what is none
+    plain: Split = name  # type: ignore[assignment] # `task.examples` refuses any other name
     examples = task.examples(plain)
     if rest == ["mirrored"]:
         examples = mirrored(examples, task.task.names)
@@ -132,7 +132,7 @@ def _examples(task: Pose, split: str, limit: int | None) -> tuple[NDArray[np.uin
 def _changed(
     images: NDArray[np.uint8], targets: NDArray[np.float32], order: Sequence[int], ranges: Augmentation, seed: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Every image changed at random, as a trunk's batches are."""
+    """Changes every image at random, like the batches of a trunk's training."""
     found: list[tuple[Tensor, Tensor]] = []
     with reproducible(seed):
         batches = (torch.split(torch.from_numpy(one), BATCH) for one in (images, targets))

@@ -1,4 +1,4 @@
-"""From the scores of all trunks to the record that is published: plain numbers, ready for JSON."""
+"""Turns the scores of all trunks into the published record: plain numbers, ready for JSON."""
 
 import platform
 from collections.abc import Iterator
@@ -25,14 +25,14 @@ CURVES = (SHIPPED, "heatmap peak, mean", "pooled head, LearningLoss++", OOD, ENS
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """One trunk: scores by name, seed and split, and what it is off by."""
+    """One trunk: scores by name, seed and split, and its losses."""
 
     number: int
     scores: dict[str, list[dict[str, Scores]]]
     keypoint_losses: dict[str, Array]  # by split: [n, k], NaN where not annotated
     predictions: Array  # of the test split, [n, k, 2]
     failure_level: float
-    training_losses: dict[str, float]  # mean losses of images that the trunk held out, and of those that it learned
+    training_losses: dict[str, float]  # mean losses of held-out images, and of those that the trunk learned from
 
     def losses(self, split: str) -> Array:
         return np.asarray(np.nanmean(self.keypoint_losses[split], axis=1))
@@ -43,7 +43,7 @@ class Answers:
 
 
 def assemble(answers: list[Answers], redraws: int) -> dict[str, Any]:
-    """Everything that the page shows."""
+    """Everything that the page in docs shows."""
     names = [name for name in (*LEARNED, *UNLEARNED, *COSTLY, ENSEMBLE) if name in answers[0].scores]
     test = {name: [[seed["test"] for seed in one.scores[name]] for one in answers] for name in names}
     losses = [one.losses("test") for one in answers]
@@ -85,7 +85,7 @@ def _trunk(one: Answers) -> dict[str, float]:
 
 
 def _mean_figures(answers: list[Answers], name: str) -> dict[str, dict[str, float]]:
-    """Mean over trunks and seeds, and the worst of them."""
+    """The mean over trunks and seeds, and the worst of them."""
     rows = [figures(seed["test"], seed.get("calibration"), one.truth) for one in answers for seed in one.scores[name]]
     return mean_and_worst(rows)
 
@@ -111,7 +111,7 @@ def _end(answers: list[Answers], *, oracle: bool) -> dict[str, dict[str, float]]
 
 
 def _shift(answers: list[Answers]) -> dict[str, Any]:
-    """By corruption and strength: failure rate, and the AUROC of each score."""
+    """For each corruption and strength: the failure rate, and the AUROC of each score."""
     cells = {
         f"{kind}-{strength}": [_cell(*row) for row in _runs(answers, [f"{kind}-{strength}"])]
         for kind, strength in product(KINDS, STRENGTHS)
@@ -129,7 +129,7 @@ def _shift(answers: list[Answers]) -> dict[str, Any]:
 
 
 def _runs(answers: list[Answers], splits: list[str]) -> Iterator[tuple[Answers, int, dict[str, Array], Array]]:
-    """Of each trunk and seed of its heads: the scores under these corruptions, and the losses."""
+    """For each trunk and seed of its heads: the scores under these corruptions, and the losses."""
     for one in answers:
         for seed, shipped in enumerate(one.scores[SHIPPED]):
             rivals = {

@@ -30,7 +30,7 @@ CALIBRATION = {
 
 
 def tables(record: dict[str, Any]) -> str:
-    """All tables; the page in docs holds them as they are."""
+    """All tables; the page in docs contains exactly these."""
     lines = [
         *_conditions(record),
         "",
@@ -64,7 +64,7 @@ def tables(record: dict[str, Any]) -> str:
 
 
 def digits_tables(record: dict[str, Any]) -> str:
-    """The tables of digits, in the same columns."""
+    """The tables of digits, with the same columns."""
     made, level = record["conditions"], record["conditions"]["failure_level"]
     columns = {key: title.replace("> .5", f"> {level:g} px") for key, title in MAIN.items() if key != "keypoint_auroc"}
     lines = [

@@ -1,7 +1,7 @@
-"""Every score that is compared, trained where it learns, on splits that a trunk has seen.
+"""All scores of the comparison, computed from a trunk's outputs; scores that learn are trained here.
 
 `Seen` of the training splits -> a scorer of `Seen` -> scores, kept beside the features. All heads learn from the
-same images, those of `train` and their mirror images, the references of distances from the held-out fold alone.
+same images, those of `train` and their mirror images. References of distances use the held-out fold alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -40,10 +40,10 @@ Scorer = Callable[[Seen], Scores]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What the scorers of one trunk are made from."""
+    """The parts that the scorers of one trunk are built from."""
 
     training: Seen  # images that heads learn from
-    held_out: Seen  # those of them that the trunk has not seen
+    held_out: Seen  # the part of them that the trunk has not learned from
     map_channels: tuple[int, ...]
     limbs: tuple[tuple[int, int], ...]
     epochs: float = 1.0  # times the usual number
@@ -106,7 +106,7 @@ def unlearned(name: str, setting: Setting) -> Scorer:
 
 
 def costly(name: str, plain: Seen, mirrored: Seen, order: Sequence[int], width: int) -> Scores:
-    """The scorers of `COSTLY`, which look at an image more than once."""
+    """The scorers of `COSTLY`, which run the network on an image more than once."""
     if name == COSTLY[0]:
         return Scores(disagreement(plain.dropout.numpy()))
     back = mirrored.predictions.numpy()[:, list(order)]
@@ -115,12 +115,12 @@ def costly(name: str, plain: Seen, mirrored: Seen, order: Sequence[int], width: 
 
 
 def embeddings(seen: Seen, setting: Setting) -> NDArray[np.float32]:
-    """The embedding stands behind the pooled maps."""
+    """The last columns of the context: the embedding follows the pooled maps."""
     return seen.readings.context[:, sum(setting.map_channels) :].float().numpy()
 
 
 def kept(path: Path, make: Callable[[], Mapping[str, Scores]]) -> Mapping[str, Scores]:
-    """Scores by split, from `path` or made and put there."""
+    """Scores by split: read from `path`, or made and stored there."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         columns = {}
@@ -145,7 +145,7 @@ def _keypoint(training: KeypointTraining, setting: Setting, seed: int) -> Scorer
 def keypoint_head(
     training: Seen, limbs: tuple[tuple[int, int], ...], config: KeypointTraining, **changes: object
 ) -> KeypointLossHead:
-    """A head of `changes` to the usual `KeypointHeadConfig`, trained."""
+    """A trained head whose `KeypointHeadConfig` is the usual one with `changes`."""
     sizes = tuple(part.shape[-1] for part in training.readings)
     bounded = config.objective == "cross_entropy"
     usual = {"sizes": sizes, "keypoints": training.predictions.shape[1], "limbs": limbs, "bounded": bounded}
@@ -187,7 +187,7 @@ HEAD_EPOCHS = 6  # of heads that score images alone
 
 
 def _heteroscedastic(setting: Setting, seed: int) -> Scorer:
-    """The frozen trunk's error scale, learned from the maps at the predicted place; score: its mean."""
+    """Learns the frozen trunk's error scale from the maps at the predicted place. The score is the mean scale."""
     learn = setting.training
     with reproducible(seed):
         head = LocalScaleHead(learn.readings.local.shape[2], learn.predictions.shape[1])
@@ -209,7 +209,7 @@ def _heteroscedastic(setting: Setting, seed: int) -> Scorer:
 
 
 def _quiet(_done: int, _total: int) -> None:
-    """No progress of a training of seconds."""
+    """Ignores progress: the training takes seconds."""
 
 
 def _peaks(seen: Seen) -> Array:

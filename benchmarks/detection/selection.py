@@ -1,10 +1,10 @@
 """Which keypoint head ships, by cross-validation inside `train`: `python -m benchmarks.detection.selection ...`.
 
-The images that the trunk held out are divided into five folds; each is scored by a head that learned from the
-other four and, unless the row says otherwise, from the images that the trunk itself learned from and from mirror
-images; then both scores of the verdict are put together in several ways, on shifted images. No
-image of the calibration and the test split is looked at. Rule, written down before: the highest mean 1 - nAURC,
-and of rows within .005 of it the one with the fewest parts. Writes selection.json and selection.md.
+The images that the trunk held out are divided into five folds. A head scores each fold after it learned from the other
+four and, unless the row says otherwise, from the trunk's own training images and from mirror images. Then both scores
+of the verdict are combined in several ways, on shifted images. No image of the calibration and test splits is used. The
+rule, written down before: the highest mean 1 - nAURC, and among rows within .005 of it the one with the fewest parts.
+It writes selection.json and selection.md.
 """
 
 import hashlib
@@ -43,12 +43,12 @@ Figures = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One choice: what the head learns from, what it reads, how it is built, how it learns."""
+    """One choice: the head's training images, its readings, its architecture, and its training settings."""
 
     splits: tuple[str, ...] = TRAINING
-    head: tuple[tuple[str, Any], ...] = ()  # what differs from the usual `KeypointHeadConfig`
+    head: tuple[tuple[str, Any], ...] = ()  # changes to the usual `KeypointHeadConfig`
     training: KeypointTraining = field(default_factory=KeypointTraining)
-    blank: tuple[str, int] | None = None  # columns of a part, from this one on, that say nothing
+    blank: tuple[str, int] | None = None  # from this column on, the columns of a part are set to nothing
 
 
 def reading(*parts: Part) -> Row:
@@ -88,7 +88,7 @@ def main(  # noqa: PLR0913, PLR0917 - the options of a command
     threads: Annotated[int, typer.Option(min=1)] = 2,
     tiny: Annotated[bool, typer.Option(help="Few images, to try the code.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Cross-validates every row, prints the table and writes it. A run that was cut short goes on where it was."""
+    """Cross-validates every row, prints the table and writes it. An interrupted run continues where it stopped."""
     if tiny and out == RESULTS:
         raise SystemExit("a tiny run is no result: give --out another place")
     torch.set_num_threads(threads)
@@ -109,7 +109,7 @@ def main(  # noqa: PLR0913, PLR0917 - the options of a command
 
 
 def _kept(folder: Path, row: Row, trunk: Trunk, parts: Mapping[str, Seen]) -> Figures:
-    """Figures of a row, from a file named by all that the row says, or measured and put there."""
+    """Figures of a row, from a file whose name depends on all settings of the row, or measured and stored there."""
     path = folder / f"{hashlib.sha256(repr(row).encode()).hexdigest()[:16]}.json"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -139,7 +139,7 @@ def _table(first: str, rows_of: Mapping[str, Figures], titles: Mapping[str, str]
 
 
 def _rules(trunk: Trunk, parts: Mapping[str, Seen], shifted: Seen) -> dict[str, Figures]:
-    """Of each rule the mean over folds; unchanged images of a fold are the calibration split of its shifted ones."""
+    """The mean over folds for each rule. A fold's unchanged images are the calibration split of its shifted ones."""
     setting = Setting(parts["head"], parts["head"], trunk.network.map_channels, trunk.task.task.skeleton)
     found: dict[str, list[Figures]] = {name: [] for name in RULES}
     for chosen in _folds(parts["head"]):
@@ -174,7 +174,7 @@ def _unlearned(name: str, trunk: Trunk, held_out: Seen) -> Figures:
 
 
 def _cross_validated(trunk: Trunk, row: Row, parts: Mapping[str, Seen]) -> Figures:
-    """Mean over folds of the figures of the images left out, which no other view of them gives away either."""
+    """Mean over folds of the figures of the images left out. No other view of them is in the training either."""
     held_out, found = parts["head"], []
     for chosen in _folds(held_out):
         others = np.setdiff1d(np.arange(len(held_out.losses)), chosen)
@@ -186,7 +186,7 @@ def _cross_validated(trunk: Trunk, row: Row, parts: Mapping[str, Seen]) -> Figur
 
 
 def _fitted(trunk: Trunk, row: Row, parts: Mapping[str, Seen], others: NDArray[np.int64]) -> KeypointLossHead:
-    """A head that learned without the images that are left out; others: those of the held-out images it may see."""
+    """A head that learned without the images that are left out. others: the held-out images that it may learn from."""
     learn = [rows(parts[split], others) if split.startswith("head") else parts[split] for split in row.splits]
     skeleton = trunk.task.task.skeleton
     return keypoint_head(_blanked(together(learn), row), skeleton, row.training, **dict(row.head))

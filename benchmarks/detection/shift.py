@@ -1,7 +1,7 @@
 """Failure scores under shift, and ways to rank images by both numbers of the verdict, the score and the OOD score.
 
-The shipped verdict flags what exceeds either threshold (decision 0007). Which order both numbers together give best is
-chosen on held-out images of `train` shifted beyond the training's own changes (benchmarks.detection.selection),
+The shipped verdict flags an input that exceeds either threshold (decision 0007). Which order both numbers together give
+best is chosen on held-out images of `train` shifted beyond the training's own changes (benchmarks.detection.selection),
 not on the corruptions of the comparison.
 """
 
@@ -25,22 +25,22 @@ def score_alone(images: Pair, _calibration: Pair) -> Array:
 
 
 def ood_flag_first(images: Pair, calibration: Pair) -> Array:
-    """Beyond the OOD threshold first, by OOD score; the rest by score: the score threshold moves past the others."""
+    """Images beyond the OOD threshold come first, by OOD score; the rest follow by score: only its threshold moves."""
     return np.where(_far(images, calibration), images[0].size + _ranks(images[1]), _ranks(images[0]))
 
 
 def ood_flag_first_by_score(images: Pair, calibration: Pair) -> Array:
-    """The same, but what lies beyond the OOD threshold is ordered by score as well."""
+    """The same, but images beyond the OOD threshold are ordered by score as well."""
     return _ranks(images[0]) + np.where(_far(images, calibration), images[0].size, 0)
 
 
 def smaller_tail(images: Pair, calibration: Pair) -> Array:
-    """The smaller of both tail shares among calibration images; equal ones by score."""
+    """Orders by the smaller of both tail shares among calibration images; equal ones by score."""
     return _by_tails(images, calibration, (1.0, 1.0))
 
 
 def budget_tail(images: Pair, calibration: Pair) -> Array:
-    """The smallest flag budget that flags an image when a tenth of it is the OOD score's; equal ones by score."""
+    """Orders by the smallest flag budget that flags an image, a tenth of it for the OOD score; equal ones by score."""
     return _by_tails(images, calibration, (1 - OOD_SHARE, OOD_SHARE))
 
 

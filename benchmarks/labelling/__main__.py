@@ -22,7 +22,7 @@ from benchmarks.labelling.scaling import scaling
 from benchmarks.labelling.throughput import drained, leased_and_labelled
 
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "benchmarks" / "queue" / "results"
+RESULTS = ROOT / "benchmarks" / "labelling" / "results"
 PLOT = ROOT / "docs" / "queue.png"
 PARTS = ("drain", "lease_and_label", "scaling", "flagged")
 JSON = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
@@ -41,7 +41,7 @@ class Sizes:
     request_rounds: int = 5
 
 
-TINY = Sizes(1_000, 500, 160, 1, (1_000, 2_000), 20, (2,), 100, 1)
+TINY = Sizes(200, 100, 80, 1, (100, 200), 5, (2,), 30, 1)
 SHARES = (0.0, 0.05, 1.0)
 
 

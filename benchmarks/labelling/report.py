@@ -39,7 +39,7 @@ def plot(scaling: Mapping[str, Any], file: Path) -> None:
 
 
 def tables(results: Mapping[str, Any]) -> str:
-    """Markdown, of whatever parts there are."""
+    """Markdown, of the parts that were measured."""
     parts = {"drain": _drain, "lease_and_label": _lease, "scaling": _scaling, "flagged": _flagged}
     return "\n\n".join("\n".join(write(results[name])) for name, write in parts.items() if name in results) + "\n"
 

@@ -1,8 +1,8 @@
 """LearningLoss++ beside Learning Loss on the digits test split, on one trunk: `python -m benchmarks.objectives.heads`.
 
-The trunk is that of the shipped bundle and its features are cached; every loss head is trained from
-several seeds with each objective, a seed giving both the same first weights and the same batches. Random
-order and the true losses as scores are the ends. Writes objectives.json and objectives.md.
+The trunk is that of the shipped bundle, and its features are cached. Every loss head is trained with each objective
+from several seeds; a seed gives both objectives the same first weights and the same batches. A random order and the
+true losses as scores are the worst and the best case. It writes objectives.json and objectives.md.
 """
 
 import platform
@@ -51,7 +51,7 @@ Figures = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """The test split as the frozen trunk answers it: columns [n]."""
+    """The outputs of the frozen trunk for the test split: columns [n]."""
 
     losses: Array
     strata: NDArray[np.int64]
@@ -73,14 +73,14 @@ class Test:
         return Test(self.losses[rows], self.strata[rows], self.sources[rows], self.failure_level)
 
     def redraws(self, rng: np.random.Generator, number: int) -> Iterator[NDArray[np.int64]]:
-        """Rows of that many draws of whole sources, as the canvases of one image are not independent."""
+        """The rows of `number` draws of whole sources, because the canvases of one image are not independent."""
         members = [np.flatnonzero(self.sources == source) for source in np.unique(self.sources)]
         for _ in range(number):
             yield np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
 
 
 def main(
-    bundle: Annotated[Path, typer.Option(help="Whose trunk.")] = ROOT / "bundles" / "digits" / "1",
+    bundle: Annotated[Path, typer.Option(help="The bundle whose trunk is used.")] = ROOT / "bundles" / "digits" / "1",
     seeds: Annotated[int, typer.Option(min=5, help="Loss heads of each kind.")] = 8,
     out: Annotated[Path, typer.Option(help="Folder for objectives.json and objectives.md.")] = RESULTS,
     tiny: Annotated[bool, typer.Option(help="Train for seconds, to try the code; give --out too.")] = False,  # noqa: FBT002 - a flag
@@ -159,7 +159,7 @@ def _random_figures(test: Test) -> Figures:
 
 
 def _differences(test: Test, scores: dict[str, Array], head: Architecture, redraws: int) -> dict[str, dict[str, float]]:
-    """LearningLoss++ less Learning Loss of the same seed: mean, and a 95 % interval over seeds and sources."""
+    """LearningLoss++ minus Learning Loss of the same seed: mean, and a 95 % interval over seeds and sources."""
     first, second = scores[f"{head} learning_loss"], scores[f"{head} learning_loss_pp"]
     means = _mean_difference(test, first, second)
     rng = np.random.default_rng(0)
@@ -175,7 +175,7 @@ def _differences(test: Test, scores: dict[str, Array], head: Architecture, redra
 
 
 def _mean_difference(test: Test, first: Array, second: Array) -> Array:
-    """first, second: scores [seeds, n] -> mean difference of each of the figures, second less first."""
+    """first, second: scores [seeds, n] -> mean difference of each figure, second minus first."""
     pairs = [(test.figures(a), test.figures(b)) for a, b in zip(first, second, strict=True)]
     mean: Array = np.mean([[b[key] - a[key] for key in TITLES] for a, b in pairs], axis=0)
     return mean

@@ -1,8 +1,8 @@
 """What does the optimum of each objective estimate? `python -m benchmarks.objectives.targets`
 
-Synthetic losses whose mean and whose shape are known at 64 places: Gamma, of the same mean with few large losses
-or with many middling ones. Every place has a score of its own, so that no network stands between an objective and its
-optimum; scores are learned in batches, and measured on fresh draws. Writes targets.json, .md and .png.
+Synthetic Gamma losses have a known mean and shape at 64 places: the same mean comes from few large losses or from many
+medium ones. Every place has a score of its own, so the optimum of an objective does not depend on a network. Scores are
+learned in batches and measured on fresh draws. It writes targets.json, .md and .png.
 """
 
 import platform
@@ -57,7 +57,7 @@ Function = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """64 places: the law of the loss at each, Gamma(shape, mean)."""
+    """64 places, each with its own law of the loss, Gamma(shape, mean)."""
 
     mean: Array  # [64], their average is 1
     shape: Array  # [64]
@@ -74,7 +74,7 @@ class Places:
         return exact
 
     def draw(self, rng: np.random.Generator, number: int) -> tuple[NDArray[np.int64], Array]:
-        """Places [number], as often each, and a loss at each of them."""
+        """Places [number], each equally often, and a loss for each."""
         at = rng.permutation(np.resize(np.arange(self.mean.size), number))
         return at, rng.gamma(self.shape[at], self.mean[at] / self.shape[at])
 
@@ -105,7 +105,7 @@ def learn(function: Function, drawn: tuple[NDArray[np.int64], Array], seed: int,
 
 
 def figures(places: Places, scores: Array, at: NDArray[np.int64], losses: Array) -> Figures:
-    """scores: [64]; off: the root mean square distance from a target, both less their mean."""
+    """scores: [64]. off: the root mean square distance from a target, both without their mean."""
     return {
         "aurc": metrics.aurc(scores[at], losses),
         "one_minus_naurc": 1 - metrics.normalised_aurc(scores[at], losses),
@@ -118,7 +118,7 @@ def figures(places: Places, scores: Array, at: NDArray[np.int64], losses: Array)
 
 def main(
     seeds: Annotated[int, typer.Option(min=2, help="Draws of training and test data.")] = 8,
-    epochs: Annotated[int, typer.Option(min=1, help="Through each training set.")] = EPOCHS,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over each training set.")] = EPOCHS,
     out: Annotated[Path, typer.Option(help="Folder for targets.json, targets.md and targets.png.")] = RESULTS,
 ) -> None:
     """Learns, measures, prints the table and writes the results."""
@@ -189,7 +189,7 @@ def _differences(record: dict[str, Any]) -> Iterator[str]:
 
 
 def _draw(places: Places, learned: dict[str, list[Array]]) -> Figure:
-    """Scores against log E[l]: on one line where the mean is what is estimated."""
+    """Plots scores against log E[l]: they lie on one line if an objective estimates the mean."""
     shown = ("learning_loss_pp", "log_loss", "weighted, fixed divisor", "gamma")
     picture = Figure(figsize=(13, 3.6), layout="constrained")
     axes = picture.subplots(1, len(shown), sharex=True)

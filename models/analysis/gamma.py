@@ -1,4 +1,4 @@
-"""Pairs of losses under a Gamma law: how often two are alike, and what that does to the objectives.
+"""Pairs of losses under a Gamma law: how often two are alike, and the effect on the objectives.
 
 The model of Shukla & Ahmed, "A Mathematical Analysis of Learning Loss for Active Learning in Regression"
 (CVPR Workshops 2021): true losses are independent Gamma(k, theta) variables, k the shape, theta the
@@ -15,10 +15,10 @@ from scipy.integrate import tanhsinh
 
 Array = NDArray[np.float64]
 
-CLOSED_FORM_MAX_K = 64  # sums of k terms beyond it cost more than the quadrature, which has no such limit
+CLOSED_FORM_MAX_K = 64  # beyond it a sum of k terms costs more than the quadrature
 SERIES_MAX_Z = 50.0  # up to here exp(z) and E_n(z) are far from overflow and underflow
-FRACTION_TERMS = 60  # beyond it the continued fraction has converged to the last bit long before
-LARGEST_LOG = 700.0  # exp of more overflows
+FRACTION_TERMS = 60  # enough for the continued fraction to converge to the last bit
+LARGEST_LOG = 700.0  # exp of a larger number overflows
 LARGEST_X = 1e307
 
 
@@ -30,7 +30,7 @@ def similar_loss_probability(delta: ArrayLike, k: float, theta: float) -> Array:
     """
     separation = _separations(delta, k, theta)
     if (separation < 0).any():
-        raise ValueError("delta must not be negative: it is how far apart two losses may be")
+        raise ValueError("delta must not be negative: it is the largest distance of two losses")
     probability = _similar_closed(separation, int(k)) if _has_closed_form(k) else _similar_quadrature(separation, k)
     return np.clip(probability, 0, 1)
 
@@ -39,7 +39,7 @@ def expected_pair_target(delta: ArrayLike, k: float, theta: float) -> Array:
     """E[p_i | l_i - l_j = delta] with p_i = l_i / (l_i + l_j) for independent Gamma(k, theta) losses, in delta's shape.
 
     delta has a sign: below zero i is the better one of the pair and its expected share lies under 1/2
-    (Table 2 of the paper), E[p_i | -delta] = 1 - E[p_i | delta]. It is what LearningLoss++ asks q_i to be.
+    (Table 2 of the paper), E[p_i | -delta] = 1 - E[p_i | delta]. LearningLoss++ asks q_i to be this.
     At delta = 0 it is 1/2, and for k < 1/2 it jumps there: such losses are alike only when both are
     tiny, and then one is still many times the other. Raises ValueError on NaN delta, and on k or theta that are
     not positive and finite.
@@ -54,8 +54,8 @@ def expected_pair_target(delta: ArrayLike, k: float, theta: float) -> Array:
 def expected_learning_loss_gradient(delta: ArrayLike, score_gap: ArrayLike, margin: float = 1.0) -> Array:
     """Derivative of Learning Loss by s_i - s_j for a pair of losses l_i - l_j = delta, in their joint shape.
 
-    -sign(delta) inside the margin, sign(delta) * score_gap < margin, and 0 outside: the same for two
-    losses that are nearly equal as for two that are far apart, whatever the law of the losses. For a linear
+    -sign(delta) inside the margin, sign(delta) * score_gap < margin, and 0 outside. It is the same for two
+    losses that are nearly equal as for two that are far apart, for every law of the losses. For a linear
     head s = w . theta it multiplies theta_i - theta_j in the gradient by w, and w in that by theta_i.
     Raises ValueError on NaN, or on a margin that is not positive.
     """
@@ -68,8 +68,8 @@ def expected_learning_loss_gradient(delta: ArrayLike, score_gap: ArrayLike, marg
 def expected_learning_loss_pp_gradient(delta: ArrayLike, score_gap: ArrayLike, k: float, theta: float) -> Array:
     """E[dL/d(s_i - s_j) | l_i - l_j = delta] of LearningLoss++, q_i - E[p_i | delta], in the joint shape of the two.
 
-    q_i = sigmoid(score_gap). It fades as delta does and vanishes where the head says what the losses say;
-    for a linear head it multiplies as that of Learning Loss does. Raises ValueError on NaN, and as
+    q_i = sigmoid(score_gap). It shrinks with delta and vanishes where the scores agree with the losses;
+    for a linear head it multiplies the same factors as that of Learning Loss. Raises ValueError on NaN, and as
     `expected_pair_target` does.
     """
     return special.expit(_not_nan(score_gap, "score_gap")) - expected_pair_target(delta, k, theta)
@@ -104,7 +104,7 @@ def _lower_share_closed(x: Array, k: int) -> Array:
     log_weight = log_binomial + special.gammaln(k + j) - j * np.log(2) + special.xlogy(k - 1 - j, finite)
     weight = special.softmax(log_weight, axis=-1)
     share = (weight * (k + j) / 2 * _scaled_exponential_integral(k + j + 1, finite)).sum(-1)
-    return np.where(x == 0, 0.5, share)  # exact, where the sums are off by the last bits
+    return np.where(x == 0, 0.5, share)  # exact here; the sums are wrong in the last bits
 
 
 def _scaled_exponential_integral(n: NDArray[np.int64], z: Array) -> Array:
@@ -118,8 +118,8 @@ def _scaled_exponential_integral(n: NDArray[np.int64], z: Array) -> Array:
 
 
 def _lower_share_quadrature(x: Array, k: float) -> Array:
-    """E[y / (2 y + x)] as in `_lower_share_closed`, integrated over log y, in pieces that end where it bends."""
-    bound = LARGEST_X * min(k, 1.0)  # further out the share is below k / bound, and x / k would overflow
+    """E[y / (2 y + x)] as in `_lower_share_closed`, integrated over log y, piece by piece."""
+    bound = LARGEST_X * min(k, 1.0)  # beyond it the share is below k / bound, and x / k would overflow
     positive = np.where(x > 0, np.minimum(x, bound), 1.0)
     mode = _log_mode(positive, k)
     peak = _log_density(mode, positive, k)
@@ -130,7 +130,7 @@ def _lower_share_quadrature(x: Array, k: float) -> Array:
         return np.exp(_log_density(u, x, k) - peak)
 
     def share(u: Array, x: Array, peak: Array) -> Array:
-        # Times 1 + x / k, so that a tiny share is found as precisely as a large one.
+        # Times 1 + x / k, so that a tiny share is as precise as a large one.
         lower = special.expit(u - np.log(x + np.exp(np.minimum(u, LARGEST_LOG))))
         return density(u, x, peak) * lower * (1 + x / k)
 
@@ -141,7 +141,7 @@ def _lower_share_quadrature(x: Array, k: float) -> Array:
 
 
 def _log_density(u: Array, x: Array, k: float) -> Array:
-    """Of u = log y, up to a constant: k u + (k - 1) log(y + x) - 2 y."""
+    """The log density of u = log y, up to a constant: k u + (k - 1) log(y + x) - 2 y."""
     bounded: Array = np.minimum(u, LARGEST_LOG)
     y: Array = np.exp(bounded)
     log_other: Array = np.log(y + x)
@@ -153,13 +153,13 @@ def _log_mode(x: Array, k: float) -> Array:
     half = (2 * k - 1 - 2 * x) / 4
     with np.errstate(over="ignore"):
         root = np.hypot(half, np.sqrt(k / 2) * np.sqrt(x))
-    # A sum of two numbers of one sign, and the other root from the product of the two: nothing cancels.
+    # A sum of two numbers of one sign, and the other root from the product of both roots, so that nothing cancels.
     outer: Array = np.log(np.abs(half) + root)
     return np.where(half > 0, outer, np.log(k / 2) + np.log(x) - outer)
 
 
 def _integrate(function: Callable[..., Array], low: Array, high: Array, *arguments: Array) -> Array:
-    """Tanh-sinh quadrature (Takahasi & Mori 1974) element by element; it bears singular ends."""
+    """Tanh-sinh quadrature (Takahasi & Mori 1974) element by element; singular ends are allowed."""
     with np.errstate(all="ignore"):  # densities underflow to 0 at the far ends, as they should
         found = tanhsinh(function, low, high, args=arguments, minlevel=5, maxlevel=12, atol=1e-13, rtol=1e-12)
     return np.asarray(found.integral, np.float64)

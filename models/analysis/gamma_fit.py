@@ -1,4 +1,4 @@
-"""A Gamma law for given losses: maximum likelihood, and how far from it the losses are.
+"""A Gamma law for given losses: maximum likelihood, and the distance of the losses from it.
 
 The distance is Kolmogorov-Smirnov's, the largest gap between the two distribution functions. Its p-value comes
 from a parametric bootstrap (Stute et al. 1993): samples of the fitted law, each fitted again, as the
@@ -15,7 +15,7 @@ from scipy.optimize import brentq
 Array = NDArray[np.float64]
 
 MIN_LOSSES = 3
-LEAST_SPREAD = 1e-10  # of log mean - mean log; below it rounding decides what the shape is
+LEAST_SPREAD = 1e-10  # of log mean - mean log; below it rounding decides the shape
 REDRAWS = 200
 
 
@@ -33,7 +33,7 @@ class GammaFit:
 def fit_gamma(losses: ArrayLike, redraws: int = REDRAWS, seed: int = 0) -> GammaFit:
     """Maximum-likelihood Gamma law of losses [n], all above zero, with its goodness of fit.
 
-    A large n finds any departure: read the distance first, the p-value second. The p-value counts the losses
+    A large n makes any departure significant: read the distance first. The p-value counts the losses
     themselves as one of redraws + 1 samples, so it is never 0. Raises ValueError when losses are not one
     column of at least three, not finite, not above zero, or all (nearly) equal, and on redraws < 1.
     """
@@ -64,7 +64,7 @@ def _distance_of_a_redraw(k: float, n: int, rng: np.random.Generator) -> float:
     sample = np.maximum(rng.gamma(k, size=n), np.finfo(np.float64).tiny)  # a tiny shape draws zeros by underflow
     try:
         shape, scale = _maximum_likelihood(sample)
-    except ValueError:  # nothing but underflow: as far from a law as can be
+    except ValueError:  # caused only by underflow: the largest distance
         return 1.0
     return _ks_distance(sample / scale, shape)
 

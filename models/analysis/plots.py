@@ -35,7 +35,7 @@ def draw_paper(law: Law) -> Figure:
 
 
 def draw_losses(losses: ArrayLike, found: LossAnalysis) -> Figure:
-    """The losses [n] beside their fit, the share of alike pairs beside the fitted law's, the expected gradients."""
+    """The losses [n] beside their fit, the share of alike pairs beside that of the law, and the expected gradients."""
     values = np.asarray(losses, np.float64)
     k, theta = found.fit.k, found.fit.theta
     figure = Figure(figsize=(13, 4), layout="constrained")

@@ -1,8 +1,8 @@
-"""The paper's analysis, beside its printed tables and applied to a user's own losses: figures, then a report.
+"""The paper's analysis: beside the printed tables, and for a user's own losses. First figures, then a report.
 
 Shukla & Ahmed (CVPR Workshops 2021) assume Gamma losses and tabulate how often two are alike (Table 1) and what
 share of a pair's loss the better one is expected to have (Table 2), but not the law behind the tables:
-`solve_law` finds it from Table 1. `compare_pairs` counts, in given losses, what Table 1 is about.
+`solve_law` finds it from Table 1. `compare_pairs` counts alike pairs, the subject of Table 1, in given losses.
 """
 
 import math
@@ -45,7 +45,7 @@ class Law:
 
 @dataclass(frozen=True, slots=True)
 class PairCounts:
-    """Of all pairs of n losses: how many the hinge penalises although its scores are the true losses."""
+    """Counts over all pairs of n losses: how many the hinge penalises although the scores are the true losses."""
 
     pairs: int
     similar: int  # losses at most delta apart
@@ -55,7 +55,7 @@ class PairCounts:
 
 @dataclass(frozen=True, slots=True)
 class LossAnalysis:
-    """What there is to say about the losses of one model."""
+    """The analysis of the losses of one model."""
 
     fit: GammaFit
     counts: PairCounts
@@ -91,7 +91,7 @@ def analyse_losses(losses: ArrayLike, margin: float = 1.0, delta: float | None =
 def compare_pairs(losses: ArrayLike, delta: float, margin: float) -> PairCounts:
     """Counts over all pairs of losses [n], in O(n log n).
 
-    A head that scores every input with its very loss still pays for each pair less than `margin` apart. Raises
+    A head whose scores equal the losses still pays for each pair less than `margin` apart. Raises
     ValueError when losses are not one finite column of at least two, delta < 0, or margin <= 0.
     """
     values = np.sort(np.asarray(losses, np.float64))

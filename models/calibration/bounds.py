@@ -28,12 +28,12 @@ def budget_threshold(scores: ArrayLike, level: float) -> float:
 
 
 def mean_is_below(values: ArrayLike, level: float, bound: float, delta: float) -> bool:
-    """Whether the mean of the law is shown to be below `level`; wrongly with probability at most `delta`.
+    """Whether the values show that the mean of their law is below `level`; wrong with probability at most `delta`.
 
     values: float [n], independent draws from one law on [0, bound], in an order that does not depend on them.
-    Bets on small values with a capital of 1; under the null, mean >= level, the capital is a supermartingale
-    and reaches 1 / delta with probability at most delta (Ville). The bets are the predictable plug-in of
-    Waudby-Smith & Ramdas, "Estimating means of bounded random variables by betting" (JRSS B 2024, eq. 26).
+    The test bets on small values with a capital of 1. If the mean is at least `level`, the capital is a
+    supermartingale and reaches 1 / delta with probability at most delta (Ville). The bets are the predictable plug-in
+    of Waudby-Smith & Ramdas, "Estimating means of bounded random variables by betting" (JRSS B 2024, eq. 26).
     """
     x = np.asarray(values, np.float64) / bound
     bets = _bets(x, delta)
@@ -42,7 +42,7 @@ def mean_is_below(values: ArrayLike, level: float, bound: float, delta: float) -
 
 
 def _bets(x: NDArray[np.float64], delta: float) -> NDArray[np.float64]:
-    """[n]: the stake on each of x, in [0, 1], from those before it; as if all were to be decided at the end."""
+    """[n]: the stake on each value of x, in [0, 1]. It depends only on the values before it and on their number."""
     seen = np.arange(1, x.size + 1)
     mean = (0.5 + x.cumsum()) / (seen + 1)
     variance = (0.25 + ((x - mean) ** 2).cumsum()) / (seen + 1)

@@ -1,4 +1,4 @@
-"""The calibration split as the guarantees see it, and the one OOD threshold that all of them share."""
+"""The calibration split in the form that guarantees need, and the one OOD threshold that all of them share."""
 
 import math
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from models.calibration.bounds import budget_threshold
 from models.contract.manifest import Loss
 
-OOD_BUDGET = 0.01  # share of inputs like the calibration inputs that the OOD flag alone may take
-CLIP = 4.0  # failure levels: where a loss without a bound of its own is clipped
+OOD_BUDGET = 0.01  # share of inputs like the calibration inputs that the OOD flag alone may flag
+CLIP = 4.0  # in failure levels: a loss without a bound of its own is clipped there
 ROUNDING = 1e-9  # of sums of weights
 
 Array = NDArray[np.float64]
@@ -19,10 +19,10 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CalibrationData:
-    """The calibration split as the bundle answers it: columns [n], n examples of m sources.
+    """The outputs of the bundle for the calibration split: columns [n], n examples of m sources.
 
-    Sources are exchangeable with those to come. Several views of one source count as one draw together:
-    each weighs 1 / (number of views), and a promise is about a view of a new source.
+    Sources are exchangeable with future ones. All views of one source count as one draw together: each weighs
+    1 / (number of views), and a promise is about a view of a new source.
     """
 
     scores: Array
@@ -35,7 +35,7 @@ class CalibrationData:
     def of(
         cls, scores: ArrayLike, ood_scores: ArrayLike, losses: ArrayLike, loss: Loss, sources: ArrayLike | None = None
     ) -> "CalibrationData":
-        """sources: None when every example has its own. Raises ValueError on columns that do not fit."""
+        """sources: None when every example has its own. Raises ValueError on columns that do not fit together."""
         s, o, y = (np.asarray(column, np.float64) for column in (scores, ood_scores, losses))
         ids = np.arange(s.size) if sources is None else np.asarray(sources)
         if s.ndim != 1 or not s.size or any(column.shape != s.shape for column in (o, y, ids)):
@@ -51,7 +51,7 @@ class CalibrationData:
 
     @property
     def weights(self) -> Array:
-        """[n], that add up to 1 for each source."""
+        """[n]: weights of the examples; those of one source add up to 1."""
         return 1 / np.bincount(self.sources)[self.sources]
 
     @property
@@ -75,9 +75,8 @@ class CalibrationData:
 class Bracket(NamedTuple):
     """The OOD threshold with its neighbours among the order statistics of the first views.
 
-    With the new input's OOD score among them, the threshold of the same rank lies between two neighbours:
-    what is counted with the unfavourable one holds for all m + 1 inputs alike, which is all that conformal
-    proofs ask for.
+    If the new input's OOD score were among them, the threshold of the same rank would lie between the two neighbours.
+    A count that uses the unfavourable neighbour holds for all m + 1 inputs alike. Conformal proofs need no more.
     """
 
     below: float
@@ -86,7 +85,7 @@ class Bracket(NamedTuple):
 
 
 def ood_bracket(data: CalibrationData) -> Bracket:
-    """Of `OOD_BUDGET`. Raises ValueError when there are too few sources for it."""
+    """The threshold for `OOD_BUDGET`. Raises ValueError when there are too few sources for it."""
     values = np.sort(data.ood_scores[data.first_views])
     used = budget_threshold(values, OOD_BUDGET)
     rank = values.size - math.floor((values.size + 1) * OOD_BUDGET + ROUNDING)

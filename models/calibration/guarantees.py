@@ -1,9 +1,9 @@
-"""What can be promised of the verdict that ships, the union of both flags, and at which thresholds.
+"""Guarantees of the verdict that ships, the union of both flags, and the thresholds that keep them.
 
-calibration data -> one OOD threshold for all promises -> for each promise the score threshold that
-flags least (of a budget: most) and still keeps it -> operating points, or a refusal that names the
-smallest level that could be promised. Raising the score threshold only ever unflags, so the verdicts
-are one nested family. Why each promise holds: docs/decisions/0007-one-family-of-verdicts.md.
+calibration data -> one OOD threshold for all promises -> for each promise the score threshold that flags least and
+still keeps it (for a budget: flags most) -> operating points, or a refusal that names the smallest level that could be
+promised. A higher score threshold never flags more, so the verdicts are one nested family. Why each promise holds:
+docs/decisions/0007-one-family-of-verdicts.md.
 """
 
 import math
@@ -27,12 +27,12 @@ FIRST_COVERAGE, GRID_SIZE = 0.2, 41  # of the thresholds that selective risk tri
 Array = NDArray[np.float64]
 
 
-class Infeasible(ValueError):  # noqa: N818 - a statement about data, which are not at fault
+class Infeasible(ValueError):  # noqa: N818 - it says something about the data, which are not wrong
     """No threshold keeps the promise; the message names the smallest level that could be kept."""
 
 
 def flag_budget(data: CalibrationData, level: float) -> OperatingPoint:
-    """P(flagged) <= level, on average over calibration sets; of all such thresholds the lowest.
+    """P(flagged) <= level, on average over calibration sets, at the lowest threshold that keeps this.
 
     Conformal risk control (Angelopoulos et al., ICLR 2024) of the share flagged. Raises Infeasible, and
     ValueError on a level outside (0, 1) or too few sources for `OOD_BUDGET`.
@@ -128,11 +128,11 @@ def joint_risk(data: CalibrationData, level: float) -> OperatingPoint:
 def selective_risk(data: CalibrationData, level: float, delta: float, grid: ArrayLike) -> OperatingPoint:
     """E[min(loss, bound) | not flagged] <= level for a share 1 - delta of calibration sets.
 
-    Learn then Test (Angelopoulos et al. 2021) on the union: thresholds of `grid`, which must not come from
-    the calibration data, are tested from the one that flags most, and the last before the first failure is
-    taken. Given the OOD threshold, an order statistic, the inputs below it are independent draws from the
-    law below it; given which of them pass, so are their losses from the law of what passes. Only the
-    first view of every source is used. Raises as `flag_budget`.
+    Learn then Test (Angelopoulos et al. 2021) on the union: the thresholds of `grid`, which must not come from the
+    calibration data, are tested in turn, beginning with the one that flags most. The last one before the first
+    failure is used. Given the OOD threshold, an order statistic, the inputs below it are independent draws from the
+    law below it. Given which of these inputs pass, their losses are independent draws from the law of inputs that
+    pass. Only the first view of every source is used. Raises as `flag_budget`.
     """
     _check_risk(data, level)
     _check_share(delta)
@@ -163,27 +163,27 @@ def selective_risk(data: CalibrationData, level: float, delta: float, grid: Arra
         loss_bound=data.loss_bound,
         calibration_size=data.size,
         score_threshold=float(passed[-1]),
-        ood_threshold=math.nextafter(ood, -math.inf),  # the test saw nothing that lies at the threshold
+        ood_threshold=math.nextafter(ood, -math.inf),  # the test used no input exactly at the threshold
     )
 
 
 def score_grid(scores: ArrayLike) -> Array:
     """Thresholds for `selective_risk`: quantiles of scores [n] that are not from the calibration split.
 
-    They start at a coverage of 20 %: with fewer inputs accepted the first test, on which all others hang, is weak.
+    They start at a coverage of 20 %: with fewer accepted inputs the first test is weak, and all others depend on it.
     """
     return np.quantile(np.asarray(scores, np.float64), np.linspace(FIRST_COVERAGE, 1, GRID_SIZE))
 
 
 class OperatingPoints(NamedTuple):
-    """What the manifest holds: operating points by name, and why there is none for the other names."""
+    """Operating points by name, and for each name without one the reason, as the manifest holds them."""
 
     points: dict[str, OperatingPoint]
     refused: dict[str, str]
 
 
 def operating_points(data: CalibrationData, grid: ArrayLike) -> OperatingPoints:
-    """All four at the usual levels; `budget` is the default of a bundle, so that without it this raises."""
+    """All four at the usual levels. `budget` is the default of a bundle: when it cannot be promised, this raises."""
     failure_level = data.loss.failure_level
     promises: dict[str, Callable[[], OperatingPoint]] = {
         "miss_rate": lambda: miss_rate(data, MISS_RATE),
@@ -200,20 +200,20 @@ def operating_points(data: CalibrationData, grid: ArrayLike) -> OperatingPoints:
 
 
 def _flags_least(data: CalibrationData, costs: Array, allowance: float, draft: OperatingPoint) -> OperatingPoint:
-    """The highest threshold whose accepted costs, with the OOD flag at its upper neighbour, stay within."""
+    """The highest threshold that keeps the accepted costs within `allowance`, the OOD flag at its upper neighbour."""
     ood = ood_bracket(data)
     near = data.ood_scores <= ood.above
     order = np.argsort(data.scores[near], kind="stable")
     spent = costs[near][order].cumsum()
     beyond = np.flatnonzero(spent > allowance + ROUNDING)
     ordered = data.scores[near][order]
-    # Just below the score that would be one too many; if none is, above the largest that was seen nothing is known.
+    # Just below the first score that is too much. Without one, the largest score: nothing is known beyond it.
     threshold = math.nextafter(ordered[beyond[0]], -math.inf) if beyond.size else float(ordered[-1])
     return draft.model_copy(update={"score_threshold": float(threshold), "ood_threshold": ood.used})
 
 
 def _last_within(values: Array, weights: Array, allowance: float) -> float:
-    """The largest v of `values` for which the weights of all that lie below v sum to at most `allowance`."""
+    """The largest v of `values` for which the weights of all values below v add up to at most `allowance`."""
     order = np.argsort(values, kind="stable")
     ordered, spent = values[order], weights[order].cumsum() - weights[order]
     first_of_tie = np.searchsorted(ordered, ordered, side="left")
@@ -221,7 +221,7 @@ def _last_within(values: Array, weights: Array, allowance: float) -> float:
 
 
 def _leading(passes: Callable[[float], bool], thresholds: Array) -> list[float]:
-    """The thresholds before the first that does not pass."""
+    """The thresholds before the first one that does not pass."""
     kept: list[float] = []
     for threshold in thresholds.tolist():
         if not passes(threshold):
@@ -231,7 +231,7 @@ def _leading(passes: Callable[[float], bool], thresholds: Array) -> list[float]:
 
 
 def _least_level(passes: Callable[[float], bool], low: float, high: float) -> float:
-    """Between a level that does not pass and the bound, which every loss keeps."""
+    """The smallest level that passes, between one that does not pass and the bound, which no loss exceeds."""
     for _ in range(40):
         middle = (low + high) / 2
         low, high = (low, middle) if passes(middle) else (middle, high)
@@ -243,7 +243,7 @@ def _clip_clause(data: CalibrationData) -> str:
 
 
 def _ceiling(level: float) -> str:
-    """Three significant digits, rounded up, so that what is named can be kept."""
+    """Three significant digits, rounded up, so that the level in the message can be kept."""
     unit = 10.0 ** (math.floor(math.log10(level)) - 2)
     return f"{math.ceil(level / unit - ROUNDING) * unit:.3g}"
 

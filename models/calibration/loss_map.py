@@ -17,9 +17,9 @@ from models.calibration.bounds import checked_numbers
 MAX_BINS = 30
 MIN_SLOPE = 1e-3  # in mean losses per score spread: far above what float32 can resolve, too small to matter
 MIN_GAP = 1e-2  # between knots, in score spreads: keeps slopes finite in float32
-SAME_SPREAD = 1e-12  # scores within it count as equal: their slopes would leave float32
+SAME_SPREAD = 1e-12  # a smaller spread counts as none: slopes would overflow float32
 TOP_SHARE = 0.25  # of the calibration data, from which the right tail takes its slope
-FEWEST = 50  # annotations of a keypoint, below which the map of all keypoints serves for it
+FEWEST = 50  # a keypoint with fewer annotations uses the map of all keypoints
 
 Columns = NDArray[np.float32]
 
@@ -31,8 +31,8 @@ class LossMap:
     predicted = values[0] * exp(left_rate * min(score - knots[0], 0))
               + sum_k slopes[k] * min(max(score - knots[k], 0), widths[k])
 
-    Every term is monotone by itself, so rounding cannot turn the order of two scores around; an ONNX
-    graph computes the same by Sub, Clip, Exp, Mul and ReduceSum in float32.
+    Every term is monotone by itself, so rounding cannot reverse the order of two scores. An ONNX graph computes the
+    same by Sub, Clip, Exp, Mul and ReduceSum in float32.
     """
 
     knots: NDArray[np.float32]  # [m], strictly increasing scores
@@ -60,10 +60,10 @@ class LossMap:
 
 
 def fit_loss_map(scores: ArrayLike, losses: ArrayLike) -> LossMap:
-    """The loss map that is right on average: bins of equal mass, made monotone by isotonic regression.
+    """The loss map whose mean over the data is the mean loss: bins of equal mass, made monotone by isotonic regression.
 
     scores: float [n >= 2]; losses: float [n], true losses, not negative. Knots are the mean score and
-    mean loss of each pooled block (Barlow et al. 1972), with a minimal slope between them; then the map
+    mean loss of each pooled block (Barlow et al. 1972), with a minimal slope between them. Then the map
     is scaled so that its mean over the data is the mean loss. Raises ValueError on unusable arrays.
     """
     x, y = checked_numbers(scores), checked_numbers(losses)
@@ -81,7 +81,7 @@ def fit_loss_map(scores: ArrayLike, losses: ArrayLike) -> LossMap:
     values = slope * knots + np.maximum.accumulate(values - slope * knots)
     right = max(slope, _top_slope(x, y, spread))
     rise = (values[1] - values[0]) / (knots[1] - knots[0]) if knots.size > 1 else right
-    # The decay continues the first segment, but no faster than one e-fold per spread: positive in float32.
+    # The decay continues the first segment, but at most one e-fold per spread, to stay positive in float32.
     rate = min(rise / values[0], 1 / spread)
     raw = LossMap(knots.astype(np.float32), values.astype(np.float32), float(rate), float(right))
     scale = level / float(raw(x).mean(dtype=np.float64))
@@ -90,7 +90,11 @@ def fit_loss_map(scores: ArrayLike, losses: ArrayLike) -> LossMap:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeypointMaps:
-    """Maps of k keypoints with m knots at most; where one has fewer its last knot is repeated, with no slope."""
+    """One map for each of k keypoints, side by side, so that the graph applies all of them at once.
+
+    One map for all keypoints is right on average but not for each: at the same score hips have a smaller error than
+    wrists (docs/detection.md). m is the most knots of any map; a map with fewer repeats its last knot, with no slope.
+    """
 
     maps: Sequence[LossMap]
 
@@ -131,7 +135,7 @@ class KeypointMaps:
 
 
 def fit_keypoint_maps(scores: NDArray[np.floating], losses: NDArray[np.float64]) -> KeypointMaps:
-    """scores: [n, k]; losses: [n, k], NaN where not annotated. Raises ValueError as `fit_loss_map`."""
+    """scores: [n, k]; losses: [n, k], NaN where not annotated. Raises ValueError as `fit_loss_map` does."""
     there = ~np.isnan(losses)
     whole = fit_loss_map(scores[there], losses[there])
     return KeypointMaps(
@@ -143,7 +147,7 @@ def fit_keypoint_maps(scores: NDArray[np.floating], losses: NDArray[np.float64])
 
 
 def _spread(x: NDArray[np.float64]) -> float:
-    """A scale of the scores, never below what float32 resolves around them; 1 when they are as good as equal."""
+    """A scale of the scores, never below what float32 resolves around them; 1 when they are nearly equal."""
     spread = max(float(x.std()), 1e-4 * float(np.abs(x).max()))
     return spread if spread > SAME_SPREAD else 1.0
 
@@ -151,7 +155,7 @@ def _spread(x: NDArray[np.float64]) -> float:
 def _blocks(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean score and mean loss of blocks of sorted data: equal mass, ties together, losses increasing."""
     bins = min(math.isqrt(x.size) + 1, MAX_BINS)
-    first_rank = np.searchsorted(x, x, side="left")  # shared by tied scores, which so share a bin
+    first_rank = np.searchsorted(x, x, side="left")  # tied scores have the same rank, and so the same bin
     starts = np.unique(first_rank * bins // x.size, return_index=True)[1]
     counts = np.diff(np.append(starts, x.size))
     score_sums, loss_sums = np.add.reduceat(x, starts), np.add.reduceat(y, starts)
@@ -161,7 +165,7 @@ def _blocks(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.
 
 
 def _spaced(knots: NDArray[np.float64], gap: float) -> list[int]:
-    """Indices of knots that lie at least `gap` to the right of the one kept before."""
+    """Indices of knots that lie at least `gap` to the right of the last one that was kept."""
     kept = [0]
     for index in range(1, knots.size):
         if knots[index] - knots[kept[-1]] >= gap:
@@ -170,7 +174,7 @@ def _spaced(knots: NDArray[np.float64], gap: float) -> list[int]:
 
 
 def _top_slope(x: NDArray[np.float64], y: NDArray[np.float64], spread: float) -> float:
-    """Regression slope of the losses at the top; the ridge keeps near ties from making it explode."""
+    """Regression slope of the losses at the top. The ridge keeps it finite when scores are nearly tied."""
     top = max(2, int(x.size * TOP_SHARE))
     dx, dy = x[-top:] - x[-top:].mean(), y[-top:] - y[-top:].mean()
     return float((dx * dy).mean() / ((dx * dx).mean() + (spread / 30) ** 2))

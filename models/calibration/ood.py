@@ -23,14 +23,14 @@ class Gaussian:
 def fit_gaussian(embeddings: ArrayLike) -> Gaussian:
     """Mean and whitening of `embeddings` [n >= 2, e] under a shrunk covariance (Ledoit & Wolf 2004).
 
-    Dimensions are brought to unit variance before shrinking, as shrinkage pulls towards a sphere. One
-    that never varied takes the typical scale of the others, so that leaving its value counts.
+    Dimensions are brought to unit variance before shrinking, as shrinkage pulls towards a sphere. A
+    dimension that never varied gets the typical scale of the others, so that a new value in it counts.
     """
     x = np.asarray(embeddings, np.float64)
     if x.ndim != 2 or len(x) < 2 or not np.isfinite(x).all():  # noqa: PLR2004 - a matrix of at least two rows
         raise ValueError("embeddings must be a finite matrix [n, e] of at least two rows")
     mean, scale = x.mean(0), x.std(0)
-    varying = scale > 1e-6 * scale.max(initial=0)  # less is rounding noise of float32
+    varying = scale > 1e-6 * scale.max(initial=0)  # smaller ones are rounding noise of float32
     scale[~varying] = np.median(scale[varying]) if varying.any() else 1.0
     covariance = LedoitWolf(assume_centered=True).fit((x - mean) / scale).covariance_
     variances, axes = np.linalg.eigh(covariance)

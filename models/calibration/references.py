@@ -1,6 +1,7 @@
-"""What a service compares its traffic with: references of calibration inputs, as the bundle's own ONNX answers them.
+"""The references that a service compares its traffic with: outputs of the bundle's own ONNX for calibration inputs.
 
-One view of every calibration source goes in, as the counts are of independent draws; parts of the manifest come out.
+One view of every calibration source goes in, because the counts are of independent draws. Parts of the manifest come
+out.
 """
 
 import math
@@ -19,7 +20,7 @@ from models.contract.signals import IMAGE_SIGNALS, SIGNALS, Signal, image_signal
 CALIBRATION_SEED: Final = 0  # the calibration canvases are the same for every model
 DRIFT_BINS: Final = 100
 NOISE: Final = 1e-3  # width of the jitter, in spreads of the signal
-SAME: Final = 1e-6  # spread per size of a value below which it counts as constant: rounding of float32
+SAME: Final = 1e-6  # a signal with a smaller spread, as a share of its size, is constant: float32 rounding
 OF_SIZE: Final = ("aspect", "size")
 ROWS_PER_DIRECTION: Final = 10  # with fewer, the unit covariance is that of the reference alone
 DIGITS, DIRECTION_DIGITS = 7, 5
@@ -29,7 +30,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """The parts of a manifest that drift is told by."""
+    """The parts of a manifest that the service needs to detect drift."""
 
     drift: dict[Signal, OrderStatistics]
     losses: LossReference
@@ -48,8 +49,8 @@ class References:
 def references(
     outputs: Mapping[str, NDArray[np.floating]], images: NDArray[np.uint8], sizes: NDArray[np.integer] | None
 ) -> References:
-    """Of m inputs, one of each source. outputs: those of the ONNX, by name, [m, ...]; images: canvases [m, h, w, c];
-    sizes: [m, 2] as posted, or None where they are not known: aspect and size are not watched then.
+    """References of m inputs, one of each source. outputs: of the ONNX, by name, [m, ...]; images: canvases
+    [m, h, w, c]; sizes: [m, 2] of the images as posted. None: they are not known, so aspect and size are not watched.
 
     Raises ValueError on scores, OOD scores or predicted losses that are not finite.
     """
@@ -70,9 +71,10 @@ def canvas_sizes(images: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def signal_reference(values: ArrayLike, seed: int) -> OrderStatistics:
-    """Order statistics of `values` [m] with the jitter that observations must get too, rounded to a thousandth of it.
+    """Order statistics of `values` [m] with jitter, rounded to a thousandth of its width.
 
-    A constant signal has the jitter's width for its whole spread: whatever leaves it lies outside all bins.
+    Observations get jitter of the same width. A constant signal gets the width of the jitter as its spread, so any
+    other value lies outside all bins.
     Raises ValueError on values that are not finite.
     """
     column = np.asarray(values, np.float64)
@@ -88,8 +90,8 @@ def signal_reference(values: ArrayLike, seed: int) -> OrderStatistics:
 def order_statistics(values: ArrayLike, bins: int) -> OrderStatistics:
     """The reference `values` [n], kept at `bins` + 1 evenly spread ranks and denser at the top.
 
-    Ranks 1 and n are always there, and n - 1, n - 3, n - 7, ... down to the last even step, so that the
-    upper tail can be read at log-spaced probabilities. Equal values are kept once for each rank.
+    Ranks 1 and n are always kept. So are n - 1, n - 3, n - 7, ... down to the last even step, so that the upper tail
+    can be read at log-spaced probabilities. Equal values are kept once for each rank.
     """
     ordered = np.sort(checked_numbers(values))
     n = ordered.size
@@ -104,7 +106,7 @@ def order_statistics(values: ArrayLike, bins: int) -> OrderStatistics:
 
 
 def loss_reference(predicted: ArrayLike) -> LossReference:
-    """predicted: losses [m], in the unit of the loss. Raises ValueError when they are none or not finite."""
+    """predicted: losses [m], in the unit of the loss. Raises ValueError when there are none or some are not finite."""
     column = np.asarray(predicted, np.float64)
     if not column.size or not np.isfinite(column).all():
         raise ValueError("a reference needs predicted losses, all of them finite")
@@ -113,10 +115,10 @@ def loss_reference(predicted: ArrayLike) -> LossReference:
 
 
 def embedding_reference(embeddings: ArrayLike) -> EmbeddingReference | None:
-    """PCA whitening of `embeddings` [m, e], their dimensions brought to unit variance first; None without a direction.
+    """PCA whitening of `embeddings` [m, e], after scaling to unit variance; None when no direction varies.
 
-    At most `MAX_DIRECTIONS`, and one for every `ROWS_PER_DIRECTION` rows, those of the largest variance first.
-    Dimensions and directions that do not vary are dropped, as are rows that are not finite.
+    It keeps the directions of the largest variance: at most `MAX_DIRECTIONS`, and one for every `ROWS_PER_DIRECTION`
+    rows. Dimensions and directions that do not vary are dropped, and so are rows that are not finite.
     """
     rows = np.asarray(embeddings, np.float64)
     x = rows[np.isfinite(rows).all(axis=1)]
@@ -133,7 +135,7 @@ def embedding_reference(embeddings: ArrayLike) -> EmbeddingReference | None:
     axes = axes[:kept] * np.sign(axes[np.arange(kept), np.abs(axes[:kept]).argmax(axis=1)])[:, None]
     directions = axes / scale * (math.sqrt(len(x)) / spreads[:kept, None])
     projection = _rows(directions, DIRECTION_DIGITS)
-    offset = np.array(projection) @ mean  # of what was rounded, so that the mean is 0
+    offset = np.array(projection) @ mean  # from the rounded numbers, so that the mean is 0
     return EmbeddingReference(size=len(x), projection=projection, offset=_rows(offset[None], DIGITS)[0])
 
 

@@ -29,7 +29,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def read_onnx(folder: Path, manifest: Manifest) -> bytes:
-    """The bytes of model.onnx, equal to what the manifest signed. Raises BundleError otherwise."""
+    """The bytes of model.onnx. Raises BundleError unless their SHA-256 is that of the manifest."""
     try:
         data = (folder / "model.onnx").read_bytes()
     except OSError as error:
@@ -63,5 +63,5 @@ def publish(store: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Path
 
 
 def next_version(model_folder: Path) -> int:
-    """One above the highest version present; 1 in a new store."""
+    """One above the highest version in the store; 1 in a new store."""
     return max((int(path.name) for path in model_folder.glob("*") if path.name.isdecimal()), default=0) + 1

@@ -1,4 +1,4 @@
-"""Writes files of a bundle store so that neither a reader nor a power cut finds half of one."""
+"""Writes the files of a bundle store so that no reader sees half of one, also after a power cut."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the parts of a manifest are made of: one strict, frozen base, and the types of their fields."""
+"""The base of all parts of a manifest, strict and frozen, and the types of their fields."""
 
 from typing import Annotated
 

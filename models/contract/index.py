@@ -20,7 +20,7 @@ Version = Annotated[int, Field(ge=1)]
 
 
 class ModelIndex(BaseModel):
-    """`model.json`: the versions of one model that are served, and the one to go back to."""
+    """`model.json`: the versions of one model that are served, and the previous one to go back to."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -30,7 +30,7 @@ class ModelIndex(BaseModel):
 
 
 def read_index(model_folder: Path) -> ModelIndex:
-    """What is served of a model. Raises BundleError when model.json is missing or damaged."""
+    """The served versions of a model. Raises BundleError when model.json is missing or damaged."""
     path = model_folder / "model.json"
     try:
         return ModelIndex.model_validate_json(path.read_bytes())
@@ -50,11 +50,11 @@ def write_index(model_folder: Path, index: ModelIndex) -> None:
 
 
 def check_store(store: Path, model: str) -> None:
-    """Raises BundleError unless the store can take a version of the model: to be asked before hours of training."""
+    """Raises BundleError unless the store can take a version of the model. Call it before hours of training."""
     try:
         store.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=store):
-            pass  # it has no name: whoever watches the store does not see it
+            pass  # it has no name: a service that watches the store does not see it
     except OSError as error:
         raise BundleError(f"{store} cannot be written to as a bundle store ({error.strerror})") from error
     if (store / model / "model.json").exists():

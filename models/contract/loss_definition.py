@@ -1,6 +1,6 @@
-"""The losses that a manifest can declare, so that a service can tell the loss of a label without the task's code.
+"""The losses that a manifest can declare: a service can then compute the loss of a label without the task's code.
 
-A declaration is data and the arithmetic that goes with it: arrays in, arrays out. Units are those of the canvas.
+A declaration is data with its arithmetic: arrays in, arrays out. Coordinates are canvas pixels.
 """
 
 from typing import Annotated, Literal, Self
@@ -16,11 +16,11 @@ Pair = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 
 
 class TorsoScale(Part):
-    """A length of each pose, by which its errors are divided, also where the torso is not annotated.
+    """A length of each pose that divides its errors, also for poses whose torso is not annotated.
 
-    Where a diagonal is annotated it is the longest of them, which perspective shortens least. Else every annotated
-    limb gives an estimate, its length times its ratio, and the median of these counts. Else the extent of what is
-    there.
+    If a diagonal of the torso is annotated, the scale is the longest one: perspective shortens it least. Otherwise
+    every annotated limb gives an estimate, its length times its ratio, and the scale is their median. Without any
+    limb the scale follows from the extent of the annotated points.
     """
 
     kind: Literal["torso"] = "torso"
@@ -28,7 +28,7 @@ class TorsoScale(Part):
     limbs: tuple[Pair, ...]
     ratios: tuple[Positive | None, ...]  # torso to each limb; None: unknown, the limb is not used
     extent_ratio: Positive  # torso to the larger side of the box around all annotated points
-    smallest: Positive  # of a scale: points on one spot have no length to measure by
+    smallest: Positive  # a scale is at least this: points at one place have no length
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -38,11 +38,11 @@ class TorsoScale(Part):
 
     @property
     def points(self) -> int:
-        """How many points a pose has at least."""
+        """The number of points that a pose must have at least."""
         return 1 + max(max(pair) for pair in (*self.diagonals, *self.limbs))
 
     def __call__(self, targets: NDArray[np.floating]) -> Array:
-        """targets: [n, k, 2] in any pixels, NaN for what is missing -> scales [n] in them, at least `smallest`."""
+        """targets: [n, k, 2] in any pixels, NaN for missing points -> scales [n] in them, at least `smallest`."""
         ratios = np.array([np.nan if ratio is None else ratio for ratio in self.ratios], np.float64)
         diagonals = lengths(targets, self.diagonals)
         estimates = lengths(targets, self.limbs) * ratios
@@ -52,21 +52,21 @@ class TorsoScale(Part):
 
 
 class KeypointLoss(Part):
-    """The mean over annotated points of their Euclidean error, in canvas pixels or divided by a scale of the labels."""
+    """The mean Euclidean error of the annotated points, in canvas pixels or divided by a scale of the labels."""
 
     kind: Literal["keypoints"] = "keypoints"
     scale: TorsoScale | None = None
-    cap: Positive | None = None  # of the loss of one point, after the division
+    cap: Positive | None = None  # of the loss of one point, after it is divided
 
     def each(self, preds: NDArray[np.floating], targets: NDArray[np.floating]) -> Array:
-        """preds, targets: [n, k, 2] in canvas pixels, NaN if not annotated -> losses of points [n, k], NaN there."""
+        """preds, targets: [n, k, 2] in canvas pixels -> losses of points [n, k]; NaN marks points without a label."""
         errors = np.linalg.norm(np.asarray(preds, np.float64) - targets, axis=-1)
         if self.scale is not None:
             errors = errors / self.scale(targets)[:, None]
         return np.asarray(errors if self.cap is None else np.minimum(errors, self.cap), np.float64)
 
     def __call__(self, preds: NDArray[np.floating], targets: NDArray[np.floating]) -> Array:
-        """As `each` -> the loss of each input [n], NaN where no point is annotated."""
+        """Takes what `each` takes -> the loss of each input [n], NaN where no point is annotated."""
         losses = self.each(preds, targets)
         there = np.isfinite(losses)
         sums, counts = np.where(there, losses, 0).sum(axis=1), there.sum(axis=1)

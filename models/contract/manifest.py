@@ -1,8 +1,7 @@
-"""What a bundle says about itself: the schema of `manifest.json`.
+"""The schema of `manifest.json`, in which a bundle describes itself.
 
-Written once by `models.pipeline`, read by `service.versions.bundle_store` and by `models.evaluation.bundle`.
-The format version is read before anything else, so that a newer bundle is refused by name and not by a
-confusing field error.
+`models.publishing` writes it once; `service.versions.bundle_store` and `models.evaluation.bundle` read it. The format
+version is read first, so that the error for a newer bundle names the version instead of a confusing field.
 """
 
 import re
@@ -31,7 +30,7 @@ class ManifestError(ValueError):
 
 
 class Task(Part):
-    """What is predicted. Keypoints: `names` of k points, one unit. Vector: one unit for each value."""
+    """The prediction. Keypoints: `names` of k points, one unit. Vector: one unit for each value."""
 
     name: Name
     kind: Literal["keypoints", "vector"]
@@ -56,7 +55,7 @@ class Task(Part):
 
 
 class Preprocessing(Part):
-    """How an image becomes the ONNX input; scaling and normalisation are inside the graph."""
+    """How an image becomes the ONNX input. Scaling and normalisation are inside the graph."""
 
     height: int = Field(gt=0, le=4096)
     width: int = Field(gt=0, le=4096)
@@ -73,14 +72,14 @@ class Loss(Part):
     name: Name
     unit: Name
     failure_level: Positive  # a true loss above it is a failure
-    bound: Positive | None = None  # that no true loss exceeds; None: there is none
-    definition: LossDefinition | None = None  # how it is computed; None: by the task's code alone
+    bound: Positive | None = None  # no true loss exceeds it; None: there is no such bound
+    definition: LossDefinition | None = None  # how it is computed; None: only the task's code can
 
 
 class OperatingPoint(Part):
-    """Thresholds on the raw scores with the guarantee they carry. A value above its threshold flags.
+    """Thresholds on the raw scores, and their guarantee. A value above its threshold flags the input.
 
-    What is promised of a new input x with true loss l, `level` being the bound:
+    Guarantees for a new input x with true loss l, where `level` is the bound:
     flag_budget     P(flagged) <= level
     miss_rate       P(not flagged | l > failure level) <= level
     joint_risk      E[min(l, loss_bound) 1(not flagged)] <= level, in the unit of the loss
@@ -93,7 +92,7 @@ class OperatingPoint(Part):
     level: Positive
     delta: Share | None = None
     loss_bound: Positive | None = None
-    calibration_size: int = Field(gt=0)  # independent sources that the thresholds rest on
+    calibration_size: int = Field(gt=0)  # independent sources that the thresholds were computed from
     score_threshold: Finite
     ood_threshold: Finite
 
@@ -113,20 +112,22 @@ class OperatingPoint(Part):
     @overload
     def flags(self, score: NDArray[np.float64], ood_score: NDArray[np.float64]) -> dict[Reason, NDArray[np.bool_]]: ...
     def flags(self, score: float | NDArray[np.float64], ood_score: float | NDArray[np.float64]) -> dict[Reason, Any]:
-        """The verdict, by reason: lossy is what has any. Raw scores of one input, or of n as arrays [n].
+        """The verdict by reason; an input with any reason is lossy. Takes raw scores of one input, or arrays [n].
 
-        In double precision: numpy would round a threshold to float32 to compare it with a float32 array.
+        Give double precision: numpy rounds a threshold to float32 to compare it with a float32 array.
         """
         return {"predicted_loss": score > self.score_threshold, "ood_score": ood_score > self.ood_threshold}
 
 
 class OrderStatistics(Part):
-    """A reference of `size` observations, kept as the values at some of its (1-based) ranks."""
+    """A reference of `size` observations: their values at some (1-based) ranks."""
 
     size: int = Field(gt=0)
     ranks: tuple[int, ...] = Field(min_length=1)
     values: tuple[Finite, ...] = Field(min_length=1)
-    jitter: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0  # width of the noise in it: see `signals.jitter`
+    jitter: Annotated[float, Field(ge=0, allow_inf_nan=False)] = (
+        0.0  # width of the noise that was added: see `signals.jitter`
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -161,10 +162,10 @@ class Manifest(Part):
     embedding_size: int = Field(gt=0)
     keypoint_loss: bool  # whether the ONNX has the optional output `keypoint_loss`
     operating_points: dict[str, OperatingPoint] = Field(min_length=1)
-    # Those that the calibration data could not promise, and why.
+    # Promises that the calibration data did not allow, and why.
     refused_operating_points: dict[str, Sentence]
     default_operating_point: str
-    drift_reference: dict[Signal, OrderStatistics]  # what is not in it is not watched
+    drift_reference: dict[Signal, OrderStatistics]  # other signals are not watched
     loss_reference: LossReference
     embedding_reference: EmbeddingReference | None  # None: the embeddings do not vary in any direction
     evaluation: dict[str, Finite]
@@ -203,7 +204,7 @@ class Manifest(Part):
         return shapes
 
     def to_json(self) -> bytes:
-        """Indented, but with the long columns of numbers of the references on one line each."""
+        """Indented JSON, with each long column of numbers of a reference on one line."""
         fields = self.model_dump(mode="json")
         for reference in fields["drift_reference"].values():
             reference |= {name: _on_one_line(reference[name]) for name in ("ranks", "values")}

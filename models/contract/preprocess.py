@@ -1,4 +1,4 @@
-"""Letterbox and its way back: the one piece of image geometry that training and serving share.
+"""The letterbox and its inverse: the image geometry that training and serving share.
 
 Coordinates are continuous pixels: (0, 0) is the outer corner of the first pixel, whose centre lies
 at (0.5, 0.5), and (width, height) is the opposite corner of the image.
@@ -39,9 +39,9 @@ def letterbox(
 ) -> tuple[NDArray[np.uint8], Placement]:
     """image: uint8 [h, w, channels] -> canvas uint8 [height, width, channels] and its placement.
 
-    The image is scaled to fit, centred, and bordered with `spec.fill`. Shrinking averages areas, so
-    that nothing aliases; growing interpolates linearly. reduced_by: each pixel of `image` stands for a
-    square of so many pixels, in which the placement then counts. Raises ValueError for another channel count.
+    The image is scaled to fit, centred, and bordered with `spec.fill`. Shrinking averages areas to avoid aliasing;
+    growing interpolates linearly. reduced_by: an earlier step shrank the image by this factor; the placement then
+    refers to the image before it. Raises ValueError for another channel count.
     """
     height, width, channels = image.shape[0] * reduced_by, image.shape[1] * reduced_by, image.shape[2]
     if channels != spec.channels:
@@ -58,7 +58,7 @@ def letterbox(
 
 
 def _fit(width: int, height: int, spec: Preprocessing) -> tuple[Placement, tuple[int, int, int, int]]:
-    """The placement, and the same in whole pixels of the canvas: left, top, width, height."""
+    """The placement, and the same in whole canvas pixels: left, top, width, height."""
     if width < 1 or height < 1:
         raise ValueError(f"an image has at least one pixel, not {width}x{height}")
     scale = min(spec.height / height, spec.width / width)

@@ -1,4 +1,4 @@
-"""What a bundle remembers of its calibration inputs beside order statistics: predicted losses and embeddings."""
+"""References of the calibration inputs beside order statistics: predicted losses and embeddings."""
 
 from typing import Final, Self
 
@@ -20,12 +20,12 @@ class LossReference(Part):
 
 
 class EmbeddingReference(Part):
-    """Directions in which embeddings are watched: in them the reference has mean 0 and unit covariance.
+    """Directions in which embeddings are watched. In them the reference has mean 0 and unit covariance.
 
     whitened = projection @ embedding - offset
     """
 
-    size: int = Field(gt=0)  # embeddings that it was made of, one of each source
+    size: int = Field(gt=0)  # number of embeddings it was made from, one of each source
     projection: tuple[tuple[Finite, ...], ...] = Field(min_length=1, max_length=MAX_DIRECTIONS)  # [d][e]
     offset: tuple[Finite, ...]  # [d]
 
@@ -46,13 +46,13 @@ class EmbeddingReference(Part):
 
 
 class Whitening:
-    """An `EmbeddingReference` as arrays, made once."""
+    """An `EmbeddingReference` as arrays: build it once and use it often."""
 
     def __init__(self, reference: EmbeddingReference) -> None:
         self._projection = np.array(reference.projection, np.float64).T  # [e, d]
         self._offset = np.array(reference.offset, np.float64)  # [d]
 
     def __call__(self, sums: NDArray[np.floating], n: int = 1) -> NDArray[np.float64]:
-        """sums: [..., e], each of n embeddings -> sums of the whitened ones, [..., d]; what is not finite stays so."""
+        """sums: [..., e], each of n embeddings -> sums of the whitened ones, [..., d]. NaN and infinity stay."""
         whitened: NDArray[np.float64] = np.asarray(sums, np.float64) @ self._projection - n * self._offset
         return whitened

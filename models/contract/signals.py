@@ -1,8 +1,8 @@
-"""What is watched for drift of every input, defined once: the references and the service both compute it here.
+"""The signals of each input that are watched for drift, defined once for the references and for the service.
 
-The scores come from the ONNX, the five image signals from what both sides see: the canvas and the size of the image as
-posted. Noise far below anything that matters makes every signal continuous, so that ranks are exact also where
-many inputs share a value (images of one size, say).
+The scores come from the ONNX. The five image signals come from the canvas and the size of the image as posted, which
+both sides know. A little noise makes every signal continuous, far below any change that matters: ranks are then exact
+also where many inputs share a value, such as images of one size.
 """
 
 import math
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 Signal = Literal["score", "ood_score", "luminance", "contrast", "sharpness", "aspect", "size"]
 SIGNALS: Final[tuple[Signal, ...]] = ("score", "ood_score", "luminance", "contrast", "sharpness", "aspect", "size")
 IMAGE_SIGNALS: Final = SIGNALS[2:]
-GREEN: Final = 1  # of three channels; it is most of what an eye calls bright, and one channel costs a third
-GRID: Final = 32  # about so many rows and columns of a canvas are looked at, however large it is
-STILL: Final = 1.0  # added to the sharpness before its logarithm: about what rounding to whole grey levels alone gives
+GREEN: Final = 1  # of three channels: it dominates perceived brightness, and one channel costs a third
+GRID: Final = 32  # about this many rows and columns of a canvas are read, at any canvas size
+STILL: Final = 1.0  # added to the sharpness before its logarithm: about the value from rounding to whole grey levels
 
 
 def image_signals(canvases: NDArray[np.uint8], sizes: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -29,8 +29,8 @@ def image_signals(canvases: NDArray[np.uint8], sizes: NDArray[np.integer]) -> ND
     aspect     log(width / height)
     size       log(width * height) / 2, of pixels
 
-    A canvas is looked at in even steps: at about 32 x 32 pixels, and for the sharpness at about 16 x 16, each with its
-    four neighbours. One core takes about 7 us an image of 192 x 192 x 3 in batches of 32, and 5 us one of
+    A canvas is read in even steps: about 32 x 32 pixels, and for the sharpness about 16 x 16, each with its four
+    neighbours. One core takes about 7 us an image of 192 x 192 x 3 in batches of 32, and 5 us one of
     64 x 64 x 1. Raises ValueError on shapes that do not fit and on a size below 1 pixel.
     """
     n = len(canvases)
@@ -54,9 +54,9 @@ def image_signals(canvases: NDArray[np.uint8], sizes: NDArray[np.integer]) -> ND
 
 
 def jitter(values: NDArray[np.floating], width: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """values: [n] of one signal -> [n], each with its own uniform noise in [0, width) added.
+    """values: [n] of one signal -> [n], each plus its own uniform noise in [0, width).
 
-    width: that of the signal's reference, `OrderStatistics.jitter`: reference and observations must get the same.
+    width: `OrderStatistics.jitter` of the signal's reference. Reference and observations must have the same width.
     """
     noisy: NDArray[np.float64] = np.asarray(values, np.float64) + width * rng.random(np.shape(values))
     return noisy
@@ -67,7 +67,7 @@ def _step(side: int) -> int:
 
 
 def _laplacian(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """[n, height, width] -> [n, m]: the five-point Laplacian at some pixels of the middle half; m = 0 without any."""
+    """[n, height, width] -> [n, m]: the five-point Laplacian at m pixels of the middle half; m may be 0."""
     rows, columns = _middle(grey.shape[1]), _middle(grey.shape[2])
     if not rows or not columns:
         return np.empty((len(grey), 0), np.float32)
@@ -78,7 +78,7 @@ def _laplacian(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _middle(side: int) -> range:
-    """Every so many of the middle half of 0 to side - 1, with a neighbour on both sides."""
+    """Evenly spaced places in the middle half of 0 to side - 1, each with a neighbour on both sides."""
     border = side // 4 + 1
     return range(border, side - border, _step(side))
 

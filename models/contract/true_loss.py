@@ -1,7 +1,7 @@
-"""The true loss of a label, as the task of the bundle would tell it, from what a service knows.
+"""The true loss of a label, computed by the service as the task of the bundle would compute it.
 
-A label comes in pixels of the image as posted, and so does the prediction it is compared with; a loss counts on the
-canvas. Both go there by the letterbox of an image of that size.
+The label and the prediction are in pixels of the image as posted, but a loss is measured on the canvas. The letterbox
+of an image of that size takes both there.
 """
 
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ def true_loss(
 ) -> float | None:
     """The loss of `prediction` given `label`, in the unit of the manifest's loss.
 
-    prediction, label: for keypoints [k][2] in pixels of the image as posted, null for a point of the label that could
-    not be placed; for a vector [k]. width, height: of the image as posted, upright, in pixels; a vector needs none.
-    None where it cannot be told: the manifest declares no loss, the size of the image is not known, no point is placed.
+    prediction, label: for keypoints [k][2] in pixels of the image as posted, null for a point that the annotator could
+    not place; for a vector [k]. width, height: of the image as posted, upright, in pixels; a vector needs none.
+    Returns None when the manifest declares no loss, the size of the image is not known, or no point is placed.
     Raises ValueError on numbers of other shapes than the task's.
     """
     definition = manifest.loss.definition

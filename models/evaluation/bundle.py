@@ -38,7 +38,7 @@ def evaluate_bundle(folder: Path, task: RegressionTask) -> dict[str, float]:
 
 
 def true_losses(folder: Path, task: RegressionTask) -> Array:
-    """What the version in `folder` is off by on every example of the test split, [n]; raises as `evaluate_bundle`."""
+    """The true loss of the version in `folder` on every example of the test split, [n]; raises as `evaluate_bundle`."""
     test = _test(task)
     _, outputs = run_bundle(folder, task, test)
     return task.true_loss(outputs["prediction"], test.targets)
@@ -47,7 +47,7 @@ def true_losses(folder: Path, task: RegressionTask) -> Array:
 def run_bundle(
     folder: Path, task: RegressionTask, examples: Examples
 ) -> tuple[Manifest, dict[str, NDArray[np.float32]]]:
-    """The manifest of the version in `folder`, and what its ONNX says to examples of the task; raises as above."""
+    """The manifest of the version in `folder`, and the outputs of its ONNX for the examples; raises as above."""
     manifest = read_manifest(folder)
     if manifest.task != task.task or manifest.preprocessing != task.preprocessing:
         raise BundleError(

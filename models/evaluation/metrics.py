@@ -36,7 +36,7 @@ def augrc(scores: ArrayLike, losses: ArrayLike) -> float:
 
 
 def oracle_aurc(losses: ArrayLike) -> float:
-    """The least AURC there is: scores that are the losses. The other end, random order, is the mean loss."""
+    """The least possible AURC, of scores that equal the losses. A random order has the mean loss as its AURC."""
     return aurc(losses, losses)
 
 
@@ -67,7 +67,7 @@ def rank_correlation(scores: ArrayLike, losses: ArrayLike) -> float:
 
 
 def rank_correlation_within(scores: ArrayLike, losses: ArrayLike, strata: ArrayLike) -> float:
-    """Mean over strata of their rank correlation, weighted by size less one; undefined ones are left out."""
+    """Mean over strata of their rank correlation, weighted by size minus one; undefined ones are left out."""
     s, y = columns(scores, losses)
     members = [np.asarray(strata) == stratum for stratum in np.unique(strata)]
     found = [(m.sum() - 1, rank_correlation(s[m], y[m])) for m in members]
@@ -103,7 +103,7 @@ def false_positive_rate(scores: ArrayLike, failures: ArrayLike, recall: float = 
 
 
 def recall_and_precision(scores: ArrayLike, failures: ArrayLike, budget: float) -> tuple[float, float]:
-    """Of the failures the share, and among them the share of failures, when `budget` of the inputs are looked at."""
+    """Recall and precision for failures, when the share `budget` of the inputs with the highest scores is looked at."""
     s, failed = columns(scores, np.asarray(failures, bool))
     looked = max(1, round(budget * s.size))
     found = float(_expected_losses(-s, failed)[:looked].sum())
@@ -111,14 +111,14 @@ def recall_and_precision(scores: ArrayLike, failures: ArrayLike, budget: float) 
 
 
 def share_of_oracle_cut(scores: ArrayLike, losses: ArrayLike, coverage: float = 0.8) -> float:
-    """How much setting aside the highest scores lowers the mean loss, over how much the oracle lowers it."""
+    """The cut in mean loss from setting aside the highest scores, as a share of the cut of the oracle."""
     _, y = columns(scores, losses)
     cut = y.mean() - np.array([risk_at_coverage(one, y, coverage) for one in (scores, y)])
     return float(cut[0] / cut[1]) if cut[1] > 0 else float("nan")
 
 
 def decile_errors(predicted_loss: ArrayLike, losses: ArrayLike) -> Array:
-    """By tenths of the predicted loss: the mean prediction over the mean loss, less one; at most ten numbers."""
+    """For each tenth of the predicted losses: mean prediction over mean loss, minus one; at most ten numbers."""
     p, y = columns(predicted_loss, losses)
     order = np.argsort(p, kind="stable")
     pairs = ((p[rows].mean(), y[rows].mean()) for rows in np.array_split(order, min(CALIBRATION_BINS, y.size)))
@@ -128,7 +128,7 @@ def decile_errors(predicted_loss: ArrayLike, losses: ArrayLike) -> Array:
 def bootstrap_interval(
     statistic: Statistic, scores: ArrayLike, losses: ArrayLike, sources: ArrayLike, redraws: int = REDRAWS
 ) -> tuple[float, float]:
-    """95 % percentile interval under redrawing whole sources, as views of one source are not independent."""
+    """95 % percentile interval. Redraws whole sources, because views of one source are not independent."""
     s, y = columns(scores, losses)
     ids = np.asarray(sources)
     members = [np.flatnonzero(ids == source) for source in np.unique(ids)]
@@ -141,7 +141,7 @@ def bootstrap_interval(
 
 
 def _expected_losses(s: Array, y: Array) -> Array:
-    """Losses in order of their scores, each tied one replaced by the mean of its ties."""
+    """Losses in the order of their scores; each tied loss is replaced by the mean of its ties."""
     _, tie, counts = np.unique(s, return_inverse=True, return_counts=True)
     return np.repeat(np.bincount(tie, y) / counts, counts)
 

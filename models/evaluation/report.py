@@ -30,9 +30,9 @@ def report(  # noqa: PLR0913, PLR0917 - one column of the same table each
     flagged: ArrayLike,
     sources: ArrayLike | None = None,
 ) -> dict[str, float]:
-    """Every figure of `EXPLANATIONS` that is defined, by its key; all columns are [n].
+    """Every figure of `EXPLANATIONS` that is defined, by its key. All columns are [n].
 
-    With `sources`, the main figures come with `<key>_low` and `<key>_high`, a 95 % bootstrap interval.
+    With `sources`, the main figures also have `<key>_low` and `<key>_high`, a 95 % bootstrap interval.
     """
     s, y = columns(scores, losses)
     flags = np.asarray(flagged, bool)
@@ -60,33 +60,33 @@ def report(  # noqa: PLR0913, PLR0917 - one column of the same table each
     return {key: value for key, value in figures.items() if np.isfinite(value)}
 
 
-# key -> (title, meaning in plain words), in the order in which they are read
+# key -> (title, meaning in plain words), in the order of the table
 EXPLANATIONS = {
     "examples": ("examples", "test examples"),
-    "mean_loss": ("mean loss", "task error: what a prediction is off by on average; the AURC of a random order"),
+    "mean_loss": ("mean loss", "task error: the average error of a prediction; the AURC of a random order"),
     "failure_rate": ("failure rate", "share of predictions with a loss above the failure level"),
     "rank_correlation": ("rank correlation", "Spearman, score against true loss: 1 is the right order, 0 is none"),
     "rank_correlation_within_strata": ("  within each group", "the same, so that naming the group does not help"),
     "failure_auroc": ("AUROC of failures", "chance that a failure scores above a success: .5 is guessing"),
-    "aurc_oracle": ("AURC of the oracle", "the least AURC there is, by knowing the losses"),
-    "aurc": ("AURC", "mean loss of what is kept, over all shares kept: lower is better"),
+    "aurc_oracle": ("AURC of the oracle", "the least possible AURC, reached by knowing the losses"),
+    "aurc": ("AURC", "mean loss of the kept examples, over all shares kept: lower is better"),
     "one_minus_naurc": ("1 - nAURC", "share of the way from a random order (0) to the oracle (1)"),
     "augrc": ("AUGRC", "mean loss that slips through, over all shares kept: lower is better"),
     "risk_at_80_coverage": ("risk at 80 % coverage", "mean loss when the 20 % with the highest scores are set aside"),
-    "mean_predicted_loss": ("mean predicted loss", "what the model says it is off by on average"),
+    "mean_predicted_loss": ("mean predicted loss", "the average error that the model predicts for itself"),
     "calibration_error": ("calibration error", "how far predicted loss is from true loss, over ten bins"),
     "flagged": ("flagged", "share of test examples flagged by the verdict that ships"),
-    "mean_loss_flagged": ("mean loss of flagged", "mean true loss of what was flagged"),
+    "mean_loss_flagged": ("mean loss of flagged", "mean true loss of the flagged examples"),
     "mean_loss_not_flagged": (
         "mean loss of others",
-        "mean true loss of what was not flagged",
+        "mean true loss of the examples that were not flagged",
     ),
     "failures_flagged": ("failures flagged", "share of the failures that are flagged"),
 }
 
 
 def print_report(figures: dict[str, float], title: str, console: Console | None = None) -> None:
-    """A table with one row for each figure of `EXPLANATIONS` that is there, with its interval if it has one."""
+    """Prints a table with one row for each figure of `EXPLANATIONS`, with its interval if it has one."""
     table = Table("figure", title=title)
     table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right")

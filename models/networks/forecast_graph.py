@@ -1,7 +1,7 @@
 """The whole forecast as one module: uint8 canvases in, everything that the service reads out.
 
-Calibration map and OOD distance are plain tensor operations here, so that they end up in the ONNX file
-and whoever runs it gets the same numbers.
+The loss map and the OOD distance are plain tensor operations here, so they end up in the ONNX file, and everybody who
+runs it gets the same numbers.
 """
 
 from typing import NamedTuple, Protocol
@@ -17,7 +17,7 @@ from models.networks.regressors import Features, Regressor, normalise
 
 
 class ScoreMap(Protocol):
-    """What the graph needs of a fitted loss map; `models.calibration.loss_map.LossMap` says what each part means."""
+    """The part of a fitted loss map that the graph needs; `models.calibration.loss_map.LossMap` explains it."""
 
     @property
     def knots(self) -> NDArray[np.float32]: ...
@@ -32,7 +32,7 @@ class ScoreMap(Protocol):
 
 
 class Reference(Protocol):
-    """What the graph needs of the embeddings' reference: `models.calibration.ood.Gaussian`."""
+    """The part of the embeddings' reference that the graph needs: see `models.calibration.ood.Gaussian`."""
 
     @property
     def mean(self) -> NDArray[np.float32]: ...
@@ -40,7 +40,7 @@ class Reference(Protocol):
     def whitening(self) -> NDArray[np.float32]: ...
 
 
-KEYPOINT = "keypoint_"  # before the names of what maps the scores of keypoints
+KEYPOINT = "keypoint_"  # prefix of the constants that map the scores of keypoints
 
 
 class GraphOutputs(NamedTuple):
@@ -51,14 +51,13 @@ class GraphOutputs(NamedTuple):
     predicted_loss: Tensor  # [b]
     ood_score: Tensor  # [b]
     embedding: Tensor  # [b, e]
-    keypoint_loss: Tensor | None = None  # [b, k], of heads that score keypoints; else there is no such output
+    keypoint_loss: Tensor | None = None  # [b, k], only of heads that score keypoints
 
 
 class ForecastGraph(nn.Module):
     """Regressor, loss head, loss map and OOD distance in eval mode.
 
-    keypoint_map: of the scores of keypoints, each with a row of its own, for a head that has them; without it they
-    are no output.
+    keypoint_map: one row for each keypoint, for a head that scores keypoints. Without it they are no output.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class ForecastGraph(nn.Module):
         constants = _constants(score_map) | {"mean": reference.mean, "whitening": reference.whitening}
         if keypoint_map is not None:
             constants |= {KEYPOINT + name: values for name, values in _constants(keypoint_map).items()}
-        self.calibration = nn.Module()  # a folder: names in it are apart from those that the exporter gives to results
+        self.calibration = nn.Module()  # a namespace, apart from the names that the exporter gives to results
         for name, values in constants.items():
             self.calibration.register_buffer(name, torch.from_numpy(np.array(values, np.float32)))
         self.eval()
@@ -94,7 +93,7 @@ class ForecastGraph(nn.Module):
 
     @property
     def outputs(self) -> list[str]:
-        """Names of what `forward` gives, in order."""
+        """The names of the outputs of `forward`, in order."""
         return [name for name in GraphOutputs._fields if name != "keypoint_loss" or self.keypoints]
 
     def _scores(self, seen: Features) -> tuple[Tensor | None, Tensor]:
@@ -104,7 +103,7 @@ class ForecastGraph(nn.Module):
         return (keypoints if self.keypoints else None), image
 
     def _predicted_loss(self, score: Tensor, prefix: str = "") -> Tensor:
-        """The loss map, term by term as `models.calibration.loss_map.LossMap` defines it: every term is monotone."""
+        """The loss map, term by term as `models.calibration.loss_map.LossMap` defines it. Every term is monotone."""
         knots, start, rate, slopes, widths = (
             self.calibration.get_buffer(prefix + name) for name in ("knots", "start", "left_rate", "slopes", "widths")
         )

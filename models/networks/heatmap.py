@@ -1,7 +1,7 @@
-"""`HeatmapNet`: a U-shaped keypoint network that says, for every joint, where on a grid it may lie.
+"""`HeatmapNet`: a U-shaped keypoint network that predicts, for every joint, where on a grid it may lie.
 
 canvas -> encoder at 1/2 to 1/32 -> decoder back to 1/4 -> one map of logits for each joint. The softmax
-over its cells is a distribution over places; the prediction is the mean of the part around its peak.
+over its cells is a distribution over places. The prediction is the mean of the part around its peak.
 """
 
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from models.networks.regressors import Features, Regressor
 
 STRIDE_PX = 4  # canvas pixels between neighbouring cells of the heatmaps
 WINDOW_CELLS = 4  # half-width of the window whose mean is the prediction; about a torso length in all
-PEAK_CELLS = 2  # half-width of a single peak: two standard deviations of what the heatmaps are trained towards
-SPREAD_CELLS = 1.0  # standard deviation of what the heatmaps are trained towards
+PEAK_CELLS = 2  # half-width of a single peak: two standard deviations of the target heatmaps
+SPREAD_CELLS = 1.0  # standard deviation of the target heatmaps
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Residual(nn.Module):
 
 
 class HeatmapNet(Regressor):
-    """See the module. `Features.heatmaps` are logits; maps are those of the decoder, finest first, and the deepest."""
+    """See the module. `Features.heatmaps` are logits; `maps` are the decoder's, finest first, then the deepest."""
 
     summary = "that says for each point, cell by cell, where it may lie"
 
@@ -91,8 +91,8 @@ class HeatmapNet(Regressor):
 def peak_mean(logits: Tensor) -> Tensor:
     """logits: [b, k, h, w] -> keypoints [b, k, 2] in canvas pixels, between cells.
 
-    The peak is the window of cells with the most mass, the keypoint the mean place within it. A window is a product of
-    a range of rows and one of columns, so its sums are small matrix products.
+    The peak is the window of cells with the most mass, and the keypoint is the mean place within it. A window is the
+    product of a range of rows and a range of columns, so its sums are small matrix products.
     """
     height, width = logits.shape[2:]
     mass = logits.float().flatten(2).softmax(dim=2).view(logits.shape)
@@ -107,9 +107,9 @@ def peak_mean(logits: Tensor) -> Tensor:
 
 
 def window_mass(mass: Tensor, cells: int) -> Tensor:
-    """mass: [b, k, h, w] -> that of the window around every cell, [b, k, h, w]. A window reaches `cells` to each side.
+    """mass: [b, k, h, w] -> mass of the window around every cell, [b, k, h, w]. A window reaches `cells` to each side.
 
-    Two products with band matrices: ONNX Runtime's average pooling adds every window up anew, at many times the cost.
+    Two products with band matrices: ONNX Runtime's average pooling sums each window separately, at many times the cost.
     """
     rows, columns = (_band(length, cells).to(mass) for length in mass.shape[2:])
     return rows @ mass @ columns
@@ -122,7 +122,7 @@ def _band(length: int, cells: int) -> Tensor:
 
 
 def heatmap_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of the softmax over cells against a small Gaussian around each annotated joint, their mean.
+    """Cross-entropy of the softmax over cells against a small Gaussian around each joint, averaged over joints.
 
     logits: [b, k, h, w]; targets: [b, k, 2] in canvas pixels, NaN where not annotated. A joint off the grid
     counts as not annotated. Zero for a batch without any.

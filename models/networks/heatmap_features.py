@@ -1,8 +1,8 @@
-"""What can be read off a frozen heatmap network about each of its keypoints, before any learning.
+"""Features of each keypoint, read off a frozen heatmap network before a loss head learns anything.
 
 `Features` -> `read` -> `Readings`: the maps at each predicted place, the shape of each heatmap (peak, second
 peak, spread), how the joints lie to one another, and the whole image. Everything is a plain tensor operation
-with a free batch axis, so that it ends up in the ONNX file.
+with a free batch axis, so it ends up in the ONNX file.
 """
 
 from collections.abc import Sequence
@@ -15,18 +15,18 @@ from torch.nn import functional
 from models.networks.heatmap import PEAK_CELLS, STRIDE_PX, window_mass
 from models.networks.regressors import Features
 
-SMALLEST_MASS = 1e-6  # of a peak: below it a logarithm says nothing
+SMALLEST_MASS = 1e-6  # of a peak: the logarithm of less says nothing
 SMALLEST_PX = 0.5  # of a length
-SHARES = (1.0, 0.5, 2.0)  # of the pose's size, at which an error counts in full; a torso is about one
-ENTROPY, EXPECTED = 7, 14  # columns of `Readings.shape`; the latter for the first share
+SHARES = (1.0, 0.5, 2.0)  # shares of the pose's size at which an error counts in full; a torso is about one
+ENTROPY, EXPECTED = 7, 14  # columns of `Readings.shape`; `EXPECTED` is the first of three, for the first share
 
 
 class Readings(NamedTuple):
-    """Columns of one batch; any part may be left out of a head."""
+    """Columns of one batch. A head may leave out any part."""
 
     local: Tensor  # [b, k, l] the maps at each predicted place
     shape: Tensor  # [b, k, s] each heatmap's own peak, second peak and spread
-    rivals: Tensor  # [b, k, r] where the heatmaps of other joints claim the same place, or this one theirs
+    rivals: Tensor  # [b, k, r] heatmaps of other joints at this place, and this heatmap at theirs
     geometry: Tensor  # [b, k, g] offsets to the other joints, in sizes of the pose
     context: Tensor  # [b, c] pooled maps and embedding
     pose: Tensor  # [b, p] limb ratios, size, and the peaks of all joints together
@@ -53,22 +53,22 @@ def read(features: Features, limbs: Sequence[tuple[int, int]]) -> Readings:
 
 
 def heatmap_entropies(logits: Tensor) -> Tensor:
-    """Of each heatmap, in nats: [b, k, h, w] -> [b, k]."""
+    """The entropy of each heatmap in nats: [b, k, h, w] -> [b, k]."""
     flat = logits.float().flatten(2)
     mass = flat.softmax(dim=2)
     return (_log_sum(mass, flat) - (mass * flat).sum(dim=2, keepdim=True)).squeeze(2)
 
 
 def _log_sum(mass: Tensor, logits: Tensor) -> Tensor:
-    """Log of the sum of exponentials of logits [b, k, n] whose softmax is `mass`: [b, k, 1]; no pass over them more."""
+    """Log of the sum of exponentials of logits [b, k, n] with softmax `mass`: [b, k, 1]. It adds no pass over them."""
     return logits.amax(dim=2, keepdim=True) - mass.amax(dim=2, keepdim=True).log()
 
 
 def _shape(mass: Tensor, logits: Tensor, places: Tensor, size: Tensor) -> Tensor:
-    """[b, k, 17]: log peak first, `ENTROPY` and `EXPECTED` where these say.
+    """[b, k, 17]: the log peak comes first; `ENTROPY` and `EXPECTED` are indices of columns.
 
-    Boxes and squared distances are sums or products of one part by row and one by column: most columns come from sums
-    of the mass over either, which are small beside passes over every cell.
+    Boxes and squared distances are sums or products of one part by row and one by column. So most columns come from
+    sums of the mass over rows or columns, which are small beside passes over every cell.
     """
     width, flat, scores = mass.shape[3], mass.flatten(2), logits.float().flatten(2)
     cells = places / STRIDE_PX - 0.5  # [b, k, 2]
@@ -111,12 +111,12 @@ def _shape(mass: Tensor, logits: Tensor, places: Tensor, size: Tensor) -> Tensor
 
 
 def _along(mass: Tensor, axis: int) -> Tensor:
-    """Indices of the cells along an axis, as numbers like those of `mass`."""
+    """Indices of the cells along an axis, with the type of `mass`."""
     return torch.arange(mass.shape[axis], device=mass.device).to(mass)
 
 
 def _expected(mass: Tensor, distance: Tensor, size: Tensor) -> Tensor:
-    """Log of the expected loss, were the heatmap right: distance over a share of the pose's size, at most one.
+    """Log of the expected loss if the heatmap were right: distance over a share of the pose's size, at most one.
 
     mass, distance: [b, k, n]; size: [b, 1] in cells -> [b, k, shares].
     """
@@ -127,7 +127,7 @@ def _expected(mass: Tensor, distance: Tensor, size: Tensor) -> Tensor:
 
 
 def _claims(mass: Tensor, places: Tensor) -> Tensor:
-    """[b, k, 2 k]: for each place the log mass that every heatmap has there, then the transpose."""
+    """[b, k, 2 k]: the log mass of every heatmap at each place, then the transpose."""
     claimed = _sample(window_mass(mass, PEAK_CELLS), places, mass).clamp(min=SMALLEST_MASS).log()  # [b, heatmap, place]
     return torch.cat([claimed.transpose(1, 2), claimed], dim=2)
 

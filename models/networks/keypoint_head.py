@@ -1,8 +1,8 @@
-"""The loss head for keypoints: one score for every keypoint, and one for the image made from them.
+"""The loss head for keypoints: a score for every keypoint, and a score for the image that follows from them.
 
-`models.networks.heatmap_features` of a frozen heatmap network -> one token for every keypoint -> the tokens look at
-each other -> scores. A keypoint's score estimates the log of its loss, up to a constant; the image's is the log
-of the mean of their exponentials, as the loss of an image is the mean over its keypoints.
+`models.networks.heatmap_features` of a frozen heatmap network -> one token for every keypoint -> attention among the
+tokens -> scores. A keypoint's score estimates the log of its loss, up to a constant. The score of the image is the log
+of the mean of their exponentials, because the loss of an image is the mean over its keypoints.
 """
 
 import functools
@@ -20,10 +20,10 @@ from models.networks.regressors import Features
 
 Part = Literal["local", "shape", "rivals", "geometry", "context", "pose", "identity"]
 PARTS: tuple[Part, ...] = ("local", "shape", "rivals", "geometry", "context", "pose", "identity")
-# Columns of the whole image were learned by heart: without them cross-validation is better (docs/detection.md).
+# The head memorised the columns of the whole image: without them cross-validation is better (docs/detection.md).
 USUAL_PARTS: tuple[Part, ...] = ("local", "shape", "rivals", "geometry", "identity")
-FARTHEST = 5.0  # standard deviations: beyond them a reading says no more than that it is far
-# Of a column, absolute and as a share of its mean: dividing by less would make scores of rounding errors.
+FARTHEST = 5.0  # standard deviations: readings are clipped there
+# Of a column, absolute and as a share of its mean: dividing by less would turn rounding errors into scores.
 SMALLEST_SPREAD, SMALLEST_SHARE = 5e-4, 1e-2
 
 
@@ -35,14 +35,14 @@ class KeypointHeadConfig:
     keypoints: int
     limbs: tuple[tuple[int, int], ...]
     parts: tuple[Part, ...] = USUAL_PARTS
-    bounded: bool = False  # scores are logs of a share of one, at most 0
+    bounded: bool = False  # losses are at most 1, so scores, their logs, are at most 0
     width: int = 64
     blocks: int = 1  # of attention among the keypoints
     dropout: float = 0.2
 
 
 class KeypointLossHead(nn.Module):
-    """See the module; give it `standardise` before training."""
+    """See the module. Call `standardise` before training."""
 
     def __init__(self, config: KeypointHeadConfig) -> None:
         super().__init__()
@@ -61,14 +61,14 @@ class KeypointLossHead(nn.Module):
         return self.scores(read(features, self.config.limbs))
 
     def scores(self, readings: Readings) -> tuple[Tensor, Tensor]:
-        """The same from the readings."""
+        """The same, from readings instead of features."""
         scores = self.out(self.blocks(self._tokens(readings))).squeeze(2)
         if self.config.bounded:
             scores = functional.logsigmoid(scores)
         return scores, scores.logsumexp(dim=1) - math.log(self.config.keypoints)
 
     def standardise(self, readings: Readings) -> None:
-        """Takes the mean and the spread of every column of the training data."""
+        """Sets mean and spread of every column from the training data."""
         for part, _ in self._sizes():
             self.standards[part].fit(getattr(readings, part))  # type: ignore[operator] # a Standard
 
@@ -88,7 +88,7 @@ class KeypointLossHead(nn.Module):
 
 
 class Standard(nn.Module):
-    """Columns in standard deviations from their mean, at most `FARTHEST`."""
+    """Columns in standard deviations from their mean, clipped at `FARTHEST`."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class Standard(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention among the keypoints of an image, then each by itself (Vaswani et al. 2017, normalised first)."""
+    """A transformer block over the keypoints of an image (Vaswani et al. 2017, with the normalisation first)."""
 
     def __init__(self, width: int, dropout: float, heads: int = 4) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""Loss heads: networks that read a regressor's feature maps and forecast how wrong it is.
+"""Loss heads: networks that read a regressor's feature maps and forecast its loss.
 
-The score is unbounded and only ordered, higher is worse; `models.calibration.loss_map` gives it a unit.
+A score is unbounded and has no unit; higher is worse. `models.calibration.loss_map` maps it to the unit of the loss.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class LossHeadConfig:
 
 
 class PooledLossHead(nn.Module):
-    """Each map pooled to its mean, through its own FC and ReLU; all of them joined by one FC.
+    """The mean of each map goes through its own linear layer and ReLU; one linear layer joins them.
 
     Yoo & Kweon, "Learning Loss for Active Learning", CVPR 2019, figure 2.
     """
@@ -45,7 +45,7 @@ class ConvolutionalLossHead(nn.Module):
     """The finest map, convolved and shrunk step by step, meets every coarser map on its way.
 
     Shukla & Ahmed, "A Mathematical Analysis of Learning Loss for Active Learning in Regression", CVPR
-    Workshops 2021, section on LearningLoss++: where a feature lies is kept until the last map.
+    Workshops 2021, section on LearningLoss++: the place of a feature is kept until the last map.
     """
 
     def __init__(self, config: LossHeadConfig) -> None:

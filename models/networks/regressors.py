@@ -1,7 +1,7 @@
-"""Regressors: networks that predict, and hand on what a loss head and a distance need to judge them.
+"""Regressors: networks that predict, and also return the features that a loss head and the OOD score need.
 
-A loss head sees only `Features.maps`, the out-of-distribution distance only `Features.embedding`;
-any `Regressor` can take the place of `KeypointNet`.
+A loss head reads only `Features.maps`, the OOD score only `Features.embedding`. Any `Regressor` can replace
+`KeypointNet`.
 """
 
 from abc import ABC, abstractmethod
@@ -12,24 +12,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-MIDDLE, SPREAD = 96.0, 64.0  # grey levels that `normalise` makes zero, and one
+MIDDLE, SPREAD = 96.0, 64.0  # `normalise` subtracts the first grey level and divides by the second
 CELL_PX = 8  # canvas pixels between neighbouring cells of `KeypointNet`'s coarsest map
 
 
 class Features(NamedTuple):
-    """What a regressor computes for a batch of b images."""
+    """The outputs of a regressor for a batch of b images."""
 
     prediction: Tensor  # [b, k, 2] in canvas pixels for keypoints, [b, k] for a vector
     maps: tuple[Tensor, ...]  # [b, c_i, h_i, w_i], finest first
     embedding: Tensor  # [b, e]
-    heatmaps: Tensor | None = None  # [b, k, h, w], logits over where each keypoint lies, of networks that have them
+    heatmaps: Tensor | None = None  # [b, k, h, w], logits of the place of each keypoint, of networks that have them
 
 
 class Regressor(nn.Module, ABC):
-    """What training, calibration and export ask of a network, whose `forward` takes canvases and gives `Features`.
+    """The interface of a network for training, calibration and export.
 
-    forward: float [b, c, h, w], as `normalise` makes them -> `Features`, the same ones for the same canvas in
-    eval mode whatever else is in the batch.
+    forward: float [b, c, h, w], the output of `normalise` -> `Features`. In eval mode the features of a canvas do not
+    depend on the rest of the batch.
     """
 
     summary: str  # for the model card, after "a network of n parameters"
@@ -38,7 +38,7 @@ class Regressor(nn.Module, ABC):
 
     @abstractmethod
     def training_loss(self, features: Features, targets: Tensor) -> Tensor:
-        """What training lowers, a scalar; targets: [b, ...] in canvas units, NaN where there is none."""
+        """The scalar that training lowers. targets: [b, ...] in canvas units, NaN where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +63,10 @@ def block(inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1) -> n
 
 
 class KeypointNet(Regressor):
-    """Three scales of convolutions; every cell of the coarsest map votes for where each keypoint lies.
+    """Three scales of convolutions; every cell of the coarsest map votes for the place of each keypoint.
 
-    A keypoint is the attention-weighted mean of the votes (cell centre + offset). Unlike a heatmap's
-    peak this can lie anywhere, as the corners of a glyph's square do: most are on empty background.
+    A keypoint is the attention-weighted mean of the votes (cell centre + offset). Unlike the peak of a heatmap it can
+    lie anywhere. The corners of a glyph's square need that: most are on empty background.
     """
 
     summary = "whose cells vote for each point"

@@ -1,7 +1,7 @@
-"""`TappedRegressor`: a network that someone else trained, read at the layers that its owner names.
+"""`TappedRegressor`: a network that somebody else trained, read at the layers that its owner names.
 
-canvas -> the network as it is, frozen -> its output as the prediction, the named layers' outputs as maps, their
-means as the embedding. Names, shapes and sizes are tried out on an empty canvas when it is built.
+canvas -> the frozen network -> its output is the prediction, the outputs of the named layers are the maps, and the
+means of the maps are the embedding. Names, shapes and sizes are checked on an empty canvas when it is built.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,13 +26,13 @@ class TappedRegressor(Regressor):
     base: takes float [b, channels, height, width] and gives [b, *prediction_shape] in canvas units.
     layers: names of its parts, as `base.named_modules()` has them, whose outputs are maps [b, c, h, w], tokens
     [b, n, c] or vectors [b, c]; maps of more than MAX_CELLS a side are averaged down to it.
-    mean, std: in grey levels from 0 to 255, one or one per channel; the network gets (pixel - mean) / std.
-    Raises ValueError for a layer that is not there, is not used or gives no map, and for another prediction shape.
+    mean, std: in grey levels from 0 to 255, one value or one for each channel; the network gets (pixel - mean) / std.
+    Raises ValueError for a layer that does not exist, is not used or gives no map, and for another prediction shape.
     """
 
-    summary = "that was there before"
+    summary = "that was trained elsewhere"
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what a network does not say of itself
+    def __init__(  # noqa: PLR0913, PLR0917 - a network does not tell these by itself
         self,
         base: nn.Module,
         layers: Sequence[str],
@@ -61,7 +61,7 @@ class TappedRegressor(Regressor):
         self.embedding_size = sum(self.map_channels)
 
     def forward(self, images: Tensor) -> Features:
-        """images: as `normalise` makes them."""
+        """images: the output of `normalise`."""
         prediction, found = self._run(images)
         maps = tuple(found[name] for name in self._layers)  # finest first
         return Features(prediction, maps, torch.cat([one.mean(dim=(2, 3)) for one in maps], dim=1))
@@ -72,17 +72,17 @@ class TappedRegressor(Regressor):
         raise ValueError("a tapped network is not trained here: only its loss head is")
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - PyTorch's signature
-        """Stays in eval mode, whatever is asked for."""
+        """Always stays in eval mode."""
         del mode
         return super().train(mode=False)
 
     def alone(self, images: Tensor) -> Tensor:
-        """The network's own prediction, without a look at its layers; images: as `normalise` makes them."""
-        # In this order of memory: another one changes the last bits.
+        """The network's own prediction, without reading its layers. images: the output of `normalise`."""
+        # Contiguous memory: another order changes the last bits.
         pixels = (images * SPREAD + MIDDLE).clone(memory_format=torch.contiguous_format)
         prediction: Tensor = self.base((pixels - self.get_buffer("mean")) / self.get_buffer("std"))
         if not isinstance(prediction, Tensor):
-            raise ValueError(  # noqa: TRY004 - what the user brought is wrong, not a call of ours
+            raise ValueError(  # noqa: TRY004 - the user's network is wrong, not an argument of ours
                 f"the network returns {type(prediction).__name__}: wrap it, to return one tensor"
             )
         return prediction
@@ -124,7 +124,7 @@ def _as_map(output: Tensor) -> Tensor:
 
 def _checked(base: nn.Module, layers: Sequence[str]) -> list[str]:
     known = [name for name, _ in base.named_modules() if name]
-    if not layers or isinstance(layers, str):  # the letters of a name are names to Python
+    if not layers or isinstance(layers, str):  # a string is a sequence of one-letter names
         raise ValueError("name at least one layer to read, in a list")
     for name in layers:
         if name not in known:

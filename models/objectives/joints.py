@@ -1,7 +1,7 @@
-"""LearningLoss++ for a loss head that scores every joint: pairs of joints, of images, or both.
+"""LearningLoss++ for a loss head that scores every joint: over pairs of joints, of images, or both.
 
 scores and losses of one batch, [images, joints] -> pairs of annotated cells -> the objectives of
-`models.objectives.learning_loss`, over those pairs. A joint that is not annotated has loss NaN and is in no pair.
+`models.objectives.learning_loss` over those pairs. A joint that is not annotated has loss NaN and is in no pair.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,10 +19,10 @@ JointObjective = Literal["learning_loss_pp", "learning_loss_pp_weighted"]
 def joint_learning_loss_pp(scores: Tensor, losses: Tensor, among: Among = "both") -> Tensor:
     """Mean over pairs of KL(p || q) in nats, as `models.objectives.learning_loss.learning_loss_pp`, a scalar.
 
-    scores [n, k]; losses [n, k] >= 0, NaN where a joint is not annotated. Pairs are those of two joints of one
-    image (`joints`), of one joint in two images (`images`), or all of these (`both`). Of `joints` alone
-    every image, and of `images` alone every joint, keeps a constant that nothing determines: only `both`
-    makes the scores of different joints of different images comparable. Raises ValueError on unequal or other
+    scores [n, k]; losses [n, k] >= 0, NaN where a joint is not annotated. A pair is two joints of one image
+    (`joints`), one joint in two images (`images`), or either (`both`). With `joints` alone the scores of every image
+    are free up to a constant, and with `images` alone the scores of every joint. Only `both` makes the scores of
+    different joints of different images comparable. Raises ValueError on unequal or other
     shapes, on annotated losses that are negative or infinite, NaN scores, and when there is no pair.
     """
     flat_scores, flat_losses, pairs = _annotated(scores, losses, among)
@@ -32,7 +32,7 @@ def joint_learning_loss_pp(scores: Tensor, losses: Tensor, among: Among = "both"
 def joint_learning_loss_pp_weighted(
     scores: Tensor, losses: Tensor, among: Among = "both", mean_loss: float | None = None
 ) -> Tensor:
-    """The same, each pair weighted by l_i + l_j, as `models.objectives.learning_loss.learning_loss_pp_weighted`.
+    """The same with each pair weighted by l_i + l_j, as `models.objectives.learning_loss.learning_loss_pp_weighted`.
 
     mean_loss: mean over the annotated joints of the training data; None: the batch's own.
     """
@@ -42,7 +42,7 @@ def joint_learning_loss_pp_weighted(
 
 
 def _annotated(scores: Tensor, losses: Tensor, among: Among) -> tuple[Tensor, Tensor, Pairs]:
-    """Scores and losses [n k], unannotated losses as 0, and the pairs of annotated cells."""
+    """Scores and losses [n k], with 0 for losses that are not annotated, and the pairs of annotated cells."""
     if scores.ndim != 2 or scores.shape != losses.shape:  # noqa: PLR2004 - images by joints
         raise ValueError(f"scores and losses must both be [n, k], not {list(scores.shape)} and {list(losses.shape)}")
     annotated = ~torch.isnan(losses)
@@ -81,7 +81,7 @@ _PAIRS: Mapping[Among, Callable[[int, int, torch.device], Pairs]] = {
     "both": _of_both,
 }
 
-# What a training looks an objective up by; all take (scores [n, k], losses [n, k], among).
+# Objectives by name; all take (scores [n, k], losses [n, k], among).
 JOINT_OBJECTIVES: Mapping[JointObjective, Callable[[Tensor, Tensor, Among], Tensor]] = {
     "learning_loss_pp": joint_learning_loss_pp,
     "learning_loss_pp_weighted": joint_learning_loss_pp_weighted,

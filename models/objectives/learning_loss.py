@@ -1,11 +1,11 @@
 """Objectives for a loss head: pure functions of its scores and the true losses of one batch.
 
-Those here compare every pair i < j of the batch. Learning Loss (Yoo & Kweon, "Learning Loss for Active
+The objectives here compare every pair i < j of the batch. Learning Loss (Yoo & Kweon, "Learning Loss for Active
 Learning", CVPR 2019, eq. 3) asks for the right order by a margin; LearningLoss++ (Shukla & Ahmed, "A
 Mathematical Analysis of Learning Loss for Active Learning in Regression", CVPR Workshops 2021) asks
-that the pair's softmax match its share of the losses. The gradients for a linear head
-s_i = w . theta_i are here in closed form, beside the objectives they belong to. `OBJECTIVES` names
-these and their rivals; docs/objectives.md says what the optimum of each one estimates.
+that the softmax of a pair's scores match the shares of its losses. The gradients for a linear head s_i = w . theta_i
+are here in closed form. `OBJECTIVES` names these objectives and their rivals; docs/objectives.md explains the
+estimate at the optimum of each one.
 """
 
 from collections.abc import Callable, Mapping
@@ -52,11 +52,13 @@ def learning_loss_pp(scores: Tensor, losses: Tensor) -> Tensor:
 
 
 def learning_loss_pp_weighted(scores: Tensor, losses: Tensor, mean_loss: float | None = None) -> Tensor:
-    """Sum over pairs of (l_i + l_j) KL(p || q), divided by the sum of l_i + l_j, a scalar; p and q as above.
+    """Sum over pairs of (l_i + l_j) KL(p || q), divided by the sum of l_i + l_j, a scalar.
+
+    p and q are those of `learning_loss_pp`.
 
     scores [n], losses [n] >= 0; pairs of two zeros have no weight, and a batch of zeros costs nothing. With
     `mean_loss`, the mean over the training data, the divisor is its expectation (n - 1) n mean_loss: the
-    optimum is then s = log E[l | x] + const for any n; with the batch's own sum it is so for large n.
+    optimum is then s = log E[l | x] + const for any n; with the batch's own sum this holds for large n.
     Raises ValueError as `learning_loss` does, and on mean_loss <= 0.
     """
     check(scores, losses)
@@ -81,8 +83,8 @@ def listwise(scores: Tensor, losses: Tensor, mean_loss: float | None = None) -> 
 def learning_loss_gradient(weight: Tensor, features: Tensor, losses: Tensor, margin: float = 1.0) -> LinearHeadGradient:
     """Gradient of `learning_loss` for the scores features @ weight: weight [d], features [n, d].
 
-    A pair inside the margin adds -sign(l_i - l_j)(theta_i - theta_j) for w and -/+ sign(l_i - l_j) w
-    for theta_i and theta_j; at the kink itself the gradient is zero, as PyTorch takes it.
+    A pair inside the margin adds -sign(l_i - l_j)(theta_i - theta_j) for w and -/+ sign(l_i - l_j) w for theta_i and
+    theta_j. At the kink itself the gradient is zero, as in PyTorch.
     """
     scores = features @ weight
     check(scores, losses)
@@ -121,7 +123,7 @@ def _check_margin(margin: float) -> None:
         raise ValueError(f"margin must be positive, not {margin}")
 
 
-# What a training looks an objective up by; all take (scores [n], losses [n]).
+# Objectives by name; all take (scores [n], losses [n]).
 OBJECTIVES: Mapping[Objective, ObjectiveFunction] = {
     "learning_loss_pp": learning_loss_pp,
     "learning_loss_pp_weighted": learning_loss_pp_weighted,

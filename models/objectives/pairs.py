@@ -1,6 +1,6 @@
-"""What the objectives share: what they refuse, the pairs of a batch, and the divergence of one pair.
+"""Shared by the objectives: checks of their inputs, the pairs of a batch, and the divergence of one pair.
 
-scores and losses of one batch -> checked -> pairs of rows -> one number each; an objective averages them.
+scores and losses of one batch -> checked -> pairs of rows -> one number for each pair; an objective averages them.
 """
 
 import math
@@ -22,7 +22,7 @@ def check(scores: Tensor, losses: Tensor) -> None:
 
 
 def check_values(scores: Tensor, losses: Tensor) -> None:
-    """The part of `check` that does not depend on the shape."""
+    """The checks of `check` that do not depend on the shape."""
     if not torch.isfinite(losses).all() or bool((losses < 0).any()):
         raise ValueError("losses must be finite and not negative")
     if bool(torch.isnan(scores).any()):
@@ -72,5 +72,5 @@ def divergences(scores: Tensor, losses: Tensor, pairs: Pairs) -> Tensor:
 
 
 def positive(total: Tensor) -> Tensor:
-    """A divisor: 1 where the total is zero."""
+    """`total` as a divisor: 1 where it is zero."""
     return torch.where(total > 0, total, torch.ones_like(total))

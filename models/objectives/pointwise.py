@@ -1,7 +1,7 @@
-"""Objectives that compare each score with its own loss: regression of the log loss, and a Gamma likelihood.
+"""Objectives that compare each score with its own loss: log-loss regression, a Gamma likelihood, a cross-entropy.
 
-Both read the score as a log, so that exp(score) is a loss. They depend on the unit of the losses: hand
-in losses divided by their mean over the training data.
+All read the score as the log of a predicted loss. The first two depend on the unit of the losses: pass losses divided
+by their mean over the training data. The cross-entropy needs losses of at most one.
 """
 
 import torch
@@ -11,15 +11,15 @@ from models.objectives.pairs import check
 
 LOG_FLOOR = 1e-2  # of the mean loss
 MAX_LOG_RATIO = 10.0
-NEAREST = 1e-6  # of a score to zero, where the logarithm of the rest ends
+NEAREST = 1e-6  # a score is clamped this far below zero, so that log(1 - exp s) stays finite
 
 
 def log_loss_regression(scores: Tensor, losses: Tensor, floor: float = LOG_FLOOR) -> Tensor:
     """Mean of (s_i - log(l_i + floor))^2, a scalar.
 
-    scores [n], losses [n] >= 0, in units of their mean. The floor, a hundredth of the mean loss, is what a
-    zero loss counts as: -4.6 instead of minus infinity, since nobody cares by what factor two losses differ
-    that are both a hundred times smaller than usual, and without it the few smallest rule the square.
+    scores [n], losses [n] >= 0, in units of their mean. A zero loss counts as the floor, a hundredth of the
+    mean loss: -4.6 instead of minus infinity. The ratio of two losses that are both a hundred times smaller than usual
+    does not matter, but without a floor the few smallest losses would dominate the squares.
     Raises ValueError as `models.objectives.learning_loss.learning_loss` does, and on floor <= 0.
     """
     check(scores, losses)
@@ -31,11 +31,11 @@ def log_loss_regression(scores: Tensor, losses: Tensor, floor: float = LOG_FLOOR
 def gamma_likelihood(scores: Tensor, losses: Tensor) -> Tensor:
     """Mean of s_i + l_i exp(-s_i): the negative log likelihood of Gamma losses of mean exp(s_i), a scalar.
 
-    scores [n], losses [n] >= 0, in units of their mean. Up to what does not depend on the scores. The shape k
-    is fixed, at 1: any other shape multiplies the objective by k and leaves the optimum where it is, whatever
-    the law of the losses (Gourieroux, Monfort & Trognon, "Pseudo Maximum Likelihood Methods: Theory",
-    Econometrica 1984). Beyond l_i = e^10 exp(s_i) it goes on linearly in the score, so that a wild score
-    cannot overflow. Raises ValueError as `models.objectives.learning_loss.learning_loss` does.
+    scores [n], losses [n] >= 0, in units of their mean. Terms without the scores are left out. The shape k is
+    fixed at 1: any other shape multiplies the objective by k and leaves the optimum in place, for every law of the
+    losses (Gourieroux, Monfort & Trognon, "Pseudo Maximum Likelihood Methods: Theory",
+    Econometrica 1984). Beyond l_i = e^10 exp(s_i) it continues linearly in the score, so that an extreme
+    score cannot overflow. Raises ValueError as `models.objectives.learning_loss.learning_loss` does.
     """
     check(scores, losses)
     log_ratio = torch.log(losses) - scores  # minus infinity for a zero loss, whose ratio is 0
@@ -47,9 +47,9 @@ def gamma_likelihood(scores: Tensor, losses: Tensor) -> Tensor:
 def bounded_cross_entropy(scores: Tensor, losses: Tensor) -> Tensor:
     """Mean of -(l_i s_i + (1 - l_i) log(1 - exp s_i)), a scalar.
 
-    scores [n] <= 0, logs of predicted losses; losses [n] in 0..1. The optimum is s = log E[l | x] with no constant
-    left open, whatever the law of the losses, as it is the likelihood of a coin that shows a loss of one. Raises
-    ValueError as `models.objectives.learning_loss.learning_loss` does, and on losses or predicted losses above one.
+    scores [n] <= 0, logs of predicted losses; losses [n] in 0..1. The optimum is s = log E[l | x], with no free
+    constant, for every law of the losses: it is the likelihood of a coin that shows a loss of one. Raises ValueError
+    as `models.objectives.learning_loss.learning_loss` does, and on losses or predicted losses above one.
     """
     check(scores, losses)
     if bool((losses > 1).any()) or bool((scores > 0).any()):

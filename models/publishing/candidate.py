@@ -1,7 +1,7 @@
 """A candidate: a trained and exported model before it becomes a version.
 
-Thresholds and references come from the ONNX that ships, not from the network in memory: whoever runs the ONNX gets the
-numbers that they were made from.
+Thresholds and references are computed from the ONNX that ships, not from the network in memory, so they fit the numbers
+that a service gets.
 """
 
 import hashlib
@@ -24,16 +24,16 @@ from models.publishing.export import run_onnx
 from models.tasks.protocol import SPLITS, Examples, RegressionTask
 from models.training.config import TrainingConfig
 
-UNPUBLISHED: Final = "candidate"  # in the place of the version, which publishing assigns
+UNPUBLISHED: Final = "candidate"  # the version of a candidate; publishing replaces it by a number
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """The contents of a version's files, but for its number and its figures."""
+    """The contents of a version's files, without its number and its figures."""
 
     onnx: bytes
     manifest: Manifest  # its version is `UNPUBLISHED`, its evaluation is empty
-    network: str  # a sentence on what was trained, for the model card
+    network: str  # a sentence that describes the network, for the model card
 
 
 def make_candidate(graph: ForecastGraph, onnx: bytes, task: RegressionTask, config: TrainingConfig) -> Candidate:

@@ -1,4 +1,4 @@
-"""Turns a finished forecast into the ONNX bytes of a bundle, and proves that both give the same numbers."""
+"""Turns a finished forecast into the ONNX bytes of a bundle, and checks that both give the same numbers."""
 
 import logging
 import warnings
@@ -15,7 +15,7 @@ from models.contract.runtime import open_session
 from models.networks.forecast_graph import ForecastGraph
 
 PARITY_BATCHES = (1, 2, 7, 32)
-PARITY_TOLERANCE = 1e-4  # relative to the largest value of an output; float32 sums in another order reach 1e-5
+PARITY_TOLERANCE = 1e-4  # relative to the largest value of an output; another order of float32 sums gives 1e-5
 
 
 class ExportError(RuntimeError):
@@ -25,9 +25,9 @@ class ExportError(RuntimeError):
 def export_onnx(graph: ForecastGraph, canvas_shape: Sequence[int]) -> bytes:
     """ONNX of `graph` for uint8 [batch, *canvas_shape]; the batch is free, outputs are `graph.outputs`.
 
-    Weights keep their names and values: batch normalisation, say, is not folded into convolutions here, as ONNX Runtime
-    does so when it loads the file (see `_state_types`). Equal weights give equal bytes: what the exporter notes about
-    the machine it ran on is removed.
+    Weights keep their names and values. Batch normalisation, for example, is not folded into convolutions: ONNX Runtime
+    does that when it loads the file (see `_state_types`). Equal weights give equal bytes, because the exporter's notes
+    about its machine are removed.
     Raises ExportError when ONNX Runtime and PyTorch disagree at any of `PARITY_BATCHES`.
     """
     example = torch.zeros(2, *canvas_shape, dtype=torch.uint8)
@@ -51,7 +51,7 @@ def export_onnx(graph: ForecastGraph, canvas_shape: Sequence[int]) -> bytes:
 
 
 def check_parity(graph: ForecastGraph, data: bytes, canvas_shape: Sequence[int]) -> None:
-    """Raises ExportError unless ONNX Runtime gives PyTorch's numbers, on noise canvases, at every batch size."""
+    """Raises ExportError unless ONNX Runtime gives PyTorch's numbers on canvases of noise, at every batch size."""
     rng = np.random.default_rng(0)
     for batch in PARITY_BATCHES:
         images = rng.integers(0, 256, (batch, *canvas_shape), np.uint8)
@@ -69,9 +69,9 @@ def run_onnx(data: bytes, images: NDArray[np.uint8]) -> dict[str, NDArray[np.flo
 
 
 def state_dict(data: bytes, part: str) -> dict[str, Tensor]:
-    """The weights of a `part` of the graph that `data` was exported from, "regressor" or "head": for `load_state_dict`.
+    """The weights of a `part` of the exported graph, "regressor" or "head", for `load_state_dict`.
 
-    All that a forward pass reads is there, bit by bit; batch normalisation starts to count its batches anew.
+    Everything that a forward pass reads is bit-identical. Only batch normalisation's count of batches is lost.
     """
     prefix = f"{part}."
     return {
@@ -83,7 +83,7 @@ def state_dict(data: bytes, part: str) -> dict[str, Tensor]:
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Holds back what the exporter says of itself: its own deprecated calls, and torchvision's absence."""
+    """Suppresses the exporter's warnings about its own deprecated calls and about missing torchvision."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -105,11 +105,11 @@ def _compare(what: str, expected: NDArray[np.float32], found: NDArray[np.float32
 
 
 def _state_types(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Casts to the type of some result made casts to that type, by name.
+    """Replaces casts to the type of another result by casts to a fixed type.
 
-    The exporter gives a convolution without a bias one of zeros, cast like its input. So it depends on the image, and
-    ONNX Runtime folds neither it nor the batch normalisation behind:
-    18 % of a keypoint network's time, 46 % of that of digits.
+    The exporter adds a bias of zeros to a convolution without one, cast to the type of its input. So the bias depends
+    on the image, and ONNX Runtime folds neither the bias nor the batch normalisation after it: this costs 18 % of the
+    time of a keypoint network, and 46 % of the time of digits.
     """
     typed = onnx.shape_inference.infer_shapes(model).graph
     types = {one.name: one.data_type for one in typed.initializer}
@@ -122,7 +122,7 @@ def _state_types(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _clean(model: onnx.ModelProto) -> bytes:
-    """Serialised without the stack traces and file names that the exporter attaches to every node."""
+    """The serialised model, without the stack traces and file names that the exporter attaches to every node."""
     model.doc_string = ""
     del model.metadata_props[:]
     graph = model.graph

@@ -1,7 +1,7 @@
-"""Gives a version that exists its references again, without training: the same ONNX, thresholds and figures.
+"""Computes the references of an existing version again, without training and without torch.
 
-A bundle of before there was drift to watch, or one whose references are defined anew, becomes the next version of a
-store. No torch.
+ONNX, thresholds and figures stay the same. The result is the next version in a store. This is needed when the
+definition of the references changes.
 """
 
 import re
@@ -22,11 +22,11 @@ _NETWORK = re.compile(r"counts as a failure\.\n\n(.+?)\n\n## Data\n", re.DOTALL)
 def renew_references(
     folder: Path, task: RegressionTask, store: Path, progress: Callable[[str, int, int], None]
 ) -> Path:
-    """Publishes the version in `folder` as the next one of `store`, with references of the task's calibration split.
+    """Publishes the version in `folder` again as the next one in `store`, with new references of the calibration split.
 
-    It is made live where the store has no such model yet, or serves the same ONNX. progress: told what is being done,
-    steps done, and steps in all. Raises BundleError for a bundle that is damaged or was made from other data than the
-    task's, and for a store that cannot take it.
+    It goes live if the store has no such model yet, or serves the same ONNX. progress: called with the name of the
+    work, steps done, and steps in all. Raises BundleError for a damaged bundle, for a bundle that was made from other
+    data than the task's, and for a store that cannot take it.
     """
     old = bundle.read_manifest(folder)
     onnx = bundle.read_onnx(folder, old)
@@ -51,7 +51,7 @@ def renew_references(
 
 
 def _next(old: Manifest, task: RegressionTask, store: Path) -> Manifest:
-    """Under its new number. A copy under the same number, for another store, keeps its parent: none is its own."""
+    """The manifest with its new number. A copy with the same number, in another store, keeps its parent version."""
     version = str(bundle.next_version(store / old.model))
     parent = old.provenance.parent_version if version == old.version else old.version
     return old.model_copy(
@@ -64,7 +64,7 @@ def _next(old: Manifest, task: RegressionTask, store: Path) -> Manifest:
 
 
 def _network(folder: Path) -> str:
-    """The sentence on what was trained, which only the model card has."""
+    """The description of the network, which only the model card contains."""
     try:
         found = _NETWORK.search((folder / "model_card.md").read_text())
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""The model card: what a bundle is, what it was made from, how good it is, and what it is not for."""
+"""The model card: the contents of a bundle, the data it was made from, its quality, and its limits."""
 
 import math
 
@@ -6,7 +6,7 @@ from models.contract.manifest import Manifest, OperatingPoint
 
 
 def model_card(manifest: Manifest, data: str, network: str) -> str:
-    """Markdown. data: the task's own paragraph on its data; network: one sentence on what was trained."""
+    """Markdown. data: the task's own paragraph on its data; network: one sentence that describes the network."""
     made = manifest.provenance
     return f"""# {manifest.model}, version {manifest.version}
 
@@ -43,7 +43,7 @@ Measured on `model.onnx` itself{_again(manifest)}.
 ## Limits
 
 - Figures and guarantees hold for images like those above. Elsewhere predicted losses may rank images wrongly, even
-  below chance; the OOD score is there to notice that it is elsewhere.
+  below chance; the OOD score is there to notice such images.
 - Guarantees are on average over images; they promise nothing about one image, nor about a chosen group of images.
 - The predicted loss is an expectation. A low one is no proof that a prediction is right.
 
@@ -62,7 +62,7 @@ def _target(manifest: Manifest) -> str:
 
 
 def _adopted(manifest: Manifest) -> bool:
-    """Whether the network was there before: nothing here trained it."""
+    """Whether the network was trained elsewhere."""
     return manifest.provenance.split_sizes.get("trunk") == 0
 
 
@@ -75,8 +75,8 @@ def _maker(manifest: Manifest) -> str:
 
 
 def _again(manifest: Manifest) -> str:
-    """The command knows the tasks of this package, not those of others."""
-    return "" if _adopted(manifest) else "; `losscast evaluate` prints them again, with what each one means"
+    """The command knows only the tasks of this package."""
+    return "" if _adopted(manifest) else "; `losscast evaluate` prints them again and explains each one"
 
 
 def _licence(manifest: Manifest) -> str:
@@ -86,7 +86,7 @@ def _licence(manifest: Manifest) -> str:
 
 
 def _head_data(manifest: Manifest) -> str:
-    """What `models.pipeline` trains a loss head on: see `learn_keypoint_losses` for those that score keypoints."""
+    """The splits that train the loss head: see `learn_keypoint_losses` for heads that score keypoints."""
     if manifest.keypoint_loss:
         return "both it and the head split, with mirror images, train the loss head"
     return "the head split trains the loss head"
@@ -99,7 +99,7 @@ def _points(manifest: Manifest) -> str:
 
 
 def _drift(manifest: Manifest) -> str:
-    """What a service can compare its traffic with."""
+    """The references that a service can compare its traffic with."""
     size = manifest.drift_reference["score"].size
     declared = manifest.loss.definition is not None
     return (
@@ -116,7 +116,7 @@ def _embeddings(manifest: Manifest) -> str:
 
 
 def _scatter(point: OperatingPoint) -> str:
-    """At most the standard deviation, over calibration sets, of the share that a threshold flags (a Beta law)."""
+    """A bound on the standard deviation, over calibration sets, of the share that a threshold flags (a Beta law)."""
     if point.kind != "flag_budget":
         return ""
     scatter = math.sqrt(point.level * (1 - point.level) / point.calibration_size)

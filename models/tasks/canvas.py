@@ -1,7 +1,7 @@
 """Draws one canvas: a glyph under a random similarity and mild perspective, over clutter, degraded.
 
-One latent difficulty per canvas drives contrast, clutter, occlusion, blur and noise together, each
-with its own luck on top: easy canvases are clean, the hardest cannot be solved by anyone.
+One latent difficulty per canvas drives contrast, clutter, occlusion, blur and noise together, and each also varies by
+itself. Easy canvases are clean; nobody can solve the hardest.
 """
 
 from dataclasses import asdict, dataclass
@@ -45,7 +45,7 @@ def render(
     pixels under the continuous convention of `models.contract.preprocess`.
     """
     difficulty = rng.beta(1.0, 1.7)
-    # Each degradation follows the difficulty with its own luck, so that no single one gives it away.
+    # Each degradation also varies by itself, so that no single one reveals the difficulty.
     contrast, noise, blur, clutter, occlusion = np.clip(difficulty + rng.uniform(-0.35, 0.35, 5), 0, 1)
     corners = draw_corners(rng, ranges)
     background = rng.uniform(30, 80)

@@ -1,4 +1,4 @@
-"""Corruptions that training never saw, for demonstrations and robustness checks."""
+"""Corruptions that no training uses, for demonstrations and robustness checks."""
 
 from typing import Literal, get_args
 

@@ -1,7 +1,7 @@
 """The task `digits`: find the corners of a real handwritten digit's square on a cluttered canvas.
 
 scikit-learn's 1,797 images of 8x8 pixels are split by image into trunk, head, calibration and test;
-`models.tasks.canvas` draws any number of canvases from each. No download, and no torch.
+`models.tasks.canvas` draws any number of canvases from each. This needs no download and no torch.
 """
 
 import hashlib
@@ -20,10 +20,10 @@ from models.tasks.canvas import CanvasRanges, render
 from models.tasks.protocol import SPLITS, Examples, Split
 
 SPLIT_SIZES: dict[Split, int] = {"trunk": 700, "head": 400, "calibration": 400, "test": 297}
-SPLIT_SEED = 20211  # fixes which image belongs to which split, whatever the training seed
+SPLIT_SEED = 20211  # decides the split of each image, independent of the training seed
 GLYPH_PX = 32
 INK_LEVELS = 16  # scikit-learn counts ink from 0 to 16
-WITNESSES = 64  # canvases of each split that the fingerprint looks at
+WITNESSES = 64  # canvases of each split that the fingerprint covers
 BLOCK_PX = 8
 
 CARD = """\
@@ -46,7 +46,7 @@ class Digits:
         skeleton=((0, 1), (1, 2), (2, 3), (3, 0)),
     )
     preprocessing = manifest.Preprocessing(height=64, width=64, channels=1, fill=55)  # fill: a usual background
-    # A quarter of the typical side (32 px): from there on the quad no longer says where the digit is.
+    # A quarter of the typical side (32 px): beyond it the corners no longer locate the digit.
     loss = manifest.Loss(name="mean corner error", unit="px", failure_level=8.0, definition=KeypointLoss())
     card = CARD
     calibration_views = 4
@@ -86,7 +86,7 @@ class Digits:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the data, the splits, the ranges and what the code draws from them, on any machine (see `_gist`)."""
+        """Covers the data, the splits, the ranges and drawn canvases; equal on every machine (see `_gist`)."""
         digest = hashlib.sha256(self._ranges.signature.encode())
         for array in (self._glyphs, self._labels, *self._sources.values()):
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -104,7 +104,7 @@ class Digits:
 
 
 def _enlarge(ink: NDArray[np.float64]) -> NDArray[np.float32]:
-    """[8, 8] -> [32, 32], smooth: about the size at which it will lie on the canvas, whose warp is linear."""
+    """[8, 8] -> [32, 32], smooth: about its size on the canvas. The warp onto the canvas is only linear."""
     size = (GLYPH_PX, GLYPH_PX)
     return np.clip(cv2.resize(ink, size, interpolation=cv2.INTER_CUBIC), 0, 1).astype(np.float32, copy=False)
 
@@ -118,8 +118,8 @@ def _split(size: int) -> dict[Split, NDArray[np.int64]]:
 def _gist(image: NDArray[np.uint8], corners: NDArray[np.float32]) -> bytes:
     """Block means in whole grey levels, and corners in hundredths of a pixel.
 
-    Coarse, as processors round differently: of 256 canvases one had a pixel of another grey level on
-    one of them. A change of half a pixel or of a few grey levels shows.
+    It is coarse because processors round differently: one of 256 canvases differed in the grey level of one pixel. A
+    change of half a pixel or of a few grey levels still changes the result.
     """
     blocks = cv2.resize(image.astype(np.float32), None, fx=1 / BLOCK_PX, fy=1 / BLOCK_PX, interpolation=cv2.INTER_AREA)
     numbers = np.concatenate((blocks.ravel(), 100 * corners.ravel()))

@@ -1,4 +1,4 @@
-"""A task made of what a user's data loaders give and of the user's own loss of each sample."""
+"""A task made of a user's data loaders and of the user's own loss of each sample."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,14 +15,14 @@ from models.tasks.protocol import Examples, Split
 
 LoadedSplit = Literal["head", "calibration", "test"]
 SampleLoss = Callable[[Tensor, Tensor], Tensor]  # (predictions [b, ...], targets [b, ...]) -> losses [b]
-# Of (images uint8 [b, height, width, channels], targets [b, ...]), or with a third tensor, whole numbers [b, 2]: width
-# and height of the images as they would be posted.
+# Batches of (images uint8 [b, height, width, channels], targets [b, ...]), or with a third tensor of whole numbers
+# [b, 2]: width and height of the images as they would be posted.
 Batches = Iterable[Sequence[Tensor]]
 Columns = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64] | None]
 
 
 class DataError(ValueError):
-    """What the loaders or the loss give cannot be used; the message says what, where, and what to do."""
+    """The output of a loader or of the loss cannot be used; the message names it and says what to do."""
 
 
 class LoadedTask:
@@ -72,7 +72,7 @@ class LoadedTask:
         return self._examples[split]
 
     def true_loss(self, preds: NDArray[np.floating], targets: NDArray[np.floating]) -> NDArray[np.float64]:
-        """The user's loss; raises DataError unless it gives [n] losses that are finite and not negative."""
+        """The user's loss. Raises DataError unless it gives [n] losses that are finite and not negative."""
         arrays = (torch.from_numpy(np.ascontiguousarray(one, np.float32)) for one in (preds, targets))
         with torch.no_grad():
             losses = self._sample_loss(*arrays)
@@ -86,7 +86,7 @@ class LoadedTask:
         return losses.double().numpy()
 
     def _numbered(self, columns: Mapping[LoadedSplit, Columns]) -> dict[Split, Examples]:
-        """With source ids, which no two splits share."""
+        """Examples with source ids; no two splits share an id."""
         found: dict[Split, Examples] = {}
         start = 0
         for split, (images, targets, sizes) in columns.items():

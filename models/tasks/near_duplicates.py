@@ -1,7 +1,7 @@
-"""Finds photographs that are nearly the same, so that none of them can sit on both sides of a split.
+"""Finds photographs that are nearly the same, so that no two of them are in different splits.
 
-A photograph's print is its grey thumbnail, centred and of unit length: the product of two prints is
-their correlation, which brightness, contrast, compression and size leave alone.
+The print of a photograph is its grey thumbnail, centred and of unit length. The product of two prints is their
+correlation, which hardly depends on brightness, contrast, compression and size.
 """
 
 import cv2
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 THUMBNAIL_PX = 24
-ALIKE = 0.9  # correlation: by eye, half of the pairs above it are one photograph, and hardly any below
+ALIKE = 0.9  # correlation: by eye, half of the pairs above it show one photograph, and hardly any below
 ROWS = 2048  # compared at a time
 
 
@@ -24,7 +24,7 @@ def prints(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def mirrored(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Prints of the same photographs seen in a mirror."""
+    """Prints of the mirror images of the same photographs."""
     return rows.reshape(-1, THUMBNAIL_PX, THUMBNAIL_PX)[:, :, ::-1].reshape(len(rows), -1)
 
 

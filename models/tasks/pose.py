@@ -1,8 +1,8 @@
 """The task `pose`: 14 joints of an athlete, from a folder of photographs that the user names.
 
-The file's own splits are kept. `train` is divided by a fixed permutation into `FOLDS` folds: one is held out
-of the trunk for the head, so that trunks of different folds hold out different images. Near-duplicates leave
-the earlier of the two splits they are in, in the order trunk, head, calibration, test.
+The file's own splits are kept. A fixed permutation divides `train` into `FOLDS` folds: one is the head split, the
+others are the trunk split, so trunks of different folds hold out different images. When two splits contain
+near-duplicates, they are removed from the earlier split, in the order trunk, head, calibration, test.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from models.tasks.protocol import SPLITS, Examples, Split
 from models.tasks.torso import fit_torso_scale
 
 FOLDS = 6
-SPLIT_SEED = 20212  # fixes the folds, whatever the training seed
+SPLIT_SEED = 20212  # decides the folds, independent of the training seed
 FAILURE_LEVEL = 0.5
 LARGEST_LOSS = 1.0
 JOINTS = (
@@ -65,7 +65,7 @@ class Pose:
         empty = [split for split in SPLITS if not len(self._sources[split])]
         if empty:
             raise ValueError(f"{data} leaves no image for {', '.join(empty)}")
-        # From the whole of `train`: losses are the same in every fold.
+        # From all of `train`, so that losses are the same in every fold.
         self.scale = fit_torso_scale(JOINTS, self.photographs.joints[self.photographs.splits == "train"])
         self._definition = KeypointLoss(scale=self.scale, cap=LARGEST_LOSS)
         self.loss = self.loss.model_copy(update={"definition": self._definition})
@@ -109,7 +109,7 @@ class Pose:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the labels, the image files, the splits and the canvas coordinates in hundredths of a pixel."""
+        """Covers the labels, the image files, the splits and the canvas coordinates in hundredths of a pixel."""
         digest = hashlib.sha256(self.photographs.digest.encode())
         digest.update(self.preprocessing.model_dump_json().encode())
         for split in SPLITS:

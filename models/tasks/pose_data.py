@@ -1,7 +1,7 @@
 """Reads a folder of pose photographs: `labels.json` beside `crops-*.tar`, onto canvases in memory.
 
-Nothing is unpacked and nothing is written. What cannot be learned from is refused here, in one line
-that names the image, before any training begins.
+Nothing is unpacked and nothing is written. Unusable data are refused before any training begins, in one line that names
+the image.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from models.contract.preprocess import letterbox
 from models.tasks.protocol import FAR_OUT
 
 FILE_SPLITS = ("train", "calibration", "test")
-OUTSIDE = 0.1  # times the longer side beyond the frame: such a point says nothing about the photograph
+OUTSIDE = 0.1  # a point this far beyond the frame, in longer sides, says nothing about the photograph
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class Photographs:
     images: NDArray[np.uint8]  # [n, height, width, 3], RGB
     joints: NDArray[np.float32]  # [n, k, 2] in canvas pixels, NaN where not annotated
     sizes: NDArray[np.int64]  # [n, 2] width and height before the letterbox
-    without_joints: int  # images left out, as none of their joints is annotated
-    outside: int  # annotations left out, as they lie well outside the frame
+    without_joints: int  # images that were left out because none of their joints is annotated
+    outside: int  # annotations that were left out because they lie well outside the frame
     digest: str  # SHA-256 of the labels and of every file in the tars that they name
 
 
@@ -90,7 +90,7 @@ def _read_labels(folder: Path) -> tuple[tuple[str, ...], list[_Label], Any]:
         names = tuple(str(name) for name in parsed["joint_names"])
         labels = [_label(entry, len(names)) for entry in parsed["images"]]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not what it should be: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{path} cannot be read as labels: {type(error).__name__}: {error}") from error
     if len({label.file for label in labels}) < len(labels):
         raise ValueError(f"{path} names an image twice")
     return names, labels, hashlib.sha256(data)
@@ -122,7 +122,7 @@ def _label(entry: dict[str, Any], keypoints: int) -> _Label:
 def _beyond_frame(
     file: str, joints: NDArray[np.float64], annotated: NDArray[np.bool_], size: tuple[int, int]
 ) -> NDArray[np.float64]:
-    """How far outside the frame each joint lies, in longer sides: [k], 0 inside and where not annotated."""
+    """Distance of each joint from the frame, in longer sides: [k], 0 inside and where not annotated."""
     if not np.isfinite(joints[annotated]).all():
         raise ValueError(f"{file} has an annotated joint without a position")
     beyond = np.nan_to_num(np.maximum(-joints, joints - size).max(axis=1) / max(size), nan=0).clip(min=0)

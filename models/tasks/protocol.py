@@ -1,6 +1,6 @@
-"""What a task is to training, evaluation and export: data in four disjoint splits, and a true loss.
+"""The interface of a task for training, evaluation and export: data in four disjoint splits, and a true loss.
 
-A task needs no torch: whoever only evaluates or demonstrates a bundle can import it.
+A task needs no torch, so code that only evaluates or demonstrates a bundle can import it.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Split = Literal["trunk", "head", "calibration", "test"]
 SPLITS: tuple[Split, ...] = ("trunk", "head", "calibration", "test")
 PROBES = 50  # examples on which a declared loss is compared with the task's own
 SAME_LOSS = 1e-4  # relative: losses may be computed in float32
-FAR_OUT = 1.0  # times the longer side beyond the frame: no slip of a hand, but labels in other units
+FAR_OUT = 1.0  # in longer sides beyond the frame: labels so far out are in other units
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Examples:
     targets: NDArray[np.float32]  # [n, k, 2] in canvas pixels for keypoints, NaN if not annotated; [n, k] for a vector
     source: NDArray[np.int64]  # [n] id of the source image; no id occurs in two splits
     stratum: NDArray[np.int64]  # [n] group within which rank correlation is also reported
-    # [n, 2] width and height of the images as they would be posted; None: not known, and not watched for drift.
+    # [n, 2] width and height of the images as they would be posted; None: not known, so not watched for drift.
     sizes: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
@@ -47,11 +47,11 @@ class RegressionTask(Protocol):
 
     @property
     def calibration_views(self) -> int:
-        """Views of each calibration source that fit the loss map; what carries a guarantee takes one, the first."""
+        """Views of each calibration source that fit the loss map. Drift references use only the first one."""
 
     @property
     def test_views(self) -> int:
-        """Views of each test source that an evaluation takes; fixed, so that figures of different bundles compare."""
+        """Views of each test source for an evaluation; fixed, so that figures of different bundles compare."""
 
     @property
     def card(self) -> str:
@@ -59,17 +59,17 @@ class RegressionTask(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Changes when the data, the splits or the way examples are made change, the code that makes them included.
+        """Changes when the data, the splits, or the code that makes examples change.
 
-        The same on every machine: whoever compares it to that of a bundle need not have trained it.
+        It is the same on every machine, so it can be compared with the fingerprint of a bundle from elsewhere.
         """
 
     def examples(self, split: Split, views: int = 1, seed: int = 0, first_view: int = 0) -> Examples:
         """`views` examples of every source image of a split, ordered by source, then by view.
 
-        The same (split, source, seed, view number) gives the same example, whatever else is asked for;
-        view numbers count from `first_view`, so that fresh examples never run out. A task whose images
-        are fixed has one view of each, whatever the seed and the number, and raises ValueError for more.
+        The same (split, source, seed, view number) always gives the same example. View numbers count from
+        `first_view`, so there are always fresh examples. A task with fixed images has one view of each, for every
+        seed and number, and raises ValueError for more.
         """
 
     def true_loss(self, preds: NDArray[np.floating], targets: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -77,7 +77,7 @@ class RegressionTask(Protocol):
 
 
 class KeypointTask(RegressionTask, Protocol):
-    """A task of keypoints that also says how wrong each of them is."""
+    """A task of keypoints that also has a loss of each keypoint."""
 
     def true_keypoint_loss(self, preds: NDArray[np.floating], targets: NDArray[np.floating]) -> NDArray[np.float64]:
         """preds, targets: [n, k, 2] in canvas pixels -> losses [n, k] in the unit of `loss`, NaN if not annotated.
@@ -110,9 +110,9 @@ def check_examples(examples: Examples, task: manifest.Task, canvas: manifest.Pre
 
 
 def check_definition(task: RegressionTask, examples: Examples) -> None:
-    """Raises ValueError unless the loss that the manifest declares, if any, is the one that the task computes.
+    """Raises ValueError unless the loss that the manifest declares, if any, is the loss that the task computes.
 
-    Compared on predictions beside some of the targets, from close by to far off.
+    Both are computed for predictions near some of the targets, from close to far.
     """
     definition = task.loss.definition
     if definition is None:

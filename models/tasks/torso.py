@@ -1,7 +1,8 @@
 """The torso length of a pose: the unit in which its errors count, fitted to training poses.
 
-A diagonal goes from a shoulder to the opposite hip. What it is where none is annotated, and how it is used:
-`models.contract.loss_definition.TorsoScale`. Ratios are medians over the training poses whose torso is annotated.
+A diagonal goes from a shoulder to the opposite hip. `models.contract.loss_definition.TorsoScale` explains the use of
+the scale, and its value where no diagonal is annotated. Ratios are medians over the training poses whose torso is
+annotated.
 """
 
 from itertools import pairwise
@@ -23,11 +24,11 @@ LIMBS = (
     *(pair for side in ("left", "right") for chain in _CHAINS for pair in pairwise(n.format(side) for n in chain)),
 )
 SMALLEST_PX = 1.0
-EXTENT_RATIO = 0.5  # torso to the larger side of all joints' box, when there is nothing else to go by
+EXTENT_RATIO = 0.5  # torso to the larger side of the box of all joints, if no training pose gives it
 
 
 def fit_torso_scale(names: tuple[str, ...], targets: NDArray[np.floating]) -> TorsoScale:
-    """From training poses [n, k, 2] of the joints `names`, NaN for what is missing; a limb never seen is never used."""
+    """From training poses [n, k, 2] of the joints `names`, NaN for missing ones. A limb in no pose is not used."""
     diagonals, limbs = (_indices(names, pairs) for pairs in (DIAGONALS, LIMBS))
     found = lengths(targets, diagonals)
     torso = found.max(axis=1, initial=0, where=np.isfinite(found))

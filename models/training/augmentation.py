@@ -1,8 +1,8 @@
 """Changes whole batches of photographs and their keypoints at random, so that no epoch repeats another.
 
-Geometry: rotation, scale, shift, mirror. Appearance: brightness, contrast, saturation, tint and flat
-rectangles. Random numbers come from PyTorch's CPU generator whatever the device, so that a seed means the
-same everywhere. Blur, noise, compression, darkness and foreign objects are left to the tests of robustness.
+Geometry: rotation, scale, shift, mirror. Appearance: brightness, contrast, saturation, tint and flat rectangles. On
+every device the random numbers come from PyTorch's CPU generator, so that a seed gives the same changes. Blur, noise,
+compression, darkness and foreign objects are kept for the tests of robustness.
 """
 
 import math
@@ -32,7 +32,7 @@ class Augmentation:
 
 
 def mirror_order(names: Sequence[str]) -> list[int]:
-    """For each keypoint the one that a mirror turns it into: `left_x` and `right_x` swap, others stay."""
+    """The index of each keypoint's mirror image: `left_x` and `right_x` swap, others stay."""
     swapped = [
         name.replace("left_", "right_", 1) if name.startswith("left_") else name.replace("right_", "left_", 1)
         for name in names
@@ -59,7 +59,7 @@ def _uniform(count: int, low: float, high: float) -> Tensor:
 
 
 def _similarity(count: int, ranges: Augmentation) -> tuple[Tensor, Tensor]:
-    """Maps from the new canvas to the old, both from -1 to 1: [b, 2, 3]; and which of them mirror: [b]."""
+    """Maps from the new canvas to the old one, both from -1 to 1: [b, 2, 3]; and which of them mirror: [b]."""
     angle = torch.deg2rad(_uniform(count, -ranges.rotation_deg, ranges.rotation_deg))
     scale = torch.exp(_uniform(count, -1, 1) * math.log(ranges.scale))
     mirrored = torch.rand(count) < ranges.mirror
@@ -76,7 +76,7 @@ def _warp(images: Tensor, matrix: Tensor, fill: int) -> Tensor:
 
 
 def _follow(targets: Tensor, matrix: Tensor, width: int, height: int) -> Tensor:
-    """Where the points of the old canvas lie on the new one: the inverse of `matrix`, in pixels."""
+    """The places of the old canvas's points on the new canvas, in pixels: the inverse of `matrix`."""
     half = torch.tensor([width, height], device=targets.device) / 2
     old = targets / half - 1
     new: Tensor = torch.linalg.solve(matrix[:, :, :2], (old - matrix[:, None, :, 2]).mT).mT
@@ -97,7 +97,7 @@ def _recolour(images: Tensor, ranges: Augmentation) -> Tensor:
 
 
 def _cut_out(images: Tensor, ranges: Augmentation) -> Tensor:
-    """Lays up to `cutouts` rectangles of one random colour each on every image. DeVries & Taylor, 2017."""
+    """Paints up to `cutouts` rectangles on every image, each in one random colour. DeVries & Taylor, 2017."""
     count, channels, height, width = images.shape
     rows = torch.arange(height, device=images.device)[None, None, :, None]
     columns = torch.arange(width, device=images.device)[None, None, None, :]

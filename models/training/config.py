@@ -10,11 +10,11 @@ from models.training.augmentation import Augmentation
 
 WEIGHT_DECAY = 1e-4
 
-Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
+Progress = Callable[[str, int, int], None]  # (name of the work, steps done, steps in all)
 
 
 def silent(_what: str, _done: int, _total: int) -> None:
-    """The progress callback of library use."""
+    """The progress callback that does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class TrainingConfig:
     objective: Objective = "learning_loss_pp"
     head: Architecture | Literal["keypoint"] = "convolutional"
     batch_size: int = 32
-    trunk_epochs: int = 60  # each on views that no epoch before has seen
+    trunk_epochs: int = 60  # each on fresh views
     trunk_views: int = 4  # of every source image in an epoch
     trunk_learning_rate: float = 4e-3
     trunk_weight_decay: float = WEIGHT_DECAY
@@ -35,11 +35,11 @@ class TrainingConfig:
     margin: float = 1.0  # of learning_loss, in scores
 
     def scaled(self, effort: float) -> "TrainingConfig":
-        """The same with `effort` times as many epochs, at least one of each."""
+        """The same settings with `effort` times as many epochs, at least one for each part."""
         trunk, head = (max(1, round(effort * usual)) for usual in (self.trunk_epochs, self.head_epochs))
         return replace(self, trunk_epochs=trunk, head_epochs=head)
 
     @classmethod
     def tiny(cls) -> "TrainingConfig":
-        """Seconds instead of minutes, for tests of everything that follows training."""
+        """Seconds instead of minutes, for tests of the steps after training."""
         return cls(trunk_epochs=1, trunk_views=1, head_views=1, head_epochs=1)

@@ -32,7 +32,7 @@ def build_head(regressor: Regressor, task: RegressionTask, config: TrainingConfi
     return KeypointLossHead(KeypointHeadConfig(sizes, keypoints, limbs))
 
 
-def train_any_head(  # noqa: PLR0913, PLR0917 - who learns, from whom, what, how, and where
+def train_any_head(  # noqa: PLR0913, PLR0917 - head, network, data, settings, callback and device
     head: AnyHead,
     regressor: Regressor,
     task: RegressionTask,

@@ -1,7 +1,7 @@
-"""Trains a keypoint loss head on the readings of a frozen network; the network itself is not touched.
+"""Trains a keypoint loss head on the readings of a frozen network, which stays as it is.
 
 examples -> `read_examples` (readings, predictions and keypoint losses, in batches) -> `train_keypoint_head`. The head
-gets numbers without a gradient. Same seed, machine and thread count: same weights.
+gets numbers without a gradient. The same seed, machine and thread count give the same weights.
 """
 
 from collections.abc import Sequence
@@ -28,16 +28,16 @@ from models.training.loss_head import check_losses
 
 Over = Literal["keypoints", "images", "both"]
 KeypointObjective = Objective | Literal["cross_entropy"]
-HALVED = ("local", "context")  # parts kept as float16: they are the bulk
+HALVED = ("local", "context")  # parts that are kept as float16: they take most of the memory
 
 
 @dataclass(frozen=True, slots=True)
 class KeypointTraining:
-    """How a keypoint loss head learns; what is here was chosen by cross-validation inside `train`."""
+    """Settings of the training. Their defaults were chosen by cross-validation inside `train`."""
 
     seed: int = 0
     objective: KeypointObjective = "learning_loss_pp_weighted"
-    over: Over = "both"  # whose scores and losses the objective compares
+    over: Over = "both"  # the objective compares scores and losses of these
     epochs: int = 5
     batch_size: int = 64
     learning_rate: float = 2e-3
@@ -46,7 +46,7 @@ class KeypointTraining:
 
 @dataclass(frozen=True, slots=True)
 class KeypointObservations:
-    """What a frozen network says of n examples, and how wrong it is on each of their k keypoints."""
+    """The outputs of a frozen network for n examples, and its loss on each of their k keypoints."""
 
     readings: Readings  # of n rows
     embeddings: Tensor  # [n, e]
@@ -62,7 +62,7 @@ class KeypointObservations:
 def read_examples(
     regressor: Regressor, examples: Examples, task: KeypointTask, batch_size: int = 64
 ) -> KeypointObservations:
-    """Runs the frozen network in eval mode and keeps what a head reads, not the maps themselves."""
+    """Runs the frozen network in eval mode. Keeps the readings for a head, not the feature maps."""
     regressor.eval()
     device = next(regressor.parameters()).device
     seen, embeddings, preds = [], [], []
@@ -78,7 +78,7 @@ def read_examples(
 
 
 def merged(parts: Sequence[KeypointObservations]) -> KeypointObservations:
-    """Several splits as one."""
+    """Joins several splits into one."""
     return KeypointObservations(
         joined([part.readings for part in parts]),
         torch.cat([part.embeddings for part in parts]),
@@ -88,20 +88,20 @@ def merged(parts: Sequence[KeypointObservations]) -> KeypointObservations:
 
 
 def mirrored(examples: Examples, names: Sequence[str]) -> Examples:
-    """The mirror images, left keypoints called right and the other way round: twice the data for a head."""
+    """The mirror images, with left and right keypoints swapped. They double the data for a head."""
     targets = examples.targets[:, mirror_order(names)]
     targets[..., 0] = examples.images.shape[2] - targets[..., 0]
     return replace(examples, images=np.ascontiguousarray(examples.images[:, :, ::-1]), targets=targets)
 
 
 def halved(readings: Readings) -> Readings:
-    """On the CPU, the bulky parts as float16."""
+    """The readings on the CPU, with the large parts as float16."""
     parts = {name: one.cpu() for name, one in readings._asdict().items()}
     return Readings(**{name: one.half() if name in HALVED else one for name, one in parts.items()})
 
 
 def joined(rows: Sequence[Readings]) -> Readings:
-    """Several batches as one."""
+    """Joins several batches into one."""
     return Readings(*(torch.cat(part) for part in zip(*rows, strict=True)))
 
 
@@ -112,7 +112,7 @@ def train_keypoint_head(
     progress: Progress = silent,
     trainer: Trainer | None = None,
 ) -> None:
-    """Fits `head` in place and leaves it in eval mode. Raises ValueError for losses that teach nothing."""
+    """Fits `head` in place and leaves it in eval mode. Raises ValueError for losses that a head cannot learn from."""
     losses = observations.losses
     check_losses(losses)
     _check(config)
@@ -155,9 +155,9 @@ def learn_keypoint_losses(  # noqa: PLR0913, PLR0917 - as `train_regressor`
     progress: Progress = silent,
     trainer: Trainer | None = None,
 ) -> Tensor:
-    """Fits `head` in place on all of `train` and its mirror images; embeddings [n, e] of the head split alone.
+    """Fits `head` in place on all of `train` and its mirror images; returns embeddings [n, e] of the head split alone.
 
-    The images that the trunk has learned from are in, as its errors on them are hardly smaller (docs/detection.md).
+    This includes the images that the trunk has learned from: its errors on them are hardly smaller (docs/detection.md).
     """
     whole = keypoint_task(task)
     plain = [task.examples(split) for split in ("head", "trunk")]
@@ -171,7 +171,7 @@ def learn_keypoint_losses(  # noqa: PLR0913, PLR0917 - as `train_regressor`
 
 
 def keypoint_task(task: RegressionTask) -> KeypointTask:
-    """The same task. Raises ValueError when it does not say how wrong each keypoint is."""
+    """`task` with its static type. Raises ValueError when it has no loss of each keypoint."""
     if not hasattr(task, "true_keypoint_loss"):
         raise ValueError(f"task {task.task.name!r} has no loss of each keypoint")
     return cast(KeypointTask, task)
@@ -187,7 +187,7 @@ def score_readings(head: KeypointLossHead, readings: Readings, batch_size: int =
 
 
 class _FromParts(nn.Module):
-    """The head as a module whose forward takes the parts, as the trainer needs it."""
+    """The head as a module whose forward takes the parts one by one, as training needs it."""
 
     def __init__(self, head: KeypointLossHead) -> None:
         super().__init__()
@@ -200,7 +200,7 @@ class _FromParts(nn.Module):
 def _loss(
     config: KeypointTraining, scores: tuple[Tensor, Tensor], losses: tuple[Tensor, Tensor], levels: tuple[float, float]
 ) -> Tensor:
-    """levels: mean losses of keypoints and of images, the unit in which pointwise objectives count."""
+    """levels: mean losses of keypoints and of images. Pointwise objectives get losses divided by them."""
     total = scores[1].new_zeros(())
     if config.over != "images":
         total = total + _of_keypoints(config.objective, scores[0], losses[0], levels[0])

@@ -1,8 +1,8 @@
 """The training loop: epochs of shuffled batches on one device or many, logged, and resumable after a kill.
 
 columns of an epoch -> shuffled rows -> batch on the device -> scalar loss -> optimiser step -> running average
-of the weights. With a folder, the end of every epoch is written there at once, random state included: a run
-that was killed and is started again ends with the weights that it would have had. All random numbers come
+of the weights. With a folder, the state after every epoch is written there in one step, with the random state. So a
+run that was killed and is started again ends with the same weights as a run without the kill. All random numbers come
 from PyTorch's CPU generator, and every process of a run draws the same ones.
 """
 
@@ -21,20 +21,20 @@ from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-WARM_UP = 0.2  # share of the steps before the learning rate falls
+WARM_UP = 0.2  # share of the steps in which the learning rate rises
 
-Columns = Callable[[int], tuple[Tensor, ...]]  # epoch -> what is learned from, one row for each example
+Columns = Callable[[int], tuple[Tensor, ...]]  # epoch -> training data, one row for each example
 Loss = Callable[..., Tensor]  # (module, a batch of each column) -> scalar
 Watch = Callable[[nn.Module], Mapping[str, float]]  # the averaged module, in eval mode -> figures to log
 
 
 class TrainingError(ValueError):
-    """Training cannot begin, go on or be resumed; the message says why."""
+    """Training cannot start, continue or resume; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trainer:
-    """Where training runs, and the folder that keeps its logs and checkpoints; none: they are not kept."""
+    """The devices of a training, and the folder for its logs and checkpoints. None: they are not kept."""
 
     fabric: Fabric
     folder: Path | None = None
@@ -43,10 +43,10 @@ class Trainer:
     def start(
         cls, accelerator: str = "cpu", devices: int | str = 1, precision: Any = "32-true", folder: Path | None = None
     ) -> Self:
-        """On any accelerator, number of devices and precision that Lightning Fabric knows.
+        """Uses any accelerator, number of devices and precision that Lightning Fabric knows.
 
-        With several devices this starts a process for each, by running the same command line again.
-        Raises TrainingError for devices that are not there.
+        With several devices this starts a process for each by running the same command line again.
+        Raises TrainingError for devices that do not exist.
         """
         loggers: list[Logger] = [] if folder is None else [TensorBoardLogger(folder, name="", version="")]
         try:
@@ -61,8 +61,8 @@ class Trainer:
 class Plan:
     """How one module is fitted. `average`: decay per step of the running average of the weights; 0 keeps none.
 
-    about: what else tells this training from others, such as data, seed and objective: a checkpoint of another one must
-    not be taken for its own.
+    about: everything else that identifies this training, such as data, seed and objective. A checkpoint of another
+    training is refused.
     """
 
     name: str
@@ -80,15 +80,15 @@ class Plan:
 
     @property
     def rows(self) -> int:
-        """Of a batch: fewer than asked for only when there are not that many examples."""
+        """Rows of a batch: `batch_size`, or the number of examples if there are fewer."""
         return min(self.batch_size, self.size)
 
     def batches(self) -> tuple[Tensor, ...]:
-        """One epoch's rows, shuffled; what does not fill a batch waits for the next shuffle."""
+        """One epoch's rows, shuffled. Rows that do not fill a batch are left out of this epoch."""
         return torch.split(torch.randperm(self.size)[: self.size // self.rows * self.rows], self.rows)
 
 
-def fit(  # noqa: PLR0913, PLR0917 - one training: what, from what, towards what, how, where, and who watches
+def fit(  # noqa: PLR0913, PLR0917 - module, data, loss, settings, device, and two callbacks
     module: nn.Module,
     columns: Columns,
     loss: Loss,
@@ -97,10 +97,10 @@ def fit(  # noqa: PLR0913, PLR0917 - one training: what, from what, towards what
     progress: Callable[[int, int], None],
     watch: Watch | None = None,
 ) -> None:
-    """Fits `module` in place and leaves it in eval mode, on the trainer's device; see the module.
+    """Fits `module` in place and leaves it in eval mode, on the trainer's device. The module docstring gives the steps.
 
-    Raises TrainingError when the loss stops being finite, when a checkpoint belongs to another plan and
-    when a batch cannot be shared evenly among the devices.
+    Raises TrainingError when the loss is no longer finite, when a checkpoint belongs to another plan, and when a batch
+    cannot be shared evenly among the devices.
     """
     run = _Run(module, plan, trainer)
     watched = watch if trainer.fabric.is_global_zero else None
@@ -118,7 +118,7 @@ def _report(progress: Callable[[int, int], None], done: int, steps: int, step: i
 
 
 class _Run:
-    """The moving parts of one `fit`."""
+    """The state of one `fit`."""
 
     def __init__(self, module: nn.Module, plan: Plan, trainer: Trainer) -> None:
         self.plan, self.fabric, self.folder = plan, trainer.fabric, trainer.folder
@@ -126,7 +126,9 @@ class _Run:
             raise TrainingError(f"batches of {plan.rows} cannot be shared among {self.fabric.world_size} devices")
         self.module = module
         optimizer = torch.optim.AdamW(module.parameters(), plan.learning_rate, weight_decay=plan.weight_decay)
-        warm_up = max(WARM_UP, min(0.75, 2 / plan.steps))  # at least a step: OneCycleLR divides by what is left
+        warm_up = max(
+            WARM_UP, min(0.75, 2 / plan.steps)
+        )  # at least one step: OneCycleLR divides by the steps that are left
         self.rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.learning_rate, plan.steps, pct_start=warm_up)
         self.model, self.optimizer = self.fabric.setup(module, optimizer)
         average = get_ema_multi_avg_fn(plan.average)  # type: ignore[no-untyped-call]  # PyTorch ships it without types
@@ -141,7 +143,7 @@ class _Run:
         return self.plan.steps // self.plan.epochs
 
     def epoch(self, columns: tuple[Tensor, ...], loss: Loss, progress: Callable[[int], None]) -> float:
-        """One pass; the mean of the losses of its batches, on this device."""
+        """One pass over the data; returns the mean loss of its batches, on this device."""
         self.model.train()
         total = torch.zeros((), device=self.fabric.device)
         for step, rows in enumerate(self.plan.batches(), start=1):
@@ -168,7 +170,7 @@ class _Run:
         everything = {"learning_rate": self.rates.get_last_lr()[0], **figures}
         self.fabric.log_dict({f"{self.plan.name}/{key}": value for key, value in everything.items()}, epoch)
         for logger in self.fabric.loggers:
-            logger.save()  # a kill loses no finished epoch
+            logger.save()  # so that a kill loses no finished epoch
 
     def save(self, epochs: int) -> None:
         """Writes the state after `epochs` epochs in one step: a kill leaves this checkpoint or the one before."""
@@ -182,7 +184,7 @@ class _Run:
         self.fabric.barrier()
 
     def resume(self) -> int:
-        """Takes up the checkpoint if there is one; how many epochs are done."""
+        """Loads the checkpoint if there is one; returns how many epochs are done."""
         if self._path is None or not self._path.exists():
             return 0
         found = torch.load(self._path, map_location="cpu", weights_only=True)
@@ -196,7 +198,7 @@ class _Run:
         return int(found["epochs"])
 
     def finish(self) -> None:
-        """The module gets the averaged weights."""
+        """Copies the averaged weights into the module."""
         if self.average is not None:
             self.module.load_state_dict(self.average.module.state_dict())
         self.module.eval()
@@ -215,9 +217,10 @@ class _Run:
 
 @contextmanager
 def reproducible(seed: int) -> Iterator[None]:
-    """Seeds PyTorch and allows deterministic algorithms only, and puts both back as they were.
+    """Seeds PyTorch and allows only deterministic algorithms; restores both at the end.
 
-    CUDA has none for some operations: there the same seed gives nearly the same weights, with a warning.
+    CUDA has no deterministic algorithm for some operations: there the same seed gives nearly the same weights, and a
+    warning.
     """
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     with torch.random.fork_rng(devices=[]):

@@ -23,17 +23,17 @@ from models.training.loop import Plan, Trainer, fit, reproducible
 
 @dataclass(frozen=True, slots=True)
 class Observations:
-    """What a frozen regressor makes of n examples, and how wrong it is on each; tensors on the CPU."""
+    """The outputs of a frozen regressor for n examples, and its loss on each. Tensors are on the CPU."""
 
     maps: tuple[Tensor, ...]  # [n, c_i, h_i, w_i], finest first
     embeddings: Tensor  # [n, e]
     losses: NDArray[np.float64]  # [n], true losses in the task's unit
     predictions: NDArray[np.float32]  # [n, ...] in canvas units
-    heatmaps: Tensor | None = None  # [n, k, h, w], of regressors that have them
+    heatmaps: Tensor | None = None  # [n, k, h, w], if the regressor has heatmaps
 
 
 def observe(regressor: Regressor, examples: Examples, task: RegressionTask, batch_size: int = 64) -> Observations:
-    """Runs the frozen regressor in eval mode over `examples`; nothing it returns carries a gradient."""
+    """Runs the frozen regressor in eval mode over `examples`. The result carries no gradient."""
     regressor.eval()
     with torch.no_grad():
         batches = [_seen(regressor, images) for images in torch.split(torch.from_numpy(examples.images), batch_size)]
@@ -57,7 +57,7 @@ def train_loss_head(
 ) -> None:
     """Fits `head` in place to rank the true losses by the chosen objective and leaves it in eval mode.
 
-    Raises ValueError for losses that nothing can be learned from; see `check_losses`.
+    Raises ValueError for losses that a head cannot learn from; see `check_losses`.
     """
     check_losses(observations.losses)
     everything = (*observations.maps, torch.from_numpy(observations.losses).to(torch.float32))

@@ -1,6 +1,6 @@
-"""Which network learns a task, and how: the choices that were measured, by the task's name.
+"""The network and the training settings of each task, by the task's name, as measured.
 
-A task that is not named here gets what digits get: its images are then taken to be drawn anew each epoch.
+Any other task gets the recipe of digits, which expects a task that draws new images in each epoch.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,11 +15,11 @@ from models.training.config import TrainingConfig
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """`build` makes a fresh `Regressor`, from whatever random state there is."""
+    """`build` makes a fresh `Regressor` from the current random state."""
 
     build: Callable[[RegressionTask], Regressor]
     config: TrainingConfig
-    precision: str = "32-true"  # in Lightning Fabric's words
+    precision: str = "32-true"  # a precision of Lightning Fabric
 
 
 def recipe(task: RegressionTask) -> Recipe:

@@ -44,7 +44,7 @@ class LostPuts(Exception):  # noqa: N818 - named after the condition, as in serv
 
 
 class Drain:
-    """Counters for whoever watches: `drained` samples and `failures`."""
+    """Counts `drained` samples and `failures`."""
 
     def __init__(self, journal: Journal, blobs: BlobStore, queue: LabelQueue) -> None:
         self.drained = 0

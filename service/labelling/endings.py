@@ -3,7 +3,7 @@
 The queue's server decides first, since it alone knows the sample's state. An ending that it accepted is then kept in
 the journal, and only then confirmed to the caller. In the background the service waits until the server would keep its
 data through a crash, and sends the ending again. If the server still has it, the journal drops it. If the server has
-lost it, the server accepts it once more. So a confirmed label stays, whatever process is killed. While the journal
+lost it, the server accepts it once more. So a confirmed label survives the kill of any process. While the journal
 cannot keep an ending, its caller waits for the server's disk instead, which takes seconds.
 """
 
@@ -67,7 +67,7 @@ class Ending:
 
 
 class Endings:
-    """Counters for whoever watches: endings that the server lost and were `restored` or `given_up`; and `failures`."""
+    """Counts endings that the server lost and were `restored` or `given_up`; and `failures`."""
 
     def __init__(self, journal: Journal, queue: LabelQueue) -> None:
         self.restored = 0

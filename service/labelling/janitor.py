@@ -26,7 +26,7 @@ _IMAGE = re.compile(r".*/[0-9a-f]{32}-[0-9]+", re.ASCII)
 
 
 class Janitor:
-    """Counters for whoever watches: `deleted` blobs, and `failures` of steps."""
+    """Counts `deleted` blobs, and `failures` of steps."""
 
     def __init__(self, queue: QueueUpkeep, blobs: BlobStore) -> None:
         self.deleted = 0

@@ -10,6 +10,7 @@ import asyncio
 import fcntl
 import hashlib
 import importlib
+import logging
 import os
 import shutil
 import signal
@@ -23,18 +24,19 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
-import stamina
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, RedisError
 
-from service.background import end
+from service.background import Failures, end, run_again
 from service.errors import StartError
 
+log = logging.getLogger(__name__)
 MAX_SOCKET_BYTES = 100  # sun_path holds 104 on macOS, 108 on Linux
 READY_S = 10.0  # to answer at all; loading a large file may then take LOADING_S
 LOADING_S = 300.0
+BACKOFF_MAX_S = 5.0
 STOP_S = 10.0  # to shut down in order, before it is killed
 LOG_TAIL_BYTES = 800
 ADVICE = "set LOSSCAST_REDIS_URL to a server of your own"
@@ -53,7 +55,8 @@ async def private_valkey(folder: Path) -> AsyncIterator[Path]:
     private = _private(folder)
     server = _Server(server_program(), private, _socket_path(private))
     await server.start()
-    guard = asyncio.create_task(server.keep_running())
+    name, failures = "the private Valkey", Failures(log)
+    guard = asyncio.create_task(run_again(name, server.ended, server.start, failures, max_wait_s=BACKOFF_MAX_S))
     try:
         yield server.socket
     finally:
@@ -92,12 +95,10 @@ class _Server:
             await self.stop()
             raise
 
-    async def keep_running(self) -> None:
-        while self._process is not None:
+    async def ended(self) -> None:
+        """Returns when the process has ended."""
+        if self._process is not None:
             await self._process.wait()
-            async for attempt in stamina.retry_context(on=Exception, attempts=None, timeout=None):
-                with attempt:
-                    await self.start()
 
     async def stop(self) -> None:
         """SIGTERM makes the server flush its file and exit. A server that does not exit is killed."""

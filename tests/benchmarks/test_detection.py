@@ -102,7 +102,7 @@ def test_simultaneous_intervals_hold_the_difference_and_tell_a_better_score_from
         ("smallest flag budget, a tenth for OOD", [1, 3, 2, 0]),
     ],
 )
-def test_each_way_to_rank_by_both_scores_puts_last_what_it_says(rule: str, order: list[int]) -> None:
+def test_each_way_to_rank_by_both_scores_gives_its_order(rule: str, order: list[int]) -> None:
     known = RNG.uniform(0, 1, 500), RNG.uniform(0, 1, 500)
     images = np.array([0.9999, 0.1, 0.5, 0.05]), np.array([0.1, 0.2, 9.0, 8.0])
     assert RULES[rule](images, known).argsort().tolist() == order
@@ -149,7 +149,7 @@ STATED = {  # row of the page's first table -> figure, and what it is shown time
 }
 
 
-def test_what_the_page_says_was_reached_is_what_was_measured() -> None:
+def test_the_figures_on_the_page_are_the_measured_ones() -> None:
     page, record = ((ROOT / "docs/detection.md").read_text(), json.loads((RESULTS / "detection.json").read_text()))
     rows = {row.split("|")[1].strip(): row.split("|")[3] for row in page.splitlines() if row.startswith("| ")}
     for title, (figure, times) in STATED.items():

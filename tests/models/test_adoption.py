@@ -1,4 +1,4 @@
-"""The tutorial's own code, on a network of no package here, and all that can be wrong with what a user brings."""
+"""Runs the tutorial's own code on a foreign network, and checks everything that can be wrong with a user's input."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -73,7 +73,7 @@ def loader(data: tuple[Tensor, ...]) -> DataLoader[tuple[Tensor, ...]]:
 
 @pytest.fixture(scope="module")
 def network() -> nn.Module:
-    """Trained for seconds, as somebody else would have."""
+    """A network that somebody else trained; here it takes seconds."""
     torch.manual_seed(0)
     made = small_network()
     images, angles = tilted(1000, seed=1)
@@ -177,7 +177,7 @@ class Restless(nn.Module):
 
 
 class Counting(Restless):
-    """Changes a buffer too, but not its answers."""
+    """Changes a buffer too, but not its predictions."""
 
     def forward(self, images: Tensor) -> Tensor:
         self.calls += 1
@@ -237,7 +237,7 @@ def negative(preds: Tensor, targets: Tensor) -> Tensor:
         (KeypointLoss(), "tilt has vector, but declares a loss of keypoints"),
     ],
 )
-def test_a_loss_that_is_declared_otherwise_than_it_is_computed_is_refused_before_training(
+def test_a_declared_loss_that_differs_from_the_computed_one_is_refused_before_training(
     tmp_path: Path, splits: dict[str, Any], definition: LossDefinition, message: str
 ) -> None:
     steps: list[int] = []
@@ -263,7 +263,7 @@ BROKEN_LOSSES: dict[str, Callable[[Tensor, Tensor], Any]] = {
 
 
 @pytest.mark.parametrize("message", BROKEN_LOSSES)
-def test_a_loss_that_nothing_can_be_learned_from_is_refused_before_training(
+def test_losses_that_a_head_cannot_learn_from_are_refused_before_training(
     tmp_path: Path, splits: dict[str, Any], message: str
 ) -> None:
     steps: list[int] = []
@@ -295,7 +295,7 @@ BROKEN_MEASURES: dict[str, tuple[str, Callable[[tuple[Tensor, Tensor]], Any]]] =
 
 
 @pytest.mark.parametrize("message", BROKEN_MEASURES)
-def test_a_split_that_nothing_can_be_measured_on_is_refused_before_training(
+def test_a_split_that_allows_no_measurement_is_refused_before_training(
     tmp_path: Path, splits: dict[str, Any], message: str
 ) -> None:
     def loss(preds: Tensor, targets: Tensor) -> Tensor:

@@ -93,7 +93,7 @@ def test_analyse_refuses_losses_that_no_gamma_law_has_in_one_line(tmp_path: Path
     assert "1 are zero of 3" in run.stderr
 
 
-def test_training_without_torch_says_in_one_line_what_to_install(tmp_path: Path) -> None:
+def test_training_without_torch_gives_one_line_that_says_what_to_install(tmp_path: Path) -> None:
     run = losscast("train", "digits", "--out", str(tmp_path), code=WITHOUT_TORCH)
     assert run.returncode == 1
     assert run.stderr.count("\n") == 1
@@ -101,7 +101,7 @@ def test_training_without_torch_says_in_one_line_what_to_install(tmp_path: Path)
 
 
 @pytest.mark.parametrize("arguments", [("train", "digits"), ("evaluate", str(BUNDLE))], ids=["train", "evaluate"])
-def test_without_onnx_runtime_nothing_is_begun_and_one_line_says_what_to_install(
+def test_without_onnx_runtime_nothing_starts_and_one_line_says_what_to_install(
     tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     out = ("--out", str(tmp_path)) if arguments[0] == "train" else ()
@@ -125,7 +125,7 @@ def test_without_onnx_runtime_nothing_is_begun_and_one_line_says_what_to_install
         (("analyse", "--plot", "paper.xyz"), "xyz"),
     ],
 )
-def test_mistakes_are_told_in_one_line(arguments: tuple[str, ...], message: str) -> None:
+def test_a_mistake_gives_one_line(arguments: tuple[str, ...], message: str) -> None:
     run = invoke(*arguments)
     assert run.exit_code == 1
     assert run.stderr.count("\n") == 1
@@ -142,7 +142,7 @@ def test_reference_publishes_the_same_model_with_its_references_and_needs_no_tor
     assert (new / "model.onnx").read_bytes() == (BUNDLE / "model.onnx").read_bytes()
 
 
-def test_reference_says_in_one_line_whose_data_it_lacks(tmp_path: Path) -> None:
+def test_reference_names_the_task_whose_data_it_lacks_in_one_line(tmp_path: Path) -> None:
     adopted = shutil.copytree(BUNDLE, tmp_path / "1")
     fields = json.loads((adopted / "manifest.json").read_text())
     fields["provenance"]["task"] = "tilt"
@@ -171,7 +171,7 @@ def test_help_shows_an_example_and_needs_no_torch(command: str) -> None:
     assert f"losscast {command} " in run.stdout
 
 
-def test_train_pose_says_in_one_line_what_is_wrong_with_the_data(tmp_path: Path) -> None:
+def test_train_pose_gives_one_line_for_unusable_data(tmp_path: Path) -> None:
     without = invoke("train", "pose")
     assert (without.exit_code, without.stderr) == (
         1,
@@ -188,7 +188,7 @@ def test_digits_take_no_folder(tmp_path: Path) -> None:
     assert (run.exit_code, run.stderr) == (1, "losscast: digits makes its own data and takes no --data\n")
 
 
-def test_devices_that_are_not_there_are_told_in_one_line(tmp_path: Path) -> None:
+def test_missing_devices_give_one_line(tmp_path: Path) -> None:
     run = losscast("train", "digits", "--out", str(tmp_path), "--accelerator", "gpu")
     assert run.returncode == 1
     assert run.stderr.startswith("losscast: cannot train on 1 'gpu' in 32-true: ")

@@ -56,7 +56,7 @@ def test_the_manifest_shows_the_figures_that_the_onnx_gives(folder: Path, digits
     assert read_manifest(folder).evaluation == evaluate_bundle(folder, digits)
 
 
-def test_the_reference_takes_one_view_of_each_calibration_source_and_thresholds_all(
+def test_references_use_one_view_of_each_calibration_source_and_thresholds_use_all(
     folder: Path, digits: Digits
 ) -> None:
     manifest = read_manifest(folder)
@@ -72,7 +72,7 @@ def test_the_reference_takes_one_view_of_each_calibration_source_and_thresholds_
     assert score.values[-1] == pytest.approx(outputs["score"].max(), abs=2 * score.jitter)
 
 
-def test_what_drift_is_told_by_comes_from_the_same_views(folder: Path, digits: Digits) -> None:
+def test_references_of_drift_come_from_the_same_views(folder: Path, digits: Digits) -> None:
     manifest, seen = read_manifest(folder), digits.examples("calibration")
     outputs = run_onnx(read_onnx(folder, manifest), seen.images)
     assert tuple(manifest.drift_reference) == SIGNALS
@@ -147,7 +147,7 @@ def test_a_store_that_cannot_take_the_version_is_refused_before_training(digits:
     assert not steps
 
 
-def test_photographs_become_a_bundle_whose_training_can_be_taken_up_again(pose_folder: Path, tmp_path: Path) -> None:
+def test_photographs_become_a_bundle_and_their_training_can_resume(pose_folder: Path, tmp_path: Path) -> None:
     task = Pose(pose_folder)
     config = dataclasses.replace(recipe(task).config.scaled(0.02), batch_size=10)
     folder = train_bundle(task, tmp_path / "store", config, trainer=Trainer.start(folder=tmp_path / "run"))

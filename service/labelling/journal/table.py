@@ -124,7 +124,7 @@ class Table:
                 self._size_bytes -= size
 
     def keep(self, ending: bytes) -> None:
-        """Uses a new row each time: whoever is settling the old row has not seen this ending."""
+        """Uses a new row each time: while the old row is settled, nobody has seen this ending yet."""
         self._endings -= self._writer.execute("DELETE FROM endings WHERE ending = ?", (ending,)).rowcount
         self._writer.execute("INSERT INTO endings (kept_at, ending) VALUES (?, ?)", (time.time(), ending))
         self._endings += 1

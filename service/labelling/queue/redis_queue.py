@@ -40,7 +40,7 @@ _REFUSALS = {
 
 class RedisQueue:
     def __init__(self, server: RedisServer, blobs: BlobStore, policy: QueuePolicy = DEFAULTS) -> None:
-        """server: stays open; whoever opened it closes it."""
+        """server: the caller opens it and closes it."""
         self.scripts = Scripts(server, policy)
         self.blobs = blobs
         self.archive = Archive(self.scripts, blobs)

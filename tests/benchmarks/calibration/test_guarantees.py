@@ -1,4 +1,4 @@
-"""The benchmark of the promises in small: they are kept, and its committed results are those of what ships."""
+"""A small run of the benchmark of promises keeps them, and its committed results belong to the shipped bundles."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The experiment on targets shows in small what docs/objectives.md proves; its figures are shown as committed."""
+"""A small run of the experiment on targets agrees with docs/objectives.md; the page shows the committed figures."""
 
 import json
 from pathlib import Path

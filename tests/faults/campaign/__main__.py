@@ -1,8 +1,8 @@
-"""The fault campaign: `python -m tests.faults.campaign`, from the root of the repository; some twenty minutes.
+"""The fault campaign: `python -m tests.faults.campaign`, from the root of the repository. Takes about twenty minutes.
 
-Whoever was told `"queue": "accepted"` is right: after every fault each id is looked for in the journals'
-files and in Redis, keys and counters are compared, and so are confirmed labels, the label stream and the
-images. Prints every fault, how many ids were checked, and what was wrong; exits 1 when anything was.
+It checks every reply `"queue": "accepted"`. After each fault it looks for each id in the journals' files and in Redis.
+It compares keys with counters, and checks confirmed labels, the label stream and the images. It prints
+every fault, the number of ids checked, and all problems; it exits with 1 if there were any.
 """
 
 import tempfile
@@ -34,7 +34,7 @@ def main(  # noqa: PLR0913, PLR0917 - a command's options are its function's par
     at_once: Annotated[int, typer.Option(min=1, help="Chapters that run side by side.")] = 3,
     out: Annotated[Path | None, typer.Option(help="A file for the results, as JSON.")] = None,
 ) -> None:
-    """Injects the faults, chapter after chapter, and keeps the account."""
+    """Causes the faults, chapter by chapter, and keeps the account."""
     started_s = time.monotonic()
     chosen = {chapter: size for chapter, size in CHAPTERS.items() if not only or chapter.__name__ in only}
     with tempfile.TemporaryDirectory(prefix="losscast-", dir="/tmp") as folder:
@@ -81,7 +81,7 @@ def _run(chapter: Chapter, size: Size, folder: Path, seed: int) -> Report:
                 stage.finish()
     except Skipped as reason:
         report.skipped = str(reason)
-    except Exception as error:  # noqa: BLE001 - the other chapters go on, and this one counts as failed
+    except Exception as error:  # noqa: BLE001 - the other chapters must run; this one counts as failed
         report.problems.append(f"the chapter failed: {error!r}")
     _show(report)
     return report

@@ -153,7 +153,7 @@ def missing(told: Told, journals: Journalled, now: Look, posted: frozenset[str])
     """Samples that were accepted before the look and are nowhere; samples that are there and were not posted before it
     ended.
 
-    Of what was forgotten the ids are gone and the number is known.
+    The ids of forgotten samples are gone, but their number is known.
     """
     everywhere = now.known | journals.samples
     lost = told.accepted - everywhere
@@ -164,8 +164,8 @@ def missing(told: Told, journals: Journalled, now: Look, posted: frozenset[str])
 def unlabelled(told: Told, journals: Journalled, now: Look) -> list[str]:
     """Labels and rejections that were confirmed, and are neither in the queue nor on their way from a journal.
 
-    When the server loses one, another annotator may get the sample before it is restored: then the other's
-    stands, and both were confirmed.
+    If the server loses a label, another annotator may get the sample before the label is restored. Then the other label
+    stays, and both were confirmed.
     """
     labels = set(told.labelled) - told.erasing - told.rejected
     rejections = told.rejected - told.erasing - set(told.labelled)

@@ -11,7 +11,7 @@ from typing import Any
 class Told:
     """A copy of one moment."""
 
-    posted: frozenset[str]  # ids, whatever the reply was
+    posted: frozenset[str]  # ids, with any reply or none
     accepted: frozenset[str]  # the reply said so
     labelled: dict[str, str]  # the reply said so: id -> annotator
     rejected: frozenset[str]
@@ -20,10 +20,10 @@ class Told:
 
 @dataclass
 class Ledger:
-    """Written by the threads of the load. `problems` is what must stay empty.
+    """The threads of the load write it. `problems` must stay empty.
 
-    A server that may forget its last seconds may hand out what was labelled in them: until the label is given to it
-    again, another annotator can be faster.
+    A server that forgets its last seconds may lease out samples that were labelled in them: another annotator can be
+    faster than the label that is sent to the server again.
     """
 
     server_may_forget: bool = False

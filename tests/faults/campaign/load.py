@@ -1,6 +1,6 @@
 """Clients that do not give up: posters of lossy images, and annotators who lease, label, skip, reject or go away.
 
-A request without an answer is sent again, as it was, until there is one; that is what tokens are for.
+A request without an answer is sent again, unchanged, until there is one: tokens make this safe.
 """
 
 import itertools
@@ -23,7 +23,7 @@ LABEL = {"values": [[2.0, 2.0], [6.0, 6.0]]}
 
 @dataclass(frozen=True, slots=True)
 class Manners:
-    """Of an annotator: what becomes of a leased sample, as probabilities; the rest is labelled."""
+    """An annotator's behaviour: probabilities for each leased sample. The rest is labelled."""
 
     n: int = 10
     lease_s: float = 2.0
@@ -35,7 +35,7 @@ class Manners:
 
 
 class Load:
-    """Threads against some replicas. Posters stop at `end_posting` when enough were posted, annotators at `end`."""
+    """Threads that use some replicas. Posters stop at `end_posting`, after enough posts; annotators stop at `end`."""
 
     def __init__(self, urls: Sequence[str], ledger: Ledger, seed: int, images: Iterator[bytes]) -> None:
         self._urls, self._ledger, self._seed = urls, ledger, seed
@@ -145,7 +145,7 @@ class Load:
             self._ledger.problem(f"{fate} answered {reply.status_code}: {reply.text[:200]}")
 
     def _until_answered(self, client: httpx.Client, method: str, path: str, **parts: Any) -> httpx.Response | None:
-        """The first reply that is not 503, 504 or 429; None when the load ends before."""
+        """The first reply that is not 503, 504 or 429; None if the load ends first."""
         while not self._over.is_set():
             try:
                 reply = client.request(method, path, **parts)

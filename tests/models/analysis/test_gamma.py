@@ -29,7 +29,7 @@ def test_closed_forms_and_quadrature_agree_to_nine_digits(k: int) -> None:
 @pytest.mark.parametrize("k", [0.6, 1, 2.5, 4, 7.3, 20])
 @pytest.mark.parametrize("delta", [0.03, 0.9, 6.0, 40.0])
 def test_the_probability_is_the_area_under_the_bessel_density_of_the_difference(k: float, delta: float) -> None:
-    """The density of X - Y is |t|^(k-1/2) K_(k-1/2)(|t|) / (sqrt(pi) Gamma(k) 2^(k-1/2)): neither of our two ways."""
+    """The density of X - Y is |t|^(k-1/2) K_(k-1/2)(|t|) / (sqrt(pi) Gamma(k) 2^(k-1/2)), a third way to compute it."""
     order = k - 0.5
     scale = 2 / (math.sqrt(math.pi) * special.gamma(k) * 2**order)
     area, _ = integrate.quad(lambda t: t**order * special.kv(order, t), 0, delta, epsabs=1e-12, epsrel=1e-12, limit=200)
@@ -83,7 +83,7 @@ def test_the_share_of_exponential_losses_is_one_exponential_integral() -> None:
 
 
 @given(k=SHAPES, deltas=st.lists(DELTAS, min_size=2, max_size=8))
-def test_further_apart_is_more_probable_and_asks_for_a_larger_share(k: float, deltas: list[float]) -> None:
+def test_a_larger_distance_is_more_probable_and_has_a_larger_share(k: float, deltas: list[float]) -> None:
     ordered = np.sort(deltas)
     similar, share = similar_loss_probability(ordered, k, 1.0), expected_pair_target(ordered, k, 1.0)
     assert (np.diff(similar) >= -1e-10).all()
@@ -131,7 +131,7 @@ def test_learning_loss_pp_fades_as_two_losses_become_alike() -> None:
 
 
 @given(k=SHAPES, delta=st.floats(-30, 30))
-def test_learning_loss_pp_asks_for_nothing_once_the_scores_say_the_expected_share(k: float, delta: float) -> None:
+def test_learning_loss_pp_has_no_gradient_once_the_scores_give_the_expected_share(k: float, delta: float) -> None:
     gap = special.logit(expected_pair_target(delta, k, 1.0))
     assert expected_learning_loss_pp_gradient(delta, gap, k, 1.0) == pytest.approx(0, abs=1e-9)
 

@@ -32,7 +32,7 @@ def test_the_distance_is_that_of_kolmogorov_and_smirnov() -> None:
     assert fit.ks_distance == pytest.approx(expected, abs=1e-12)
 
 
-def test_gamma_losses_are_rarely_called_anything_else() -> None:
+def test_gamma_losses_are_rarely_rejected() -> None:
     rng = np.random.default_rng(3)
     p_values = np.array([fit_gamma(rng.gamma(2.0, size=60), redraws=39, seed=i).p_value for i in range(120)])
     # Under the law p is uniform; 3 standard errors of 120 draws at .2 are .11.
@@ -40,7 +40,7 @@ def test_gamma_losses_are_rarely_called_anything_else() -> None:
     assert p_values.mean() == pytest.approx(0.5, abs=0.08)
 
 
-def test_losses_with_two_humps_are_told_from_a_gamma_law() -> None:
+def test_losses_with_two_humps_are_rejected() -> None:
     rng = np.random.default_rng(4)
     fit = fit_gamma(np.concatenate([rng.normal(1, 0.05, 200), rng.normal(5, 0.05, 200)]), redraws=99)
     assert fit.p_value == pytest.approx(0.01)

@@ -25,7 +25,7 @@ def test_the_share_of_alike_losses_is_drawn_beside_that_of_their_law() -> None:
     assert np.abs(soft).max() < 0.5
 
 
-def test_the_ending_of_the_file_says_its_format(tmp_path: Path) -> None:
+def test_the_ending_of_the_file_selects_its_format(tmp_path: Path) -> None:
     figure = draw_paper(solve_law(TABLE_1)[0])
     save(figure, tmp_path / "new" / "paper.svg")
     assert "<svg" in (tmp_path / "new" / "paper.svg").read_text()

@@ -62,7 +62,7 @@ def test_a_table_made_from_another_law_gives_that_law_back() -> None:
 
 
 @pytest.mark.parametrize("table", [{}, {0.1: 0.0}, {0.1: 1.0}, {0.0: 0.5}])
-def test_a_table_that_says_nothing_is_refused(table: dict[float, float]) -> None:
+def test_an_empty_or_impossible_table_is_refused(table: dict[float, float]) -> None:
     with pytest.raises(ValueError, match="rows of delta > 0"):
         solve_law(table)
 
@@ -108,7 +108,7 @@ def test_gamma_losses_have_as_many_alike_pairs_as_their_law() -> None:
     assert found.counts.needless <= found.counts.penalised
 
 
-def test_alike_is_a_quarter_of_the_mean_unless_said() -> None:
+def test_the_default_distance_is_a_quarter_of_the_mean() -> None:
     losses = np.random.default_rng(0).gamma(4, 3.0, 500)
     assert analyse_losses(losses).delta == pytest.approx(losses.mean() / 4)
 

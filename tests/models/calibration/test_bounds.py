@@ -1,4 +1,4 @@
-"""Bounds keep their level: the conformal threshold over all orders, the test by betting as often as it says."""
+"""Bounds keep their level: the conformal threshold over all orders, the test by betting over many draws."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -27,7 +27,7 @@ def test_budget_holds_exactly_over_all_orders_ties_included(values: tuple[int, .
     orders = [(values[:i] + values[i + 1 :], new) for i, new in enumerate(values)]  # each may be the new one
     flagged = sum(new > budget_threshold(rest, level) for rest, new in orders)
     assert Fraction(flagged, len(orders)) <= Fraction(str(level))
-    if len(set(values)) == len(values):  # without ties nothing that the level allows is wasted
+    if len(set(values)) == len(values):  # without ties the level is used completely
         assert flagged == int(Fraction(str(level)) * len(values))
 
 
@@ -50,7 +50,7 @@ def test_budget_holds_on_average_over_redraws() -> None:
         ([[1.0] * 9], 0.1, "shape"),
     ],
 )
-def test_threshold_refuses_what_carries_no_promise(scores: list[float], level: float, says: str) -> None:
+def test_threshold_refuses_inputs_that_allow_no_promise(scores: list[float], level: float, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         budget_threshold(scores, level)
 
@@ -60,7 +60,7 @@ def test_nine_scores_are_enough_for_a_tenth() -> None:
 
 
 @pytest.mark.parametrize("law", ["two points", "rare and large", "constant"])
-def test_it_is_wrong_at_most_delta_of_the_time(law: str) -> None:
+def test_the_test_is_wrong_at_most_delta_of_the_time(law: str) -> None:
     rng, delta, level = np.random.default_rng(0), 0.1, 0.2
     draws: Callable[[], ArrayLike] = {
         "two points": lambda: (rng.random(100) < level).astype(float),
@@ -71,12 +71,12 @@ def test_it_is_wrong_at_most_delta_of_the_time(law: str) -> None:
     assert wrong <= delta + 2 * np.sqrt(delta * (1 - delta) / DRAWS)
 
 
-def test_it_finds_what_is_there_whatever_the_unit() -> None:
+def test_the_test_shows_a_low_mean_in_any_unit() -> None:
     rng = np.random.default_rng(1)
     found = [mean_is_below(5 * rng.beta(2, 8, size=200), 1.5, 5.0, 0.1) for _ in range(100)]  # the mean is 1
     assert np.mean(found) > 0.95
 
 
-def test_nothing_shows_nothing() -> None:
+def test_no_values_and_two_values_show_nothing() -> None:
     assert not mean_is_below([], 0.5, 1.0, 0.1)
     assert not mean_is_below([0.0, 0.0], 0.5, 1.0, 0.1)

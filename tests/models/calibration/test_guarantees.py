@@ -1,4 +1,4 @@
-"""What is promised holds, is not given away, and is refused by name where the data cannot carry it."""
+"""Promises hold, use their level, and are refused with a reason when the data do not allow them."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -25,7 +25,7 @@ Calibrate = Callable[[CalibrationData, float], OperatingPoint]
 
 
 def answers(n: int, seed: int = 0, views: int = 1, loss: Loss = LOSS, dependence: float = 0.0) -> CalibrationData:
-    """Of n sources; the score knows half of what there is to know of the loss. dependence: of the two scores."""
+    """Data of n sources; the score explains half of the loss. dependence: between the two scores."""
     rng = np.random.default_rng(seed)
     hard = np.repeat(rng.normal(size=n), views) + rng.normal(size=n * views)
     losses = np.minimum(np.exp(0.5 * hard + 0.5 * rng.normal(size=hard.size)), 8.0)
@@ -45,7 +45,7 @@ def flagged(point: OperatingPoint, data: CalibrationData) -> np.ndarray[tuple[in
 
 
 def left_out(data: CalibrationData, calibrate: Calibrate, level: float) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """The verdict on every example, by a calibration on all the other sources: an exact average over orders."""
+    """The verdict on every example after a calibration on all other sources: an exact average over orders."""
     verdict = np.zeros(data.scores.size, bool)
     for source in range(data.size):
         own = data.sources == source
@@ -72,7 +72,7 @@ def test_on_average_over_all_orders_each_promise_is_kept_exactly(
     assert (weights * data.losses)[~verdict].sum() <= 0.7 * data.size + 1e-9
 
 
-def test_not_much_of_a_level_is_given_away() -> None:
+def test_thresholds_use_most_of_their_level() -> None:
     data = answers(400, seed=3)
     assert data.weights[left_out(data, flag_budget, 0.1)].mean() == 1
     assert left_out(data, flag_budget, 0.1).mean() >= 0.093
@@ -119,7 +119,7 @@ def test_selective_risk_takes_a_threshold_of_the_grid_and_stops_at_the_first_tha
     low = score_grid(data.scores)[:5]
     assert whole.score_threshold in score_grid(data.scores)
     assert selective_risk(data, 1.0, 0.1, low).score_threshold == low[-1] < whole.score_threshold
-    with pytest.raises(Infeasible):  # at no coverage there is nothing to show it by, so nothing later is tried
+    with pytest.raises(Infeasible):  # no inputs are accepted, so the first test fails and no later one is tried
         selective_risk(data, 1.0, 0.1, [-100.0, *low])
 
 
@@ -131,7 +131,7 @@ def test_selective_risk_takes_a_threshold_of_the_grid_and_stops_at_the_first_tha
         (flag_budget, 0.011, 0.015, "the OOD flag takes up to 0.0149"),
     ],
 )
-def test_what_cannot_be_promised_is_refused_with_the_least_that_can(
+def test_an_impossible_promise_is_refused_with_the_smallest_possible_level(
     calibrate: Calibrate, level: float, least: float, says: str
 ) -> None:
     data = answers(201 if calibrate is not flag_budget else 200)
@@ -141,7 +141,7 @@ def test_what_cannot_be_promised_is_refused_with_the_least_that_can(
     assert calibrate(data, least * 1.01).level == least * 1.01
 
 
-def test_a_selective_risk_that_is_refused_names_one_that_is_not() -> None:
+def test_a_refused_selective_risk_names_a_level_that_is_not_refused() -> None:
     data = answers(400)
     grid = score_grid(answers(300, seed=6).scores)
     with pytest.raises(Infeasible, match="the smallest that can is") as refused:
@@ -150,7 +150,7 @@ def test_a_selective_risk_that_is_refused_names_one_that_is_not() -> None:
     assert selective_risk(data, least, 0.1, grid).level == least
 
 
-def test_each_point_says_what_it_promises_and_under_what_assumption() -> None:
+def test_each_point_states_its_promise_and_its_assumption() -> None:
     found = operating_points(answers(400, loss=UNBOUNDED, views=2), score_grid(answers(300, seed=6).scores))
     assert set(found.points) == {"budget", "miss_rate", "joint_risk", "selective_risk"}
     assert found.refused == {}
@@ -165,7 +165,7 @@ def test_each_point_says_what_it_promises_and_under_what_assumption() -> None:
         assert all(part in point.guarantee for part in said), point.guarantee
 
 
-def test_refused_points_are_said_and_leave_the_others_be() -> None:
+def test_refused_points_are_named_and_do_not_affect_the_others() -> None:
     data = answers(100)
     found = operating_points(data, score_grid(data.scores) - 50)
     assert "budget" in found.points
@@ -203,7 +203,7 @@ def test_columns_that_do_not_fit_are_refused(columns: tuple[list[float], list[fl
         CalibrationData.of(scores, ood_scores, losses, LOSS)
 
 
-def test_fewer_than_99_sources_carry_no_ood_threshold() -> None:
+def test_fewer_than_99_sources_allow_no_ood_threshold() -> None:
     with pytest.raises(ValueError, match="at least 99 are needed"):
         flag_budget(answers(98), 0.1)
     assert Fraction(1, 100) == Fraction(str(0.01))  # 99 and the new one: exactly one may be above

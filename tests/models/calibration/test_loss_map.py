@@ -1,4 +1,4 @@
-"""The loss map never turns an order around and stays finite; each keypoint has its own, and the graph applies all."""
+"""The loss map never reverses an order and stays finite; each keypoint has its own, and the graph applies all."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""The OOD score is a Mahalanobis distance that stays finite, whatever the reference."""
+"""The OOD score is a Mahalanobis distance that stays finite for every reference."""
 
 import numpy as np
 import pytest

@@ -21,7 +21,7 @@ RNG = np.random.default_rng(0)
 
 
 def outputs(m: int, **changes: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    """What the ONNX of `tiny` would say to m inputs."""
+    """Outputs like those of `tiny` for m inputs."""
     usual = {name: RNG.normal(size=m).astype(np.float32) for name in ("score", "ood_score")}
     usual["predicted_loss"] = RNG.gamma(2, 1, m).astype(np.float32)
     usual["embedding"] = RNG.normal(size=(m, 4)).astype(np.float32)
@@ -44,7 +44,7 @@ def test_all_seven_signals_have_a_reference_that_the_manifest_takes(tiny_version
     assert aspect.values[-1] == pytest.approx(computed[:, 3].max(), abs=2 * aspect.jitter)
 
 
-def test_sizes_that_are_not_known_are_not_watched() -> None:
+def test_unknown_sizes_are_not_watched() -> None:
     assert tuple(references(outputs(100), canvases(100), None).drift) == SIGNALS[:-2]
     assert canvas_sizes(np.zeros((2, 4, 6, 1), np.uint8)).tolist() == [[6, 4], [6, 4]]
 
@@ -138,7 +138,7 @@ def test_rows_with_nan_are_left_out() -> None:
     ],
     ids=["constant", "nan", "rounding", "few"],
 )
-def test_embeddings_that_tell_nothing_have_no_reference(embeddings: NDArray[np.float64]) -> None:
+def test_embeddings_without_variation_have_no_reference(embeddings: NDArray[np.float64]) -> None:
     assert embedding_reference(embeddings) is None
 
 

@@ -36,7 +36,7 @@ def test_a_manifest_survives_the_round_trip(tiny_version: Manifest) -> None:
         ({"version": "../../escape"}, "version"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(tiny_version: Manifest, changes: dict[str, Any], message: str) -> None:
+def test_a_wrong_field_is_refused_by_name(tiny_version: Manifest, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ManifestError, match=message):
         parse_manifest(spoiled(tiny_version, **changes))
 

@@ -1,4 +1,4 @@
-"""The loss that a service tells from a label is the loss of the task: through the letterbox and back."""
+"""The loss that a service computes from a label is the loss of the task, through the letterbox and back."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def as_label(points: NDArray[np.float64]) -> list[list[float] | None]:
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_it_is_the_loss_of_the_task_whatever_the_size_of_the_image(
+def test_it_is_the_loss_of_the_task_for_every_size_of_the_image(
     tiny_version: Manifest, task: RegressionTask, size: tuple[int, int]
 ) -> None:
     targets = task.examples("test").targets[:20]
@@ -60,7 +60,7 @@ def test_a_vector_needs_no_size(tiny_version: Manifest) -> None:
     assert true_loss(manifest, [1.0, 2.0], [4.0, 6.0], None, None) == 5
 
 
-def test_what_cannot_be_told_is_none(tiny_version: Manifest) -> None:
+def test_a_loss_that_cannot_be_computed_is_none(tiny_version: Manifest) -> None:
     points: list[Any] = [[1.0, 1.0], [2.0, 2.0]]
     manifest = declared(tiny_version, KeypointLoss())
     assert true_loss(declared(tiny_version, None), points, points, 8, 8) is None

@@ -47,7 +47,7 @@ def test_bundle_is_evaluated_from_its_onnx_alone(tiny_store: Path) -> None:
 
 
 @pytest.mark.slow
-def test_shipped_bundle_is_worth_what_its_manifest_says() -> None:
+def test_shipped_bundle_has_the_figures_of_its_manifest() -> None:
     folder = Path(__file__).resolve().parents[3] / "bundles" / "digits" / "1"
     figures = evaluate_bundle(folder, Digits())
     # Another processor adds in another order: single canvases may cross a threshold.

@@ -103,7 +103,7 @@ def test_rank_correlation_is_spearman(rows: list[tuple[int, int]]) -> None:
         assert np.isnan(rank_correlation(scores, losses))
 
 
-def test_naming_the_group_earns_nothing_within_groups() -> None:
+def test_knowing_the_group_gives_no_rank_correlation_within_groups() -> None:
     rng = np.random.default_rng(2)
     strata = rng.integers(0, 10, 3000)
     losses = strata + rng.random(3000)
@@ -114,7 +114,7 @@ def test_naming_the_group_earns_nothing_within_groups() -> None:
     assert rank_correlation_within(losses, losses, strata) == pytest.approx(1)
 
 
-def test_within_groups_weighs_by_size_and_leaves_out_what_has_no_order() -> None:
+def test_correlation_within_groups_weighs_by_size_and_leaves_out_groups_without_order() -> None:
     scores = [1, 2, 3, 1, 2, 5, 7, 7]
     losses = [1, 2, 3, 2, 1, 9, 1, 2]
     strata = [0, 0, 0, 1, 1, 2, 3, 3]  # right order, wrong order, alone, tied

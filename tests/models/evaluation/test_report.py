@@ -16,7 +16,7 @@ def _columns(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return losses + rng.normal(size=n), losses, np.arange(n) // 4
 
 
-def test_report_is_what_its_parts_say() -> None:
+def test_report_has_the_figures_of_its_parts() -> None:
     scores, losses, sources = _columns(400)
     flagged = scores > 4
     figures = report(scores, losses, sources % 3, 4.0, scores, flagged, sources)

@@ -1,4 +1,4 @@
-"""A keypoint head: what it reads, how scores become the image's, and that it survives the export."""
+"""A keypoint head: its readings, the score of the image, and its export."""
 
 import io
 

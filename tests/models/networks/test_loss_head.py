@@ -37,7 +37,7 @@ def test_every_feature_map_and_every_weight_matters(architecture: Architecture) 
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_a_row_is_scored_alike_alone_and_in_company(architecture: Architecture) -> None:
+def test_a_row_has_the_same_score_alone_and_in_a_batch(architecture: Architecture) -> None:
     head = build_loss_head(LossHeadConfig(CHANNELS, architecture)).eval()
     maps = feature_maps(4)
     torch.testing.assert_close(head([one[2:3] for one in maps])[0], head(maps)[2])

@@ -17,7 +17,7 @@ AGES = Task(name="ages", kind="vector", names=("age", "height"), units=("years",
 
 
 class Foreign(nn.Module):
-    """A network as users have them: it knows nothing of this package."""
+    """A user's network, which does not depend on this package."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ def test_the_prediction_is_that_of_the_network_alone_to_the_bit(base: Foreign, i
     assert not any(parameter.requires_grad for parameter in tapped.parameters())
 
 
-def test_maps_come_finest_first_whatever_the_order_of_the_names(base: Foreign, images: Tensor) -> None:
+def test_maps_come_finest_first_for_every_order_of_the_names(base: Foreign, images: Tensor) -> None:
     tapped = TappedRegressor(base, ["out", "body", "stem"], AGES, CANVAS)
     features = tapped(normalise(images))
     assert [tuple(one.shape[1:]) for one in features.maps] == [(8, 16, 12), (12, 8, 6), (2, 1, 1)]

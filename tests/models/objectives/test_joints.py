@@ -1,4 +1,4 @@
-"""LearningLoss++ over joints: which pairs count, and what each choice of pairs leaves open."""
+"""LearningLoss++ over joints: which pairs count, and which constants each choice of pairs leaves free."""
 
 import math
 
@@ -19,7 +19,7 @@ IMAGES, JOINTS = 4, 3
 
 
 def batch() -> tuple[Tensor, Tensor]:
-    """Scores and losses [4, 3]; one joint is annotated nowhere but once, one image has one joint."""
+    """Scores and losses [4, 3]; one joint is annotated only once, one image has only one joint."""
     generator = torch.Generator().manual_seed(1)
     losses = torch.rand(IMAGES, JOINTS, generator=generator).double()
     losses[0, 1] = losses[2, 0] = losses[2, 1] = losses[3, 1] = math.nan
@@ -62,7 +62,7 @@ def test_one_joint_is_the_objective_of_images_and_one_image_that_of_its_joints()
 
 
 @pytest.mark.parametrize(("among", "open_shape"), [("joints", (IMAGES, 1)), ("images", (1, JOINTS))])
-def test_each_kind_of_pairs_alone_leaves_constants_open_that_both_settle(
+def test_each_kind_of_pairs_alone_leaves_constants_free_that_both_determine(
     among: Among, open_shape: tuple[int, int]
 ) -> None:
     scores, losses = batch()
@@ -94,7 +94,7 @@ def test_a_joint_that_is_not_annotated_has_no_gradient(name: JointObjective) -> 
         ([[1.0, 2.0]], [[1.0, math.nan]], "no two annotated joints"),
     ],
 )
-def test_what_cannot_be_compared_is_refused_by_name(
+def test_inputs_that_cannot_be_compared_are_refused_by_name(
     name: JointObjective, scores: list[float], losses: list[float], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):

@@ -58,7 +58,7 @@ def test_learning_loss_pp_vanishes_exactly_at_the_log_losses() -> None:
     assert learning_loss_pp(2 * losses.log(), losses).item() > 0.01
 
 
-def test_two_zero_losses_ask_for_equal_scores() -> None:
+def test_two_zero_losses_need_equal_scores() -> None:
     zeros = torch.zeros(2)
     assert learning_loss_pp(torch.tensor([1.0, 1.0]), zeros).item() == pytest.approx(0, abs=1e-7)
     assert learning_loss_pp(torch.tensor([1.0, 3.0]), zeros).item() > 0.1
@@ -182,7 +182,7 @@ def test_a_loss_of_zero_draws_its_score_down_and_two_of_them_have_no_weight(name
 
 @pytest.mark.parametrize("function", [learning_loss_pp_weighted, listwise])
 @pytest.mark.parametrize("mean_loss", [0.0, -1.0, math.inf, math.nan])
-def test_a_mean_loss_that_is_none_is_refused(function: ObjectiveFunction, mean_loss: float) -> None:
+def test_an_impossible_mean_loss_is_refused(function: ObjectiveFunction, mean_loss: float) -> None:
     with pytest.raises(ValueError, match="mean_loss"):
         function(torch.ones(2), torch.ones(2), mean_loss=mean_loss)  # type: ignore[call-arg]  # both take it
 

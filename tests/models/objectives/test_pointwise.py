@@ -44,7 +44,7 @@ def test_one_score_for_all_is_best_at_the_log_of_the_mean_and_at_the_mean_of_the
         assert abs(gradient(objective(shared.expand(len(losses)), losses), shared).item()) < 1e-12
 
 
-def test_beyond_its_range_the_gamma_likelihood_goes_on_without_a_step() -> None:
+def test_beyond_its_range_the_gamma_likelihood_continues_without_a_step() -> None:
     losses = torch.ones(2).double()
     inside, outside = (
         gradient(gamma_likelihood(scores, losses), scores)

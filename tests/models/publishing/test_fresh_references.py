@@ -1,4 +1,4 @@
-"""The bundle of digits that ships, and ones of photographs made for the occasion, get their references again."""
+"""The shipped bundle of digits, and bundles of photographs made for these tests, get new references."""
 
 import hashlib
 import shutil
@@ -23,7 +23,7 @@ from models.tasks.pose import Pose
 
 DIGITS = Path(__file__).resolve().parents[3] / "bundles" / "digits" / "1"
 
-# Says where the middle of the canvas is, fourteen times; brighter is worse.
+# Predicts the middle of the canvas for all fourteen joints; brighter images have higher scores.
 MIDDLE = """
 <ir_version: 10, opset_import: ["" : 21]>
 middle (uint8[batch, 128, 128, 3] image) => (
@@ -51,7 +51,7 @@ middle (uint8[batch, 128, 128, 3] image) => (
 
 
 def silent(_what: str, _done: int, _total: int) -> None:
-    """Nobody watches."""
+    """Ignores progress."""
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def pose(pose_folder: Path) -> Pose:
 
 @pytest.fixture
 def old_pose(tmp_path: Path, pose: Pose, tiny_version: Manifest) -> Path:
-    """A version of before there were references of images, live in a store of its own."""
+    """A version with references of the two scores only, live in its own store."""
     content = onnx.parser.parse_model(MIDDLE).SerializeToString()
     made = Provenance(**{**tiny_version.provenance.model_dump(), "task": "pose", "data_fingerprint": pose.fingerprint})
     manifest = tiny_version.model_copy(
@@ -117,7 +117,7 @@ def test_beside_another_onnx_it_is_not_made_live(old_pose: Path, pose: Pose) -> 
 
 
 @pytest.mark.slow
-def test_what_ships_is_what_the_command_makes_of_it_with_the_same_onnx_figures_and_thresholds(
+def test_the_command_makes_the_shipped_bundle_again_with_the_same_onnx_figures_and_thresholds(
     digits: Digits, tmp_path: Path
 ) -> None:
     folder = renew_references(DIGITS, digits, tmp_path, silent)
@@ -174,7 +174,7 @@ def test_a_bundle_that_is_damaged_is_refused_and_nothing_is_published(
     assert not list((tmp_path / "new").glob("*"))
 
 
-def test_a_task_that_declares_another_loss_than_it_computes_is_refused(old_pose: Path, pose_folder: Path) -> None:
+def test_a_task_whose_declared_loss_differs_from_the_computed_one_is_refused(old_pose: Path, pose_folder: Path) -> None:
     wrong = Pose(pose_folder)
     wrong.loss = wrong.loss.model_copy(update={"definition": VectorLoss(error="absolute")})
     with pytest.raises(ValueError, match="declares a loss of vector"):

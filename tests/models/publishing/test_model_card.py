@@ -4,7 +4,7 @@ from models.contract.reference import EmbeddingReference
 from models.publishing.model_card import model_card
 
 
-def test_the_card_says_what_is_predicted_measured_promised_and_made_from(tiny_version: Manifest) -> None:
+def test_the_card_states_target_figures_promises_and_data(tiny_version: Manifest) -> None:
     manifest = tiny_version.model_copy(update={"evaluation": {"rank_correlation": 0.731234}})
     card = model_card(manifest, "Data of the tests.", "A network of the tests.")
     assert card.startswith("# tiny, version 1\n")
@@ -27,7 +27,7 @@ def test_the_card_says_which_images_trained_the_loss_head(tiny_version: Manifest
     assert "both it and the head split, with mirror images, train the loss head" in model_card(of_keypoints, "", "")
 
 
-def test_the_card_says_what_is_watched_and_whether_labels_correct_the_estimate(tiny_version: Manifest) -> None:
+def test_the_card_states_the_watched_signals_and_whether_labels_correct_the_estimate(tiny_version: Manifest) -> None:
     card = " ".join(model_card(tiny_version, "", "").split())
     assert "100 calibration images: score, ood_score. Their predicted" in card
     assert "do not correct it, as the loss is not declared" in card
@@ -58,7 +58,7 @@ def test_the_card_of_an_adopted_network_claims_neither_its_training_nor_its_lice
         assert claim in model_card(tiny_version, "", "")
 
 
-def test_the_card_states_what_else_is_promised_and_what_is_not(tiny_version: Manifest) -> None:
+def test_the_card_states_other_promises_and_refused_ones(tiny_version: Manifest) -> None:
     risk = OperatingPoint(
         guarantee="The loss that passes is small.",
         kind="joint_risk",

@@ -21,7 +21,7 @@ STANDING = np.array(
 
 
 def write_pose_folder(folder: Path, counts: dict[str, int] | None = None) -> Path:
-    """Photographs of `counts` by split, in two tars, with labels; all joints annotated, but for some in every third."""
+    """Photographs of `counts` by split, in two tars, with labels. Every third image lacks some joints."""
     rng = np.random.default_rng(0)
     splits = [split for split, count in (counts or COUNTS).items() for _ in range(count)]
     entries, files = [], {}
@@ -61,7 +61,7 @@ def write_tar(path: Path, files: dict[str, bytes]) -> None:
 
 
 def draw(rng: np.random.Generator, joints: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """A figure in one colour over a background in which no two photographs are alike: uint8 [h, w, 3]."""
+    """A figure in one colour over a background that differs in every photograph: uint8 [h, w, 3]."""
     blotches = rng.integers(0, 256, (6, 5, 3)).astype(np.uint8)
     image = cv2.resize(blotches, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
     for first, second in SKELETON:

@@ -96,7 +96,7 @@ def test_annotations_well_outside_the_frame_are_left_out_and_counted(folder: Pat
         (set_field("width", 91), "im00003.jpg has .* another shape"),
         (set_field("image", "im00002.jpg"), "names an image twice"),
         (set_field("image", "im99999.jpg"), "im99999.jpg is in labels.json but in none of crops-1.tar, crops-2.tar"),
-        (lambda entries: entries[3].pop("joints"), "is not what it should be: KeyError: 'joints'"),
+        (lambda entries: entries[3].pop("joints"), "cannot be read as labels: KeyError: 'joints'"),
         (unannotate_all, "none of the 204 images .* has an annotated joint"),
     ],
 )
@@ -113,7 +113,7 @@ def test_a_folder_without_labels_is_refused(tmp_path: Path) -> None:
 
 def test_labels_that_are_not_json_are_refused(folder: Path) -> None:
     (folder / "labels.json").write_text("{")
-    with pytest.raises(ValueError, match="is not what it should be: JSONDecodeError"):
+    with pytest.raises(ValueError, match="cannot be read as labels: JSONDecodeError"):
         read_photographs(folder, Pose.preprocessing)
 
 

@@ -80,7 +80,7 @@ def test_the_same_seed_gives_the_same_head() -> None:
     assert torch.equal(first, second)
 
 
-def test_losses_that_teach_nothing_are_refused() -> None:
+def test_losses_that_a_head_cannot_learn_from_are_refused() -> None:
     seen = observations(64)
     with pytest.raises(ValueError, match="nothing for a loss head to learn"):
         trained(KeypointTraining(), replace(seen, keypoint_losses=np.full_like(seen.keypoint_losses, 0.3)))

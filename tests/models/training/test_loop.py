@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from models.training.loop import Plan, Trainer, TrainingError, fit, reproducible
 
 PLAN = Plan("toy", size=40, epochs=4, batch_size=8, learning_rate=1e-2, weight_decay=1e-2, average=0.9)
-# One run of the toy, on as many processes as asked for; it kills itself once the epoch after `fatal` has begun.
+# One run of the toy on some number of processes. It kills itself in the epoch after `fatal`.
 TOY = """
 import os, signal, sys
 from pathlib import Path
@@ -38,7 +38,7 @@ main()
 def run_toy(
     trainer: Trainer | None = None, progress: Any = lambda *_: None, plan: Plan = PLAN, **parts: Any
 ) -> nn.Module:
-    """Fits a small network with batch norm to noise that is drawn anew at every step, like an augmentation."""
+    """Fits a small network with batch norm to fresh noise at every step, like an augmentation."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 1))
     inputs = torch.randn(plan.size, 3)
@@ -134,7 +134,7 @@ def test_figures_go_to_tensorboard_at_every_epoch(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("steps", range(1, 12))
-def test_a_training_may_be_of_any_number_of_steps(steps: int) -> None:
+def test_a_training_may_have_any_number_of_steps(steps: int) -> None:
     seen: list[tuple[int, int]] = []
     plan = Plan("toy", size=8, epochs=steps, batch_size=8, learning_rate=1e-2, weight_decay=0)
     run_toy(plan=plan, progress=lambda *step: seen.append(step))
@@ -146,6 +146,6 @@ def test_a_loss_that_is_not_finite_ends_the_training() -> None:
         run_toy(loss=lambda model, batch: model(batch).mean() * float("nan"))
 
 
-def test_devices_that_are_not_there_are_refused() -> None:
+def test_missing_devices_are_refused() -> None:
     with pytest.raises(TrainingError, match="cannot train on 1 'abacus' in 32-true"):
         Trainer.start(accelerator="abacus")

@@ -20,23 +20,28 @@ from service.labelling.journal.journal import Journal
 from service.labelling.journal.table import Entry
 from service.labelling.queue.blobs import BlobStore
 from service.labelling.samples.sample import Sample
-from service.redis.private_valkey import private_valkey
+from service.redis.private_valkey import private_valkey, server_program
 from tests.service.labelling.queue.own_queue import OwnQueue
 
 MakeSample = Callable[..., Sample]
 Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
 
+# The kind of server makes no difference where only a drain is killed, and each of these starts a process.
+ON_ONE_SERVER = pytest.mark.parametrize("server", [server_program()], indirect=True, ids=["valkey-server"])
+
 # Drains a journal and kills itself right after the step named on its command line.
 DRAIN_AND_DIE = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from service.labelling.queue.blobs import BlobStore
 from service.labelling.drain import Drain
+from service.labelling.queue import scripts
+from service.labelling.queue.blobs import BlobStore
 from service.labelling.journal.journal import Journal
 from service.labelling.queue.redis_queue import RedisQueue
 from service.redis.server import RedisServer
 
 folder, socket, last_step = sys.argv[1:]
+scripts.GRACE_S = 0.0  # only this process is killed, not the server
 
 def die_after(cls, step):
     method = getattr(cls, step)
@@ -117,6 +122,7 @@ async def has_arrived(room: Room, samples: Sequence[Sample]) -> bool:
     return True
 
 
+@pytest.mark.usefixtures("no_grace")
 async def test_samples_arrive_with_their_images_and_leave_the_journal(
     room: Room, make_sample: MakeSample, until: Until
 ) -> None:
@@ -140,6 +146,7 @@ async def test_a_sample_can_be_leased_before_its_row_is_deleted(
         assert room.journal.rows == 1
 
 
+@pytest.mark.usefixtures("no_grace")
 async def test_a_row_that_is_settled_while_the_drain_reads_it_again_stays_in_the_queue_untouched(
     room: Room, model: str, make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +170,7 @@ async def test_a_row_that_is_settled_while_the_drain_reads_it_again_stays_in_the
     assert (await room.queue.stats(model))["erased"] == 0
 
 
+@pytest.mark.usefixtures("no_grace")
 async def test_an_audit_draw_of_an_image_that_waits_for_its_settling_counts(
     room: Room, model: str, make_sample: MakeSample
 ) -> None:
@@ -176,6 +184,7 @@ async def test_an_audit_draw_of_an_image_that_waits_for_its_settling_counts(
     assert (await room.queue.get(model, flagged.id)).audit_probability == 0.1
 
 
+@pytest.mark.usefixtures("no_grace")
 async def test_flush_empties_the_journal_for_a_shutdown(room: Room, make_sample: MakeSample) -> None:
     samples = [make_sample(f"{n}") for n in range(10)]
     await append(room, samples)
@@ -197,6 +206,7 @@ async def test_a_flush_without_a_server_gives_up_in_time_keeps_everything_and_sa
         await room.queue.close()
 
 
+@pytest.mark.usefixtures("no_grace")
 async def test_samples_wait_while_there_is_no_server_and_arrive_when_there_is(
     tmp_path: Path, make_sample: MakeSample, until: Until
 ) -> None:
@@ -262,6 +272,8 @@ async def _break(socket: Path, fault: str) -> None:
         *("RedisQueue.settle", "Journal.delete"),
     ],
 )
+@pytest.mark.usefixtures("no_grace")
+@ON_ONE_SERVER
 async def test_kill_9_after_any_step_loses_and_doubles_nothing(
     tmp_path: Path, queue: OwnQueue, server: Path, make_sample: MakeSample, last_step: str
 ) -> None:
@@ -299,6 +311,7 @@ async def test_puts_that_the_server_lost_are_put_again(
         await room.queue.close()
 
 
+@pytest.mark.usefixtures("no_grace")
 async def test_an_entry_that_cannot_be_read_does_not_hold_up_the_others(
     room: Room, make_sample: MakeSample, until: Until
 ) -> None:
@@ -319,6 +332,7 @@ async def test_an_entry_that_cannot_be_read_does_not_hold_up_the_others(
     assert "not a sample" in (room.drain.failures.last_error or "")
 
 
+@pytest.mark.usefixtures("no_grace")
 async def test_an_entry_that_the_queue_refuses_does_not_hold_up_those_beside_it(
     room: Room, make_sample: MakeSample, until: Until
 ) -> None:
@@ -334,6 +348,7 @@ async def test_an_entry_that_the_queue_refuses_does_not_hold_up_those_beside_it(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_grace")
 async def test_a_parked_entry_is_tried_again_and_goes_when_its_trouble_is_over(
     room: Room, make_sample: MakeSample, until: Until
 ) -> None:
@@ -353,6 +368,7 @@ async def test_a_parked_entry_is_tried_again_and_goes_when_its_trouble_is_over(
         await until(lambda: has_arrived(room, [stuck, free]))
 
 
+@ON_ONE_SERVER
 async def test_a_second_process_cannot_drain_the_same_journal(room: Room, server: Path) -> None:
     other = await asyncio.create_subprocess_exec(
         sys.executable, "-c", DRAIN_AND_DIE, room.folder, server, "none", stderr=subprocess.PIPE

@@ -225,7 +225,7 @@ async def test_a_repetition_is_kept_in_a_row_of_its_own_so_that_it_settles_by_it
     assert await room.endings.end(label_of(sample)) == "repeated"
     (second,) = await room.journal.oldest_endings(10)
     assert second.row > first.row
-    await room.journal.drop([first.row])  # by whoever settles the first
+    await room.journal.drop([first.row])  # as the settling of the first one does
     assert room.journal.endings == 1
 
 

@@ -11,7 +11,7 @@ for i = 2, #ARGV, 2 do
     write(id, item)
   end
   if item.state == 'arriving' then
-    call('ZADD', ARRIVING, now(), id)
+    call('ZADD', ARRIVING, NOW, id)
   elseif is_gone(item) then
     discard(item.image, 0)
   end

@@ -4,5 +4,5 @@ local found = records('-', ARGV[2])
 if #found == 0 then
   return found
 end
-local age = now() - tonumber(string.match(found[1], '^%d+')) * 1000
+local age = NOW - tonumber(string.match(found[1], '^%d+')) * 1000
 return (#found / 4 >= tonumber(ARGV[2]) or age >= tonumber(ARGV[3])) and found or {}

@@ -4,7 +4,7 @@
 past_memory_limit()
 local holder = cjson.encode({ ARGV[2], ARGV[3] })
 local ids = held_by(holder) or {}
-local expiry = now() + tonumber(ARGV[4])
+local expiry = NOW + tonumber(ARGV[4])
 for _, id in ipairs(ids) do
   local lease = lease_of(id)
   expiry = math.max(expiry, lease.expiry)

@@ -3,7 +3,7 @@
 -- A labelled sample keeps its item, which claims the label's image, and its receipt: a label is kept until it is
 -- erased, and is worth nothing without its image. Returns how many samples were ended.
 past_memory_limit()
-local limit, horizon, ended = ARGV[2], now() - POLICY.retention_s * 1000000, 0
+local limit, horizon, ended = ARGV[2], NOW - POLICY.retention_s * 1000000, 0
 
 local function overdue(key, time)
   return ipairs(call('ZRANGEBYSCORE', key, '-inf', time, 'LIMIT', 0, limit))
@@ -17,7 +17,7 @@ local function is_needed(id, item)
   return #call('XRANGE', LABELS, cursor, cursor) > 0
 end
 
-for _, id in overdue(ARRIVING, now() - ARRIVAL) do
+for _, id in overdue(ARRIVING, NOW - ARRIVAL) do
   discard(read(id).image, 0)
   call('ZREM', ARRIVING, id)
   call('HDEL', ITEMS, id)

@@ -101,7 +101,7 @@ end
 -- number), and then nothing has changed.
 local function enter(id, item)
   call('ZADD', LANES[item.lane], item.lane == 'audit' and item.arrived or item.value, id)
-  call('ZADD', AGES, now(), id) -- from now on: a sample that comes back after a long time is not past retention at once
+  call('ZADD', AGES, NOW, id) -- from now on: a sample that comes back after a long time is not past retention at once
   if has_source(item) then
     call('ZADD', SOURCES, 0, in_sources(id, item))
   end
@@ -130,7 +130,7 @@ local function retire(id, item, state)
 end
 
 local function bury(id, item)
-  call('ZADD', DEAD, now(), id)
+  call('ZADD', DEAD, NOW, id)
   retire(id, item, 'dead')
 end
 
@@ -139,7 +139,7 @@ local function finish(id, item, state)
   if item.state == 'evicted' then -- and now erased
     call('ZREM', TOMBSTONES, id)
   end
-  call('ZADD', state == 'evicted' and TOMBSTONES or FINISHED, now(), id)
+  call('ZADD', state == 'evicted' and TOMBSTONES or FINISHED, NOW, id)
   retire(id, item, state)
   count(state, 1)
 end

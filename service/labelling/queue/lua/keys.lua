@@ -28,11 +28,10 @@ local COUNTS = KEYS[23] -- hash of counters
 local MODEL = string.match(KEYS[1], '{(.*)}')
 local POLICY = cjson.decode(ARGV[1]) -- a service.labelling.queue.policy.QueuePolicy; other arguments start at ARGV[2]
 
--- All times are in microseconds, by the server's clock.
-local function now()
-  local time = call('TIME')
-  return tonumber(time[1]) * 1000000 + tonumber(time[2])
-end
+-- The server's time in microseconds, like all times here. It is read once: before Redis 7.2 the clock goes on while a
+-- script runs, and samples that one script evicts would get different times.
+local CLOCK = call('TIME')
+local NOW = tonumber(CLOCK[1]) * 1000000 + tonumber(CLOCK[2])
 
 local function count(name, n)
   call('HINCRBY', COUNTS, name, n)
@@ -41,7 +40,7 @@ end
 -- The time, but never the same time twice: it serves as a name and as an order.
 local function tick()
   local last = tonumber(call('HGET', COUNTS, 'tick') or 0)
-  local time = math.max(now(), last + 1)
+  local time = math.max(NOW, last + 1)
   call('HSET', COUNTS, 'tick', time)
   return decimal(time)
 end

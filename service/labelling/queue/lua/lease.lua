@@ -103,7 +103,7 @@ local n = tonumber(ARGV[2])
 local left = budget_left()
 local ids = choose(left < 0 and n or math.min(n, left))
 if #ids > 0 then
-  local expiry = now() + tonumber(ARGV[5])
+  local expiry = NOW + tonumber(ARGV[5])
   local held_now = {} -- one command for all: the append-only file has an entry for each command
   for place, id in ipairs(ids) do
     local item = read(id)

@@ -4,7 +4,7 @@ local HOUR = 3600 * 1000000
 local MEMORY = 300 * 1000000 -- how long a token is remembered after it held its last sample, so that it can retry
 
 local function hour()
-  return decimal(math.floor(now() / HOUR))
+  return decimal(math.floor(NOW / HOUR))
 end
 
 local function charged()
@@ -55,7 +55,7 @@ local function release(id)
   call('HDEL', LEASES, id)
   call('ZREM', HOLDINGS, in_holdings(id, lease))
   if #holdings(lease.holder, 1) == 0 then
-    call('ZADD', HOLDERS, 'XX', 'LT', now() + MEMORY, lease.holder)
+    call('ZADD', HOLDERS, 'XX', 'LT', NOW + MEMORY, lease.holder)
   end
 end
 
@@ -66,7 +66,7 @@ local function refund(lease)
 end
 
 local function sweep(limit)
-  local expired = call('ZRANGEBYSCORE', LEASED, '-inf', now(), 'LIMIT', 0, limit)
+  local expired = call('ZRANGEBYSCORE', LEASED, '-inf', NOW, 'LIMIT', 0, limit)
   for _, id in ipairs(expired) do
     local item = read(id)
     refund(lease_of(id))
@@ -80,7 +80,7 @@ local function sweep(limit)
       make_room(item)
     end
   end
-  for _, holder in ipairs(call('ZRANGEBYSCORE', HOLDERS, '-inf', now(), 'LIMIT', 0, limit)) do
+  for _, holder in ipairs(call('ZRANGEBYSCORE', HOLDERS, '-inf', NOW, 'LIMIT', 0, limit)) do
     call('ZREM', HOLDERS, holder)
   end
   return #expired

@@ -6,7 +6,7 @@ for i = 2, #ARGV do
   local id, arrived = string.match(ARGV[i], '/(%x+)-(%d+)$')
   local item = read(id)
   local is_claimed = item and item.image == ARGV[i] and not is_gone(item)
-  if not is_claimed and tonumber(arrived) < now() - ARRIVAL then
+  if not is_claimed and tonumber(arrived) < NOW - ARRIVAL then
     discard(ARGV[i], 0)
     orphans = orphans + 1
   end

@@ -16,6 +16,6 @@ for _, name in ipairs({ 'accepted', 'labelled', 'rejected', 'evicted', 'erased',
 end
 add('pending_audit', audit)
 add('pending_ood', ood)
-add('oldest_age_s', oldest and math.floor((now() - oldest) / 1000000) or 0)
+add('oldest_age_s', oldest and math.floor((NOW - oldest) / 1000000) or 0)
 add('budget_left', budget_left())
 return reply

@@ -129,7 +129,7 @@ async def test_a_long_list_of_free_pages_is_given_back_in_steps_and_counts_as_ro
     taken = await fill(journal, make_sample)
     await delete_all(journal)
     free_bytes = journal._table.free_bytes
-    assert free_bytes > taken * len(IMAGE) // 2  # a file that shrank at once would hold up whoever waits
+    assert free_bytes > taken * len(IMAGE) // 2  # shrinking the file at once would block other writes
     for n in range(taken // 2):
         await until_it_takes(journal, make_sample(f"again {n}"))
     assert journal.rows == taken // 2

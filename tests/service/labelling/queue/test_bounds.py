@@ -293,6 +293,18 @@ async def test_of_too_many_evicted_samples_the_oldest_are_forgotten_with_the_nex
     assert (found["accepted"], found["evicted"], found["erased"], found["pending"]) == (11, 9, 1, 1)
 
 
+async def test_samples_that_one_call_evicts_have_the_same_time(
+    open_queue: Open, model: str, make_sample: MakeSample
+) -> None:
+    """Before Redis 7.2 the clock goes on while a script runs."""
+    queue = open_queue(max_pending=0)
+    await queue.put([make_sample(f"{i}") for i in range(300)])
+    client = cast("Any", queue.scripts.server.client)
+    evicted = await client.zrange(f"losscast:{{{model}}}:queue:tombstones", 0, -1, withscores=True)
+    assert len(evicted) == 300
+    assert len({evicted_at for _, evicted_at in evicted}) == 1
+
+
 async def test_a_lowered_bound_for_evicted_samples_is_reached(
     open_queue: Open, model: str, make_sample: MakeSample
 ) -> None:

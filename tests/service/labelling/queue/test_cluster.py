@@ -150,6 +150,7 @@ async def test_a_slot_that_moved_to_another_node_is_followed(
     assert nodes[1].ask("HLEN", f"losscast:{{{moved}}}:queue:items") == 1
 
 
+@pytest.mark.usefixtures("no_grace")
 async def test_the_node_that_holds_the_keys_is_the_one_whose_disk_is_waited_for(
     nodes: list[Node], queue: OwnQueue, make_sample: MakeSample
 ) -> None:

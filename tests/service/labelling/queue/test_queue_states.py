@@ -1,6 +1,7 @@
 """Random operations, with retries and expiries, on the real queue and on a model of it."""
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from dataclasses import replace
 from functools import partial
@@ -34,6 +35,10 @@ POLICY = QueuePolicy(
     ood_share=0.25,
 )
 CONTENTS = 16
+EXAMPLES = 40  # on each server
+SORTED = (*LANES, "ages", "leased", "dead", "arriving", "finished", "tombstones")
+FIELDS = ("leases", "samples")
+COUNTED = ("sources", "holdings")
 SHORT, LONG = 0.000001, 3600.0  # over before the next operation; never over
 
 contents = st.integers(0, CONTENTS - 1)
@@ -50,9 +55,9 @@ class QueueMachine(RuleBasedStateMachine):
         self.blobs = BlobStore.open("memory:///")
         self.queue = OwnQueue.open(str(server), self.blobs, POLICY, timeout_s=10)
         self.janitor = Janitor(self.queue, self.blobs)
-        self.redis = cast("Any", Redis(unix_socket_path=str(server)))
-        for key in self.redis.keys(self.key("*")):
-            self.redis.delete(key)
+        self.redis = cast("Any", Redis(unix_socket_path=str(server), decode_responses=True))
+        if keys := self.redis.keys(self.key("*")):
+            self.redis.delete(*keys)
         self.expected = QueueModel(POLICY)
         self.puts = 0
         self.last: Sample | None = None
@@ -66,7 +71,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.redis.close()
 
     def do(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        self.expected.at(self.redis.time()[0] // 3600)
+        self.expected.at(int(time.time()) // 3600)  # the server has the same clock
         return self.runner.run(coroutine)
 
     def outcome(self, coroutine: Coroutine[Any, Any, str | None]) -> str:
@@ -217,7 +222,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(some=st.none() | st.lists(contents, max_size=4, unique=True))
     def requeue(self, some: list[int] | None) -> None:
         named = None if some is None else [self.id_of(content) for content in some]
-        dead = [sample_id.decode() for sample_id in self.redis.zrange(self.key("dead"), 0, -1)]
+        dead = self.redis.zrange(self.key("dead"), 0, -1)
         requeued = self.do(self.queue.requeue(self.model, named))
         assert requeued == self.expected.requeue(dead if named is None else named)
 
@@ -258,43 +263,47 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def keys_agree(self) -> None:
         """Each sample is in the keys of its state and in no other key."""
-        assert self.items() == {
+        found = self.look()
+        items = {sample_id: text.split(" ") for sample_id, text in found["items"].items()}
+        assert {sample_id: (parts[0], parts[1], parts[4]) for sample_id, parts in items.items()} == {
             **{sample_id: item.known() for sample_id, item in self.expected.items.items()},
             **dict.fromkeys(self.expected.arriving, ("arriving", "-", "0")),
         }
         for lane in LANES:
-            read = self.redis.zrange if lane == "audit" else self.redis.zrevrange
-            assert [key.decode() for key in read(self.key(lane), 0, -1)] == self.expected.lane(lane)
+            ids = found[lane] if lane == "audit" else found[lane][::-1]
+            assert ids == self.expected.lane(lane)
         pending = self.expected.is_in("pending")
         sourced = [one for one in map(self.sample, pending) if one.source and one.lane != "audit"]
-        assert self.members("ages") == set(pending)
-        assert self.redis.zcard(self.key("sources")) == len(sourced)
-        assert self.members("leased") == self.fields("leases") == set(self.expected.is_in("leased"))
-        assert self.redis.zcard(self.key("holdings")) == len(self.expected.is_in("leased"))
-        assert self.members("dead") == set(self.expected.is_in("dead"))
-        assert self.members("arriving") == set(self.expected.arriving)
-        assert self.members("finished") == set(self.expected.is_in("labelled", "rejected", "erased"))
-        assert self.members("tombstones") == set(self.expected.is_in("evicted"))
-        assert self.fields("samples") == set(self.expected.is_in("pending", "leased", "dead", "labelled", "rejected"))
+        assert set(found["ages"]) == set(pending)
+        assert found["sources"] == len(sourced)
+        assert set(found["leased"]) == set(found["leases"]) == set(self.expected.is_in("leased"))
+        assert found["holdings"] == len(self.expected.is_in("leased"))
+        assert set(found["dead"]) == set(self.expected.is_in("dead"))
+        assert set(found["arriving"]) == set(self.expected.arriving)
+        assert set(found["finished"]) == set(self.expected.is_in("labelled", "rejected", "erased"))
+        assert set(found["tombstones"]) == set(self.expected.is_in("evicted"))
+        have_json = self.expected.is_in("pending", "leased", "dead", "labelled", "rejected")
+        assert set(found["samples"]) == set(have_json)
 
     @invariant()
     def labels_agree(self) -> None:
         page = self.do(self.queue.labels(self.model, "", 1000))
         assert [(one.sample.id, one.annotator, one.label) for one in page.labels] == self.expected.labels
 
-    def items(self) -> dict[str, tuple[str, str, str]]:
-        """State, lane and expiries of each sample."""
-        found = {key.decode(): text.decode().split(" ") for key, text in self.redis.hgetall(self.key("items")).items()}
-        return {sample_id: (parts[0], parts[1], parts[4]) for sample_id, parts in found.items()}
+    def look(self) -> dict[str, Any]:
+        """The content of every key, in one round trip."""
+        pipeline = self.redis.pipeline()
+        pipeline.hgetall(self.key("items"))
+        for name in SORTED:
+            pipeline.zrange(self.key(name), 0, -1)
+        for name in FIELDS:
+            pipeline.hkeys(self.key(name))
+        for name in COUNTED:
+            pipeline.zcard(self.key(name))
+        return dict(zip(("items", *SORTED, *FIELDS, *COUNTED), pipeline.execute(), strict=True))
 
     def sample(self, sample_id: str) -> Sample:
         return self.expected.items[sample_id].sample
-
-    def members(self, name: str) -> set[str]:
-        return {member.decode() for member in self.redis.zrange(self.key(name), 0, -1)}
-
-    def fields(self, name: str) -> set[str]:
-        return {field.decode() for field in self.redis.hkeys(self.key(name))}
 
 
 def ids(leased: list[Leased]) -> list[str]:
@@ -307,6 +316,6 @@ def test_the_queue_and_its_model_agree_after_every_operation(server: Path) -> No
     run_state_machine_as_test(
         partial(QueueMachine, server),  # type: ignore[arg-type]  # any callable that makes a machine will do
         settings=settings(
-            max_examples=60, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=EXAMPLES, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

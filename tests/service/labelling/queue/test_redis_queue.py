@@ -158,9 +158,7 @@ async def test_a_second_label_is_refused(
     assert (await counts(queue, model))["labelled"] == 1
 
 
-async def test_a_late_label_is_taken_from_whoever_comes_first(
-    queue: RedisQueue, model: str, make_sample: MakeSample
-) -> None:
+async def test_the_first_late_label_is_taken(queue: RedisQueue, model: str, make_sample: MakeSample) -> None:
     waiting, leased = make_sample("a", 1.0), make_sample("b", 2.0)
     await queue.put([waiting, leased])
     await queue.lease(model, 1, "bob", "token", 60)
@@ -206,6 +204,7 @@ async def test_all_keys_of_a_model_have_one_hash_tag(
     assert all(key.startswith(f"losscast:{{{model}}}:".encode()) for key in keys)
 
 
+@pytest.mark.usefixtures("no_grace")
 async def test_settled_samples_are_those_that_the_server_has(
     queue: RedisQueue, model: str, make_sample: MakeSample
 ) -> None:
@@ -234,6 +233,7 @@ async def test_settled_samples_survive_kill_9_of_the_server(
     assert len(settled) == 500
 
 
+@pytest.mark.usefixtures("no_grace")
 async def test_without_memory_puts_are_refused_while_leases_and_labels_go_on(
     own_queue: RedisQueue, admin: Any, model: str, make_sample: MakeSample
 ) -> None:

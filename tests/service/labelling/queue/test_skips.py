@@ -18,9 +18,10 @@ SKIPPED = 55
 @pytest_asyncio.fixture
 async def queue(open_queue: Open, model: str, make_sample: MakeSample) -> AsyncIterator[RedisQueue]:
     """A queue of 60 samples; ann skipped the 55 most valuable ones."""
-    await open_queue().put([make_sample(f"{i}", float(i)) for i in range(60)])
-    for one in await open_queue().lease(model, SKIPPED, "ann", "first", LONG_S):
-        await open_queue().skip(model, one.sample.id, "ann", "first")
+    made = open_queue()
+    await made.put([make_sample(f"{i}", float(i)) for i in range(60)])
+    for one in await made.lease(model, SKIPPED, "ann", "first", LONG_S):
+        await made.skip(model, one.sample.id, "ann", "first")
     yield open_queue(max_passed_over=3 * PASSES)
 
 
