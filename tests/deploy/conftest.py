@@ -28,7 +28,7 @@ from service.schemas.drift import DriftReport
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
-CLEAN, BLURRED = 4 * 297, 2 * 297  # images: so many views of each of the 297 test digits
+CLEAN, BLURRED = 5 * 297, 3 * 297  # images: so many views of each of the 297 test digits
 FORM = 27  # images in one request
 
 
