@@ -201,10 +201,15 @@ def brightness_text() -> str:
     return BRIGHTNESS
 
 
-@pytest.fixture
-def faulty_store(make_store: Callable[..., Path]) -> Path:
-    """A store with a `tiny` that raises at an image of brightness .8, gives NaN at one of .9 and hangs at one of 1."""
-    return make_store(FAULTY)
+@pytest.fixture(scope="session")
+def faulty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a `tiny` that raises at an image of brightness .8, gives NaN at one of .9 and hangs at one of 1.
+
+    Shared: do not change it.
+    """
+    store = tmp_path_factory.mktemp("faulty")
+    _publish_tiny(store, tiny_onnx(FAULTY))
+    return store
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import pytest
 import stamina
 
 from service.client import DEFAULT_URL, LosscastClient
+from tests import command_line
 
 GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "labelling.md").read_text()
 SCRIPT, SEND, RECEIVE = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
@@ -66,7 +65,5 @@ def test_what_goes_to_the_platform_comes_back_in_pixels(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_guide_exists(command: str) -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "losscast", *command.split(), "--help"], capture_output=True, text=True, check=False
-    )
+    result = command_line.run(*command.split(), "--help", environment={})
     assert result.returncode == 0, result.stderr

@@ -17,6 +17,8 @@ from tritonclient.utils import InferenceServerException
 
 from service.client import LosscastClient
 
+pytestmark = pytest.mark.xdist_group("v2")  # they share a service
+
 Grey = Callable[..., bytes]
 OpenService = Callable[..., Awaitable[httpx.AsyncClient]]
 OUTPUTS = ("prediction", "score", "predicted_loss", "ood_score", "embedding", "lossy")
