@@ -7,7 +7,6 @@ out of distribution.
 
 import hashlib
 import io
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,19 +101,6 @@ HANGING = (
     .replace("(pixels, axes)", "(noise, axes)")
     .replace("float zero = {0.0},", "float zero = {0.0}, int64 forever = {1000000000000}, bool go = {1},")
 )
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps the tests of a file in one worker, where they share servers and bundles, unless they name another group."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
-
-
-def pytest_configure() -> None:
-    """One thread in each process, before torch is imported: the workers of a run share the cores."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 
 stamina.instrumentation.set_on_retry_hooks([])  # tests wait by retrying: nobody wants to read of each try
 

@@ -7,9 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
-import pytest
 
-pytestmark = pytest.mark.xdist_group("v2")  # they share a service
 GUIDE = (Path(__file__).resolve().parents[3] / "docs" / "v2.md").read_text()
 (SCRIPT,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
 ADDRESS, MODEL = '"127.0.0.1:8000"', '"pose"'

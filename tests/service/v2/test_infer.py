@@ -17,8 +17,6 @@ from tritonclient.utils import InferenceServerException
 
 from service.client import LosscastClient
 
-pytestmark = pytest.mark.xdist_group("v2")  # they share a service
-
 Grey = Callable[..., bytes]
 OpenService = Callable[..., Awaitable[httpx.AsyncClient]]
 OUTPUTS = ("prediction", "score", "predicted_loss", "ood_score", "embedding", "lossy")

@@ -7,8 +7,6 @@ import pytest
 from tritonclient.http import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-pytestmark = pytest.mark.xdist_group("v2")  # they share a service
-
 OpenService = Callable[..., Awaitable[httpx.AsyncClient]]
 Grey = Callable[..., bytes]
 

@@ -13,8 +13,6 @@ import pytest
 
 from models.contract.index import ModelIndex, write_index
 
-pytestmark = pytest.mark.xdist_group("v2")  # they share a service
-
 OpenService = Callable[..., Awaitable[httpx.AsyncClient]]
 LOAD, UNLOAD = "/v2/repository/models/tiny/load", "/v2/repository/models/tiny/unload"
 REQUEST = {"inputs": [{"name": "image", "shape": [1, 8, 8, 1], "datatype": "UINT8", "data": [50] * 64}]}
