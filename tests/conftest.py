@@ -53,7 +53,7 @@ tiny (uint8[batch, 8, 8, 1] image) => (
 }
 """
 
-# What a model can do to its server, at the whim of one image: of brightness .8 it raises, of .9 gives NaN, of 1 hangs.
+# A model that fails at certain images: at brightness .8 it raises, at .9 it gives NaN, at 1 it hangs.
 FAULTY = BRIGHTNESS.replace(
     "predicted_loss = Exp (score)",
     """

@@ -114,7 +114,7 @@ def _publish(
 ) -> None:
     """As version 1 of the material's model, with one operating point that flags `FLAGGED` of the canvases.
 
-    size: width and height of the images that it is fed. The canvases are the references that drift is told by.
+    size: width and height of the images that it is fed. Drift compares against references made from these canvases.
     """
     parts = [run_onnx(onnx, canvases[start : start + CHUNK]) for start in range(0, len(canvases), CHUNK)]
     outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

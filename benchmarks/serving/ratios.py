@@ -94,7 +94,7 @@ TARGETS = (
 
 
 def rounds_of(results: Mapping[str, Any], material: str) -> list[Round]:
-    """What was measured with a material, round by round."""
+    """The measurements with one material, round by round."""
     found: dict[str, dict[str, Cells]] = {}
     for name, cells in results["visits"].items():
         of, contestant, number = name.split("/")
