@@ -5,7 +5,7 @@ RUNTIME ?= cpu
 OTHER_RUNTIME := $(if $(filter gpu,$(RUNTIME)),cpu,gpu)
 OTHER_BUILD := $(if $(filter gpu,$(RUNTIME)),onnxruntime,onnxruntime-gpu)
 BIN := .venv/bin
-PARALLEL := --numprocesses auto --dist loadgroup  # one worker for each core; tests/conftest.py makes the groups
+PARALLEL := --numprocesses auto --dist loadfile  # one worker for each core; the tests of a file share servers and bundles
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 ifeq ($(filter cpu gpu,$(RUNTIME)),)

@@ -7,7 +7,6 @@ out of distribution.
 
 import hashlib
 import io
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,7 +53,7 @@ tiny (uint8[batch, 8, 8, 1] image) => (
 }
 """
 
-# What a model can do to its server, at the whim of one image: of brightness .8 it raises, of .9 gives NaN, of 1 hangs.
+# A model that fails at certain images: at brightness .8 it raises, at .9 it gives NaN, at 1 it hangs.
 FAULTY = BRIGHTNESS.replace(
     "predicted_loss = Exp (score)",
     """
@@ -102,19 +101,6 @@ HANGING = (
     .replace("(pixels, axes)", "(noise, axes)")
     .replace("float zero = {0.0},", "float zero = {0.0}, int64 forever = {1000000000000}, bool go = {1},")
 )
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps the tests of a file in one worker, where they share servers and bundles, unless they name another group."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
-
-
-def pytest_configure() -> None:
-    """One thread in each process, before torch is imported: the workers of a run share the cores."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 
 stamina.instrumentation.set_on_retry_hooks([])  # tests wait by retrying: nobody wants to read of each try
 
@@ -201,10 +187,15 @@ def brightness_text() -> str:
     return BRIGHTNESS
 
 
-@pytest.fixture
-def faulty_store(make_store: Callable[..., Path]) -> Path:
-    """A store with a `tiny` that raises at an image of brightness .8, gives NaN at one of .9 and hangs at one of 1."""
-    return make_store(FAULTY)
+@pytest.fixture(scope="session")
+def faulty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a `tiny` that raises at an image of brightness .8, gives NaN at one of .9 and hangs at one of 1.
+
+    Shared: do not change it.
+    """
+    store = tmp_path_factory.mktemp("faulty")
+    _publish_tiny(store, tiny_onnx(FAULTY))
+    return store
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ class Service:
             "LOSSCAST_MODEL": "tiny",
             "LOSSCAST_STATE": str(folder / "state"),
             "LOSSCAST_PORT": "0",
-            "LOSSCAST_AUDIT_RATE": "0",  # a test that wants the lane says so
+            "LOSSCAST_AUDIT_RATE": "0",  # tests of the audit lane set it
             "LOSSCAST_MAX_BATCH": "8",  # measuring these takes a second
             "LOSSCAST_WORKERS": "2",
             "COLUMNS": "200",
@@ -44,7 +44,7 @@ class Service:
         self.http = httpx.Client(base_url=self._url(), timeout=30)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Sends the signal; the exit code."""
+        """Sends the signal. Returns the exit code."""
         assert self.process is not None
         self.http.close()
         self.process.send_signal(number)

@@ -43,7 +43,7 @@ def run_make(house: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def make(house: Path, *arguments: str) -> list[str]:
-    """What the programs of .venv were called with, but for questions to pip."""
+    """The arguments with which the programs of .venv were called, without the questions to pip."""
     calls = house / "calls"
     calls.unlink(missing_ok=True)
     done = run_make(house, *arguments)

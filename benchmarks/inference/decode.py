@@ -1,12 +1,12 @@
-"""Decoding a JPEG at a fraction of its size: what it saves, and what it changes.
+"""Measures what it saves and what it changes to decode a JPEG at a fraction of its size.
 
 Run `python -m benchmarks.inference.decode --data DIR`.
 
-The service's decode is compared with what training does, a full decode and the letterbox: CPU time on synthetic
-photographs; and, through a bundle, canvas, prediction, predicted loss and verdict on two kinds of JPEGs of the
-pose task's test split: the photographs of `originals.tar`, and all crops of the split enlarged fourfold. No figure
-says how good the model is, only how far two decodes of one image are apart; a control says how far one more
-round of JPEG at the same quality takes them. Writes decode.json.
+It compares the service's decode with that of training, which is a full decode and the letterbox. It measures the CPU
+time on synthetic photographs. Through a bundle, it compares canvas, prediction, predicted loss and verdict on two kinds
+of JPEGs of the pose task's test split: photographs of `originals.tar`, and all crops of the split, enlarged fourfold.
+The figures show only how far two decodes of an image are apart, not how good the model is. As a control, they also show
+how much one more round of JPEG at the same quality changes. It writes decode.json.
 """
 
 import io
@@ -44,10 +44,10 @@ Reader = Callable[[bytes, Preprocessing], Decoded]
 
 def main(
     data: Annotated[Path, typer.Option(help="Folder with labels.json, crops-*.tar and originals.tar.")],
-    bundle: Annotated[Path, typer.Option(help="The bundle that is asked.")] = Path("bundles/pose/1"),
-    out: Annotated[Path, typer.Option(help="Where the JSON goes.")] = RESULTS,
+    bundle: Annotated[Path, typer.Option(help="The bundle to use.")] = Path("bundles/pose/1"),
+    out: Annotated[Path, typer.Option(help="The JSON file to write.")] = RESULTS,
 ) -> None:
-    """Measures and writes; about five minutes."""
+    """Measures for about five minutes and writes the results."""
     manifest = read_manifest(bundle)
     engine = Engine(read_onnx(bundle, manifest), manifest)
     crops = [_enlarged(crop) for crop in _crops(data)]
@@ -72,14 +72,14 @@ def as_served(data: bytes, spec: Preprocessing) -> Decoded:
 
 
 def as_saved_again(data: bytes, spec: Preprocessing) -> Decoded:
-    """As trained, of the image after one more round of JPEG: a change that nobody would call another image."""
+    """As trained, after one more round of JPEG, a change that people hardly see."""
     return as_trained(_jpeg(Image.open(io.BytesIO(data)).convert("RGB")), spec)
 
 
 def _times(width: int, height: int, n: int) -> dict[str, float]:
     photograph = _jpeg(_photograph(width, height))
     measured: dict[str, list[float]] = {"full": [], "reduced": []}
-    for _ in range(ROUNDS):  # one after the other, so that both meet the same machine
+    for _ in range(ROUNDS):  # in turn, so that both run on the same machine at the same load
         measured["full"].append(_cpu_ms(lambda: as_trained(photograph, CANVAS), n))
         measured["reduced"].append(_cpu_ms(lambda: as_served(photograph, CANVAS), n))
     best = {name: min(times) for name, times in measured.items()}

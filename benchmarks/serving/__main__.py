@@ -1,8 +1,9 @@
-"""Serving measured beside others: `python -m benchmarks.serving --cache FOLDER`, from the root; some 20 minutes.
+"""Measures serving beside other servers: `python -m benchmarks.serving --cache FOLDER`, from the root; 20 minutes.
 
-Builds an environment for each server, seeks its best settings, then visits all of them in rounds, in random order.
-Writes serving.json after every visit (a run that was stopped goes on where it was), serving.md and serving.png.
-Client and servers share the machine: read the processor times first, and ratios rather than figures.
+It builds an environment for each server and finds its best settings. Then it visits all servers in rounds, in random
+order.
+It writes serving.json after every visit, so that a stopped run can continue, then serving.md and serving.png.
+Client and servers share the machine, so processor times and ratios say more than absolute figures.
 """
 
 import os
@@ -40,7 +41,7 @@ from service.settings import available_cpus
 RESULTS = ROOT / "benchmarks" / "serving" / "results"
 PLOT = ROOT / "docs" / "serving.png"
 JSON = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_SORT_KEYS
-QUICK = ("losscast", "fastapi")  # need no environment of their own
+QUICK = ("losscast", "fastapi")  # these need no environment of their own
 BY_NAME = {one.name: one for one in CONTESTANTS}
 MATERIALS = ("tiny", "keypoints")
 GPU_CLIENTS = 64
@@ -50,15 +51,15 @@ def main(  # noqa: PLR0913, PLR0917 - a command's options
     cache: Annotated[Path, typer.Option(help="Folder for environments, bundles and images; kept.")],
     out: Annotated[Path, typer.Option(help="Folder for serving.json and serving.md.")] = RESULTS,
     picture: Annotated[Path, typer.Option(help="The plot, as PNG.")] = PLOT,
-    rounds: Annotated[int, typer.Option(help="How often everything is visited.")] = 5,
-    seconds: Annotated[float, typer.Option(help="Of one load.")] = 2.0,
-    only: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(BY_NAME)}; the others stay.")] = None,
-    model: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(MATERIALS)}; the others stay.")] = None,
+    rounds: Annotated[int, typer.Option(help="Rounds, each of which visits every server.")] = 5,
+    seconds: Annotated[float, typer.Option(help="Seconds of each load.")] = 2.0,
+    only: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(BY_NAME)}; others are kept.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(MATERIALS)}; others are kept.")] = None,
     quick: Annotated[  # noqa: FBT002 - a flag
-        bool, typer.Option(help="A short round of the tiny model, nothing installed; give --out and --picture.")
+        bool, typer.Option(help="A short round of the tiny model; installs nothing. Give --out and --picture.")
     ] = False,
-    soak: Annotated[int, typer.Option(help="Requests on the tiny model, watching memory; nothing else.")] = 0,
-    gpu: Annotated[bool, typer.Option(help="The engine on a GPU; nothing else.")] = False,  # noqa: FBT002 - a flag
+    soak: Annotated[int, typer.Option(help="Only send so many requests to the tiny model, and watch memory.")] = 0,
+    gpu: Annotated[bool, typer.Option(help="Only measure the engine on a GPU.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Measures, prints the tables and writes the results."""
     if gpu:
@@ -81,7 +82,7 @@ def main(  # noqa: PLR0913, PLR0917 - a command's options
 
 
 class Bench:
-    """Results on disk, and what is still missing from them."""
+    """The results on disk, and the visits that are still missing."""
 
     def __init__(
         self, contestants: Sequence[Contestant], plan: Plan, material: dict[str, Material], file: Path
@@ -116,7 +117,7 @@ class Bench:
         self._write()
 
     def _visits(self, wanted: Sequence[str], rounds: int) -> list[str]:
-        """Round by round, in random order within each; without those that are there already."""
+        """The missing visits, round by round, in random order within a round."""
         extra = [f"keypoints/{BARE}"] if "keypoints/losscast" in wanted else []
         plan = []
         for number in range(rounds):
@@ -150,7 +151,7 @@ class Bench:
 
 
 def measure_gpu(cache: Path, out: Path, seconds: float) -> None:
-    """Writes gpu.json and gpu.md; without a GPU it says so in one line."""
+    """Writes gpu.json and gpu.md. Without a GPU it ends with one line that says so."""
     try:
         check_gpu()
         material = prepare(cache, ["keypoints"])["keypoints"]

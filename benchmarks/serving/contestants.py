@@ -1,4 +1,4 @@
-"""Who is compared: how each is started, and the settings among which its best are sought."""
+"""The servers that are compared: how each is started, and the settings that are tried for it."""
 
 import itertools
 import os
@@ -19,7 +19,7 @@ PEERS = "benchmarks.serving.peers"
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """One server. `settings` are tried in turn, and the fastest kept."""
+    """One server. `settings` are tried in turn, and the fastest one is kept."""
 
     name: str
     label: str
@@ -34,7 +34,7 @@ class Contestant:
 
 
 def environment(material: Material, settings: Settings, port: int, state: Path) -> dict[str, str]:
-    """Of every contestant: each reads what concerns it. state: an empty folder for what the service keeps on disk."""
+    """Environment variables for every server; each reads its own. state: an empty folder for the service's files."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LOSSCAST_", "SERVING_"))}
     own = {
         "SERVING_BUNDLE": str(material.bundle),

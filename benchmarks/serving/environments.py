@@ -1,7 +1,7 @@
-"""An environment of its own for every server that is compared, pinned, in a folder that the user names.
+"""A pinned environment for every server that is compared, in a folder that the user names.
 
-Each holds what the service needs, at the versions of constraints.txt, and one server: they share ONNX Runtime, numpy
-and the decoders to the digit.
+Each holds one server and the packages of the service at the versions of constraints.txt, so that all have the same
+versions of ONNX Runtime, numpy and the decoders.
 """
 
 import re
@@ -16,7 +16,7 @@ NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 def interpreter(server: str, folder: Path) -> Path:
-    """The Python that runs the server: this one unless the server is pinned. Builds the environment if need be."""
+    """The Python that runs the server: this one unless the server is pinned. Builds a missing environment."""
     if server not in PINS:
         return Path(sys.executable)
     place, wanted = folder / server, "\n".join([PINS[server], str(ROOT), *_constraints()])
@@ -33,7 +33,7 @@ def interpreter(server: str, folder: Path) -> Path:
 
 
 def _constraints() -> list[str]:
-    """Those lines of constraints.txt that the service names itself: what these need in turn, each server may choose."""
+    """The lines of constraints.txt for packages that the service names itself. Each server may choose the rest."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = project["dependencies"] + project["optional-dependencies"]["cpu"]
     names = {match.group().lower() for one in needed if (match := NAME.match(one))}

@@ -1,4 +1,4 @@
-"""The floor: images through the pipeline in one process, without a server. Run as a program; prints JSON.
+"""The floor: sends images through the pipeline in one process, without a server. A program that prints JSON.
 
 python -m benchmarks.serving.floor BUNDLE IMAGES THREADS BATCH SECONDS
 """
@@ -21,7 +21,7 @@ SINGLE = 100  # images one by one on one thread: the service time of a batch of 
 
 
 def measure(bundle: Path, images: Path, threads: int, batch: int, seconds: float) -> dict[str, float]:
-    """Images per second and processor time, with threads that each take `batch` at a time; the time of one alone."""
+    """Images per second and processor time, with threads that take `batch` images at a time; the time of one image."""
     pipeline, bodies = Pipeline(bundle), read_images(images)
     for body in bodies[:WARM_UP]:
         pipeline(body)

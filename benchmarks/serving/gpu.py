@@ -1,8 +1,8 @@
 """The engine on a GPU: images per second of the keypoint model by batch size, in float32 and float16.
 
-The service's own engine: on canvases that are ready with one thread that calls it and with two, so that one prepares a
-batch while the other's is computed; and with two that decode their JPEG files first, on all processors. Then the
-whole service over HTTP. Needs `losscast[gpu]`; elsewhere it says so.
+It measures the service's own engine. First on decoded canvases, with one thread that calls it and with two, so that one
+prepares a batch while that of the other is computed. Then with two threads that first decode JPEG files, on all
+processors. Then the whole service over HTTP. It needs `losscast[gpu]`, and says so where that is missing.
 """
 
 import itertools
@@ -33,11 +33,11 @@ COLUMNS = {
 
 
 class NoGpu(RuntimeError):  # noqa: N818 - the condition is the name
-    """There is none that can be used."""
+    """There is no GPU that can be used."""
 
 
 def check_gpu() -> None:
-    """Raises NoGpu where the driver shows none. That ONNX Runtime can use it shows once an engine is open."""
+    """Raises NoGpu where the driver shows none. Opening an engine shows whether ONNX Runtime can use it."""
     if not visible_gpus():
         raise NoGpu("there is no GPU here: this needs an NVIDIA GPU, its driver and losscast[gpu]")
 
@@ -87,7 +87,7 @@ def _decoded(decoders: ThreadPoolExecutor, bodies: Sequence[bytes]) -> list[NDAr
 
 
 def _halved(model: bytes) -> bytes:
-    """Weights and arithmetic in float16, for its speed; random weights say nothing of what precision it costs."""
+    """The model in float16, to measure its speed. Random weights do not show how much precision is lost."""
     load_runtime()
     from onnxruntime.transformers.float16 import convert_float_to_float16  # noqa: PLC0415 - telemetry is off only now
 
@@ -97,7 +97,7 @@ def _halved(model: bytes) -> bytes:
 
 
 def _rate(work: Callable[[], None], threads: int, seconds: float) -> float:
-    """Calls per second of that many threads."""
+    """Calls per second with that many threads."""
 
     def repeat(until: float) -> int:
         done = 0

@@ -1,7 +1,7 @@
 """The keypoint model of the benchmark: the project's own network, head, maps and distance, with random weights.
 
-0.34 GFLOP for a canvas of 192x192 (171.7 million multiplications and additions). It costs what a trained one of its
-size costs; what it says means nothing. Beside it the same network with zeros for all that forecasts the loss.
+0.34 GFLOP for a canvas of 192x192 (171.7 million multiplications and additions). It costs as much as a trained model of
+its size; its predictions mean nothing. There is also the same network with zeros for all that forecasts the loss.
 """
 
 import numpy as np
@@ -53,6 +53,6 @@ class _Bare(ForecastGraph):
 
 
 def _losses(scores: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Losses that go with the scores as well as those of a good head do: maps then have their usual number of knots."""
+    """Losses that follow the scores as with a good head, so that the maps have their usual number of knots."""
     standard = (scores - scores.mean()) / scores.std() + np.random.default_rng(0).normal(0, 1, scores.shape)
     return np.asarray(1 / (1 + np.exp(-standard)), np.float64)

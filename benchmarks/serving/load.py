@@ -1,10 +1,10 @@
-"""The load generator: one process with plain sockets, the same for every server. Run as a program; prints JSON.
+"""The load generator: one process with plain sockets, the same for every server. A program that prints JSON.
 
 python -m benchmarks.serving.load PORT PATH CONTENT_TYPE IMAGES SECONDS clients=N | rate=R
 
-`clients=N` is a closed loop: each of N connections sends its next image when it has its reply. `rate=R` is open:
-arrivals are a Poisson process, and a latency begins when its image was due, whether or not it could be sent. Every
-body is an image with eight bytes behind its end that are never the same, so that no two are equal.
+`clients=N` is a closed loop: each of N connections sends its next image when it has its reply. `rate=R` is an open one:
+arrivals are a Poisson process, and a latency starts when the image was due, even if it could not be sent then. Every
+body is an image with eight different bytes behind its end, so that no two bodies are equal.
 """
 
 import itertools
@@ -28,7 +28,7 @@ OK = b"HTTP/1.1 200"
 
 
 class Failed(RuntimeError):  # noqa: N818 - it says what happened
-    """The server answered with something else than 200, or not at all."""
+    """The server did not answer, or answered with another status than 200."""
 
 
 def read_images(folder: Path) -> list[bytes]:
@@ -46,7 +46,7 @@ class Connection:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._answer = b""
         self._length = 0
-        self.due = 0.0  # when the request that is under way was to be sent
+        self.due = 0.0  # when the current request was to be sent
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -56,7 +56,7 @@ class Connection:
         self._socket.sendall(request)
 
     def receive(self) -> bool:
-        """Reads what is there; whether the reply is complete. Raises Failed."""
+        """Reads the bytes that have come. Returns whether the reply is complete. Raises Failed."""
         data = self._socket.recv(1 << 18)
         self._answer = self._answer + data if self._answer else data
         if not self._length:
@@ -71,7 +71,7 @@ class Connection:
 
 
 def requests(images: Sequence[bytes], path: str, content_type: str, seed: int) -> Iterator[bytes]:
-    """Requests without end, no two of them equal."""
+    """Any number of requests, no two of them equal."""
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\nContent-Length: "
     ready = [f"{head}{len(image) + 8}\r\n\r\n".encode() + image for image in images]
     number = itertools.count(time.time_ns())
@@ -101,7 +101,7 @@ def closed(port: int, waiting: Iterator[bytes], clients: int, seconds: float) ->
 
 
 def opened(port: int, waiting: Iterator[bytes], rate: float, seconds: float, seed: int) -> tuple[list[float], float]:
-    """The same for Poisson arrivals."""
+    """Latencies and replies per second under Poisson arrivals."""
     poll, connections = _connect(port, CONNECTIONS)
     line, rng = Line(connections.values()), random.Random(seed)
     gaps = (rng.expovariate(rate) for _ in range(max(round(rate * seconds), 1)))
@@ -133,7 +133,7 @@ class Line:
         self._lock = threading.Lock()
 
     def take(self, due: float) -> Connection | None:
-        """A connection for an arrival; None leaves the arrival in the line."""
+        """A connection for an arrival; None: the arrival waits."""
         with self._lock:
             if self._idle:
                 return self._idle.popleft()
@@ -141,7 +141,7 @@ class Line:
             return None
 
     def give_back(self, connection: Connection) -> float | None:
-        """When the arrival was due that the connection must serve at once; None leaves the connection in the line."""
+        """When the arrival was due that the connection serves at once; None: the connection waits."""
         with self._lock:
             if self._overdue:
                 return self._overdue.popleft()

@@ -1,8 +1,8 @@
-"""What is served and what is posted: bundles, each in a store of its own, and images for each.
+"""The models that are served and the images that are posted: bundles, each in a store of its own, and its images.
 
 `tiny` is the digits model that ships, with canvases of its test split as PNG files; `keypoints` is generated (see
 `benchmarks.serving.keypoints`) and gets JPEG files of 640x480. Thresholds are set so that `FLAGGED` of the images
-are lossy. `bare` is the same network without the forecast, fed the same: the difference is what detection costs.
+are lossy. `bare` is that network without the forecast, with the same images: the difference is the cost of detection.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ CHUNK = 60
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """A model's bundle in the store, the folder of images that it is fed, and what computes it."""
+    """A model's bundle in the store, the folder of its images, and the provider that computes it."""
 
     store: Path
     model: str
@@ -114,7 +114,7 @@ def _publish(
 ) -> None:
     """As version 1 of the material's model, with one operating point that flags `FLAGGED` of the canvases.
 
-    size: width and height of the images that it is fed. The canvases are the references that drift is told by.
+    size: width and height of the images that it is fed. Drift compares against references made from these canvases.
     """
     parts = [run_onnx(onnx, canvases[start : start + CHUNK]) for start in range(0, len(canvases), CHUNK)]
     outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -142,7 +142,7 @@ def _publish(
 
 
 def _manifest(model: str, *, keypoint_loss: bool) -> Manifest:
-    """All of it but what `_publish` fills in."""
+    """The manifest, without the fields that `_publish` fills in."""
     placeholder = order_statistics([0.0, 1.0], 1)
     nothing = OperatingPoint(
         guarantee="None.", kind="flag_budget", level=FLAGGED, calibration_size=1, score_threshold=0, ood_threshold=0

@@ -1,7 +1,7 @@
-"""What every contestant does with an image: the service's own decoding, the same ONNX Runtime options, the same JSON.
+"""The work of every server on an image: the service's own decoding, the same ONNX Runtime options, the same JSON.
 
-So that servers are compared, and not codecs. The service itself does all this and the verdict, the journal and
-the metrics beside it.
+So the benchmark compares servers and not codecs. The service does all this, and the verdict, the journal and the
+metrics as well.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class Pipeline:
     """decode -> infer -> reply; called with the bytes of one image it does all three."""
 
     def __init__(self, bundle: Path) -> None:
-        cv2.setNumThreads(1)  # cores are the server's to share out
+        cv2.setNumThreads(1)  # the server shares out the cores
         self.manifest = read_manifest(bundle)
         self._session = open_session(read_onnx(bundle, self.manifest))
         self._outputs = list(self.manifest.output_shapes)

@@ -1,4 +1,4 @@
-"""A server as a tree of processes: start it, know when it answers, what it used, and end it."""
+"""A server as a tree of processes: starts it, waits until it answers, measures what it uses, and ends it."""
 
 import contextlib
 import http.client
@@ -27,7 +27,7 @@ class Server:
     port: int
 
     def cpu_s(self) -> float:
-        """Processor seconds of the process and all that come from it, those that ended included."""
+        """Processor seconds of the process and its descendants, those that ended included."""
         return sum(_ticks(pid) for pid in tree(self.pid)) / TICKS_PER_S
 
     def resident_mb(self) -> float:
@@ -36,7 +36,7 @@ class Server:
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def memory_mb(self) -> float:
-        """Resident memory of the tree; what processes share is counted once (PSS)."""
+        """Resident memory of the tree. Memory that processes share is counted once (PSS)."""
         return sum(_pss_kb(pid) for pid in tree(self.pid)) / 1024
 
 
@@ -72,7 +72,7 @@ def tree(root: int) -> list[int]:
         with contextlib.suppress(OSError):
             children.setdefault(int(_fields(int(entry.name))[1]), []).append(int(entry.name))
     found = [root]
-    for pid in found:  # grows while it is walked
+    for pid in found:  # the list grows during the loop
         found += children.get(pid, [])
     return found
 
@@ -94,7 +94,7 @@ def _wait(process: subprocess.Popen[bytes], port: int, probe: bytes, log: Path) 
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """In order if it can, and with all that it started."""
+    """Ends the process, in order if that works, and all that it started."""
     family = tree(process.pid)
     process.send_signal(signal.SIGTERM)
     try:

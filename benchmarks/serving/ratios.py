@@ -1,4 +1,4 @@
-"""What the rounds say of Losscast beside the others: ratios within a round, then their median and range. Pure."""
+"""Losscast compared with the others: ratios within a round, then their median and range. Pure."""
 
 import contextlib
 import statistics
@@ -26,7 +26,7 @@ class Spread:
         return cls(statistics.median(values), min(values), max(values))
 
     def text(self, digits: int) -> str:
-        """The median, and from the lowest to the highest."""
+        """The median, and the lowest and the highest value."""
         return f"{self.median:,.{digits}f} ({self.low:,.{digits}f} to {self.high:,.{digits}f})"
 
 
@@ -94,7 +94,7 @@ TARGETS = (
 
 
 def rounds_of(results: Mapping[str, Any], material: str) -> list[Round]:
-    """What was measured with a material, round by round."""
+    """The measurements with one material, round by round."""
     found: dict[str, dict[str, Cells]] = {}
     for name, cells in results["visits"].items():
         of, contestant, number = name.split("/")
@@ -104,7 +104,7 @@ def rounds_of(results: Mapping[str, Any], material: str) -> list[Round]:
 
 
 def spread(rounds: Sequence[Round], figure: Callable[[Round], float]) -> Spread | None:
-    """Over the rounds that have all it needs; None when there is none."""
+    """Over the rounds that have all the results it needs; None when there is no such round."""
     values = []
     for one in rounds:
         with contextlib.suppress(KeyError):

@@ -22,7 +22,7 @@ NOTHING = "-"
 
 
 def tables(results: Mapping[str, Any]) -> str:
-    """Markdown: the targets, then for each model what every contestant did, then their settings."""
+    """Markdown: the targets, then the results of every server for each model, then the settings."""
     found = {material: rounds_of(results, material) for material in TITLES}
     parts = [_targets(found), *(_table(material, rounds) for material, rounds in found.items() if rounds)]
     parts += [_settings(results), _soak(results)]

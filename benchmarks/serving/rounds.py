@@ -1,4 +1,4 @@
-"""One visit to one contestant: start it, load it in every way, note what it used, end it."""
+"""One visit to one server: starts it, loads it in every way, records what it used, and ends it."""
 
 import http.client
 import os
@@ -30,12 +30,12 @@ Cell = dict[str, float]
 
 
 class LoadFailed(RuntimeError):  # noqa: N818 - it says what happened
-    """A program of this benchmark ended in an error: mostly, the server answered with something else than 200."""
+    """A program of this benchmark ended in an error. Mostly the server answered with another status than 200."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long and how wide: `seconds` for each load, `clients` of the closed loops."""
+    """The loads: `seconds` of each, and `clients` of the closed loops."""
 
     folder: Path
     seconds: float
@@ -60,14 +60,14 @@ def visit(contestant: Contestant, settings: Settings, material: Material, plan: 
 def headline(
     contestant: Contestant, settings: Settings, material: Material, plan: Plan, clients: int = HEADLINE
 ) -> Cell:
-    """The one closed loop that settings are chosen by, and that detection is priced by."""
+    """The closed loop that chooses the settings and shows the cost of detection."""
     with started(contestant, settings, material, plan) as (server, path):
         load(server, path, material, f"clients={clients}", plan.warm_up_s)
         return load(server, path, material, f"clients={clients}", plan.seconds)
 
 
 def load(server: Server, path: str, material: Material, kind: str, seconds: float) -> Cell:
-    """One run of the load generator, with the processor time of the server until all it took on is done."""
+    """One run of the load generator, with the server's processor time until all accepted work is done."""
     before = server.cpu_s()
     found: Cell = _program("load", server.port, path, _media_type(material), material.images, seconds, kind)
     if path.startswith("/v1"):
@@ -82,7 +82,7 @@ def floor(batch: int, material: Material, plan: Plan) -> Cell:
 
 
 def best_floor(material: Material, plan: Plan) -> tuple[Settings, list[dict[str, Any]]]:
-    """The batch size that costs least, and what all of them cost."""
+    """The batch size with the lowest cost, and the cost of each."""
     tried: list[dict[str, Any]] = [
         {"settings": {"batch": batch}, **floor(batch, material, plan)} for batch in FLOOR_BATCHES
     ]
@@ -90,7 +90,7 @@ def best_floor(material: Material, plan: Plan) -> tuple[Settings, list[dict[str,
 
 
 def best_settings(contestant: Contestant, material: Material, plan: Plan) -> tuple[Settings, list[dict[str, Any]]]:
-    """The settings with the highest throughput, and what all of them gave."""
+    """The settings with the highest throughput, and the throughput of each."""
     if len(contestant.settings) == 1:
         return contestant.settings[0], []
     tried: list[dict[str, Any]] = [
@@ -122,7 +122,7 @@ def _media_type(material: Material) -> str:
 
 
 def _program(name: str, *arguments: object) -> Any:
-    """What a program of this benchmark prints, in a process of its own."""
+    """Runs a program of this benchmark in a process of its own. Returns its output."""
     command = [sys.executable, "-m", f"benchmarks.serving.{name}", *map(str, arguments)]
     paths = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=paths, capture_output=True, check=False)  # noqa: S603 - our own program
@@ -132,7 +132,7 @@ def _program(name: str, *arguments: object) -> Any:
 
 
 def _drained(port: int) -> None:
-    """Waits until the service's journal is empty: the queue's work belongs to the requests that caused it."""
+    """Waits until the service's journal is empty: its work is part of the cost of the requests that caused it."""
     deadline = time.monotonic() + DRAIN_S
     while time.monotonic() < deadline:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DRAIN_S)

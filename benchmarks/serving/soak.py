@@ -1,4 +1,4 @@
-"""Whether the service's memory stays flat: one server, one closed loop, its resident memory as the requests add up."""
+"""Measures whether the service's memory grows: one server, one closed loop, resident memory by number of requests."""
 
 import math
 from collections.abc import Sequence

@@ -39,7 +39,7 @@ VISITS = {
 } | {f"tiny/{FLOOR}/0": {FLOOR: {"per_s": 2000.0, "cpu_ms": 0.5, "alone_ms": 0.4}}}
 
 
-def test_ratios_are_made_within_a_round_and_only_of_rounds_that_have_both() -> None:
+def test_ratios_are_made_within_a_round_and_only_from_rounds_that_have_both() -> None:
     rounds = rounds_of({"visits": VISITS}, "tiny")
     assert spread(rounds, lambda r: cpu_ms(r["mosec"]) / cpu_ms(r["losscast"])) == Spread(1.5, 4 / 3, 2.0)
     assert spread(rounds, lambda r: cpu_ms(r["losscast"]) / cpu_ms(r[FLOOR])) == Spread(2.0, 2.0, 2.0)
@@ -53,7 +53,7 @@ def test_a_target_is_met_by_the_median_on_the_right_side_of_its_bound() -> None:
     assert not target.met(Spread(1.1, 0.5, 1.2))
 
 
-def test_the_tables_say_what_was_measured_and_which_targets_were_missed() -> None:
+def test_the_tables_show_the_results_and_the_missed_targets() -> None:
     text = tables({"visits": VISITS, "chosen": {}})
     assert "| tiny | throughput / mosec's | ≥ 0.85 | 1.500 (1.500 to 1.500) | yes | 3.33 |" in text
     assert "| tiny | throughput / plain FastAPI's | ≥ 4 | 3.000 (3.000 to 3.000) | **no** | 6.67 |" in text
@@ -122,7 +122,7 @@ def _loads(cells: dict[str, Any]) -> list[dict[str, float]]:
     return [cell for name, cell in cells.items() if name.startswith("clients=") or name == "poisson"]
 
 
-def test_a_slope_is_told_from_none() -> None:
+def test_a_slope_is_distinguished_from_no_slope() -> None:
     rng = np.random.default_rng(0)
     at = range(10_000, 210_000, 10_000)
     flat = [(n, 100 + float(rng.normal(0, 0.5))) for n in at]

@@ -1,4 +1,4 @@
-"""A client that does everything at once: good images, garbage, hanging up, dawdling, and deadlines nobody can keep.
+"""A client that sends good images and garbage, hangs up, uploads slowly, and sets deadlines that are too short.
 
 Many connections, each sending one request after the other over plain sockets; the kind of each request is drawn, and
 what came back is tallied by kind and status.
@@ -20,7 +20,7 @@ PIECES = 4
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """With what only its own answer can say."""
+    """An image file, and the predicted loss by which its own answer is recognised."""
 
     body: bytes
     predicted_loss: float

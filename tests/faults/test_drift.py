@@ -1,4 +1,4 @@
-"""The drift ledger while processes are killed: what was flushed counts, once, and another replica goes on."""
+"""The drift ledger while processes are killed: flushed images count once, and another replica goes on."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -52,8 +52,8 @@ def reported(service: Service, observations: int) -> dict[str, Any]:
     return dict(report)
 
 
-def test_a_replica_that_is_killed_leaves_what_it_flushed_and_the_other_goes_on(replicas: Replicas, grey: Grey) -> None:
-    first, second = replicas  # the first leads: it was there before
+def test_a_killed_replica_leaves_its_flushed_counts_and_the_other_goes_on(replicas: Replicas, grey: Grey) -> None:
+    first, second = replicas  # the first one leads, because it started first
     post(first, grey, 20)
     post(second, grey, 10)
     reported(second, 30)
@@ -65,14 +65,14 @@ def test_a_replica_that_is_killed_leaves_what_it_flushed_and_the_other_goes_on(r
     assert reported(first, 42)["updated_at"] > report["updated_at"]
 
 
-def test_a_replica_that_is_told_to_stop_flushes_what_it_has(replicas: Replicas, grey: Grey) -> None:
+def test_a_replica_that_stops_flushes_its_counts(replicas: Replicas, grey: Grey) -> None:
     first, second = replicas
     post(first, grey, 20)
     assert first.stop() == 0
     reported(second, 20)
 
 
-def test_a_leader_that_stands_still_is_replaced_and_does_not_disturb_when_it_wakes(
+def test_a_leader_that_stands_still_is_replaced_and_causes_no_error_when_it_wakes(
     replicas: Replicas, grey: Grey
 ) -> None:
     first, second = replicas

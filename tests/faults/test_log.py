@@ -1,4 +1,4 @@
-"""The log of a real service: every line of it is JSON with its request's ids, and nothing private is in it."""
+"""The log of a real service: each line is JSON with the ids of its request, and nothing private is in it."""
 
 import base64
 import io
@@ -28,13 +28,13 @@ Ask = tuple[str, str, dict[str, Any]]  # method, path and what httpx takes
 
 
 def _lines(log: str) -> list[dict[str, Any]]:
-    """All but the greeting, which goes to stdout."""
+    """All lines but the greeting, which goes to stdout."""
     before, _, greeted = log.partition("Losscast serves")
     return [orjson.loads(line) for line in (before + greeted.partition("/metrics\n")[2]).split("\n") if line]
 
 
 def _with_text(marker: str) -> bytes:
-    """A PNG that has the marker in it as it is, and a lossy image besides."""
+    """A lossy image as a PNG that holds the marker as plain text."""
     file, text = io.BytesIO(), PngImagePlugin.PngInfo()
     text.add_text("Comment", marker)
     Image.fromarray(np.full((8, 8), round(255 * LOSSY), np.uint8)).save(file, "PNG", pnginfo=text)
@@ -69,14 +69,14 @@ def test_a_failed_request_and_a_journalled_sample_are_one_line_each_and_a_good_p
     ]  # fmt: skip
 
 
-def test_neither_image_nor_key_is_in_the_log_whatever_goes_wrong_with_them(start_service: StartService) -> None:
+def test_no_image_and_no_key_is_in_the_log_after_any_error(start_service: StartService) -> None:
     key, wrong, marker = secrets.token_hex(16), secrets.token_hex(16), secrets.token_hex(16)
     image = _with_text(marker)
     in_base64 = base64.b64encode(image).decode()
     service = start_service(
         LOSSCAST_API_KEYS=f"another-one,{key}",
         LOSSCAST_MAX_BODY_BYTES="100000",
-        LOSSCAST_REDIS_URL=f"redis://user:{key}@127.0.0.1:9/0",  # nobody is there
+        LOSSCAST_REDIS_URL=f"redis://user:{key}@127.0.0.1:9/0",  # no server is there
         LOSSCAST_REDIS_TIMEOUT_S="0.2",
     )
     right = {"Authorization": f"Bearer {key}", **PNG}
@@ -89,7 +89,7 @@ def test_neither_image_nor_key_is_in_the_log_whatever_goes_wrong_with_them(start
         ("POST", "/v1/predict", {"headers": right, "content": image[:-30] + os.urandom(30)}),
         ("POST", "/v1/predict", {"headers": right, "content": 2000 * image}),
         ("POST", "/v1/predict", {"headers": right, "files": [("image", ("x", image)), ("image", ("y", image[:50]))]}),
-        ("POST", "/v1/predict", {"headers": right, "content": image}),  # flagged, and drained in vain
+        ("POST", "/v1/predict", {"headers": right, "content": image}),  # flagged; the drain cannot deliver it
     ]
     statuses = {service.http.request(method, path, **more).status_code for method, path, more in asks}
     _raw(service.http.base_url, f"NONSENSE {key} {marker}\r\n{wrong}\r\n\r\n".encode() + image)
@@ -144,7 +144,7 @@ def _raw(base: httpx.URL, text: bytes) -> None:
 
 
 @pytest.mark.slow
-def test_a_model_that_fails_or_hangs_is_told_in_lines_of_the_same_kind(
+def test_a_model_that_fails_or_hangs_is_logged_in_the_same_format(
     start_service: StartService, faulty_store: Path, grey: Callable[..., bytes]
 ) -> None:
     service = start_service(LOSSCAST_BUNDLES=str(faulty_store), LOSSCAST_HANG_S="1")
@@ -161,13 +161,13 @@ def test_a_model_that_fails_or_hangs_is_told_in_lines_of_the_same_kind(
     assert critical["event"].startswith("tiny 1 hangs")
 
 
-def test_uvicorns_messages_are_lines_of_the_same_kind(start_service: StartService) -> None:
+def test_uvicorns_messages_are_logged_in_the_same_format(start_service: StartService) -> None:
     service = start_service()
     _raw(service.http.base_url, b"this is no HTTP\r\n\r\n")
     assert [line["logger"] for line in _lines(service.log) if "Invalid HTTP" in line["event"]] == ["uvicorn.error"]
 
 
-def test_for_people_the_setting_says_so(start_service: StartService) -> None:
+def test_the_console_format_is_for_people(start_service: StartService) -> None:
     service = start_service(LOSSCAST_LOG_FORMAT="console", NO_COLOR="1")
     assert service.http.get("/nowhere").status_code == 404
     (line,) = [line for line in service.log.splitlines() if "request failed" in line]
@@ -184,7 +184,7 @@ def test_without_structlog_the_service_says_what_to_install(tmp_path: Path) -> N
     assert ended.stderr.count("\n") == 1
 
 
-def test_told_to_stop_it_says_nothing_that_is_no_line(start_service: StartService) -> None:
+def test_everything_logged_during_a_stop_is_in_the_same_format(start_service: StartService) -> None:
     service = start_service()
     assert service.stop(signal.SIGINT) == 0
     assert all(line["level"] == "INFO" for line in _lines(service.log))

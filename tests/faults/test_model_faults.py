@@ -1,4 +1,4 @@
-"""Models that raise, give NaN or hang at an image, in a service that goes on with all others."""
+"""Models that raise, give NaN or hang on an image: the service goes on with all others."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -18,7 +18,7 @@ RAISES, NAN, HANGS, LOSSY, FINE = 0.8, 0.9, 1.0, 0.7, 0.3
 
 
 @pytest.mark.slow
-def test_an_image_that_the_model_fails_at_costs_no_other_image_its_answer(
+def test_an_image_on_which_the_model_fails_costs_no_other_image_its_answer(
     start_service: Callable[..., Any], faulty_store: Path, grey: Callable[..., bytes]
 ) -> None:
     service = start_service(LOSSCAST_BUNDLES=str(faulty_store), LOSSCAST_WORKERS="1", LOSSCAST_MAX_BATCH="16")

@@ -1,4 +1,4 @@
-"""A real service and a real receiver of OTLP over HTTP: what arrives there, and what happens when none is there."""
+"""A real service and a real receiver of OTLP over HTTP: the spans that arrive, and a receiver that is away."""
 
 import http.server
 import socket
@@ -15,6 +15,8 @@ import stamina
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from tests.running import Service
+
 LOSSY, FINE, RAISES = 0.7, 0.4, 0.8
 PNG = {"Content-Type": "image/png"}
 CALLERS_TRACE, CALLERS_SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -24,7 +26,7 @@ StartService = Callable[..., Any]
 
 
 class Receiver(http.server.ThreadingHTTPServer):
-    """Takes spans at /v1/traces. `status`: what it answers."""
+    """Takes spans at /v1/traces. `status`: of its replies."""
 
     daemon_threads = True
 
@@ -49,7 +51,7 @@ class Receiver(http.server.ThreadingHTTPServer):
         ]
 
     def wait(self, *names: str) -> list[Span]:
-        """All spans, once there are as many of these names."""
+        """All spans, once there are as many of each name as given here."""
         for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=20, wait_max=0.05):
             with attempt:
                 have = [span.name for span in self.spans]
@@ -73,8 +75,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Keeps the test's output quiet."""
 
 
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
+@contextmanager
+def _receiving() -> Iterator[Receiver]:
     with Receiver() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
@@ -84,8 +86,30 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def traced(start_service: StartService, receiver: Receiver) -> Any:
-    return start_service(OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url, **SOON)
+def receiver() -> Iterator[Receiver]:
+    """A receiver of the test's own."""
+    with _receiving() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def shared(faulty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Receiver]]:
+    with _receiving() as server:
+        folder = tmp_path_factory.mktemp("traced")
+        service = Service(faulty_store, folder, OTEL_EXPORTER_OTLP_ENDPOINT=server.url, **SOON)
+        service.start()
+        yield service, server
+        assert service.stop() == 0
+
+
+@pytest.fixture
+def traced(shared: tuple[Service, Receiver]) -> tuple[Service, Receiver]:
+    """A service and its receiver, which several tests share; the receiver has no spans yet.
+
+    Each test waits for the last span that it causes, so that none comes to the next test.
+    """
+    shared[1].batches.clear()
+    return shared
 
 
 def _named(spans: list[Span], name: str) -> Span:
@@ -102,11 +126,12 @@ def _lines(log: str) -> list[dict[str, Any]]:
 
 
 def test_a_request_is_a_span_below_the_callers_with_the_stations_of_its_image_below_it(
-    traced: Any, receiver: Receiver, grey: Callable[..., bytes]
+    traced: tuple[Service, Receiver], grey: Callable[..., bytes]
 ) -> None:
-    before = time.time_ns()
+    service, receiver = traced
+    before, read = time.time_ns(), len(service.log)
     headers = {**PNG, "traceparent": f"{GIVEN}-01", "X-Request-Id": "mine"}
-    reply = traced.http.post("/v1/predict", content=grey(LOSSY), headers=headers).json()
+    reply = service.http.post("/v1/predict", content=grey(LOSSY), headers=headers).json()
     spans = receiver.wait("POST /v1/predict", "predict", "journal")
     request, image = _named(spans, "POST /v1/predict"), _named(spans, "predict")
     stations = [_named(spans, name) for name in ("decode", "wait", "infer", "verdict", "journal")]
@@ -140,15 +165,16 @@ def test_a_request_is_a_span_below_the_callers_with_the_stations_of_its_image_be
     assert (said["losscast.model"], said["losscast.version"], said["losscast.queue"]) == ("tiny", "1", "accepted")
     assert _attributes(_named(spans, "infer")) == {"losscast.batch_size": 1}
 
-    (line,) = [line for line in _lines(traced.log) if line["event"] == "sample journalled"]
+    (line,) = [line for line in _lines(service.log[read:]) if line["event"] == "sample journalled"]
     assert (line["trace_id"], line["request_id"], line["sample_id"]) == (CALLERS_TRACE, "mine", reply["sample_id"])
 
 
 def test_images_of_one_request_are_spans_beside_each_other(
-    traced: Any, receiver: Receiver, grey: Callable[..., bytes]
+    traced: tuple[Service, Receiver], grey: Callable[..., bytes]
 ) -> None:
+    service, receiver = traced
     files = [("image", ("x.png", grey(FINE, tag=tag), "image/png")) for tag in range(3)]
-    assert traced.http.post("/v1/predict", files=files).status_code == 200
+    assert service.http.post("/v1/predict", files=files).status_code == 200
     spans = receiver.wait("POST /v1/predict", *3 * ["predict"], *3 * ["verdict"])
     request = _named(spans, "POST /v1/predict")
     images = [span for span in spans if span.name == "predict"]
@@ -158,21 +184,22 @@ def test_images_of_one_request_are_spans_beside_each_other(
     assert not [span for span in spans if span.name == "journal"]
 
 
-def test_a_traceparent_that_is_none_is_ignored(traced: Any, receiver: Receiver, grey: Callable[..., bytes]) -> None:
+def test_an_invalid_traceparent_is_ignored(traced: tuple[Service, Receiver], grey: Callable[..., bytes]) -> None:
+    service, receiver = traced
     garbage = ("garbage", f"{GIVEN}-01-more", f"ff{GIVEN[2:]}-01", "é" * 30, "0" * 4000, GIVEN, "")
     for traceparent in garbage:
         headers = [(b"content-type", b"image/png"), (b"traceparent", traceparent.encode())]
-        assert traced.http.post("/v1/predict", content=grey(FINE), headers=headers).status_code == 200
+        assert service.http.post("/v1/predict", content=grey(FINE), headers=headers).status_code == 200
     spans = receiver.wait(*len(garbage) * ["POST /v1/predict"])
     requests = [span for span in spans if span.name == "POST /v1/predict"]
     assert len({span.trace_id for span in requests} | {bytes.fromhex(CALLERS_TRACE)}) == len(garbage) + 1
     assert {span.parent_span_id for span in requests} == {b""}
 
 
-def test_what_fails_is_a_span_that_says_so_and_only_the_services_faults_are_errors(
-    start_service: StartService, receiver: Receiver, faulty_store: Path, grey: Callable[..., bytes]
+def test_a_failed_request_has_a_span_with_its_error_type_and_only_faults_of_the_service_are_errors(
+    traced: tuple[Service, Receiver], grey: Callable[..., bytes]
 ) -> None:
-    service = start_service(LOSSCAST_BUNDLES=str(faulty_store), OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url, **SOON)
+    service, receiver = traced
     assert service.http.post("/v1/predict?operating_point=secret", content=grey(FINE), headers=PNG).status_code == 400
     assert service.http.post("/v1/models/tiny/predict", content=grey(RAISES), headers=PNG).status_code == 500
     assert service.http.get("/secret").status_code == 404
@@ -191,15 +218,17 @@ def test_what_fails_is_a_span_that_says_so_and_only_the_services_faults_are_erro
 
 
 def test_a_caller_that_does_not_sample_gets_no_spans_and_probes_get_none_either(
-    traced: Any, receiver: Receiver, grey: Callable[..., bytes]
+    traced: tuple[Service, Receiver], grey: Callable[..., bytes]
 ) -> None:
+    service, receiver = traced
+    read = len(service.log)
     headers = {**PNG, "traceparent": f"{GIVEN}-00"}
     for path in ("/v2/health/live", "/v2/health/ready", "/metrics"):
-        assert traced.http.get(path).status_code == 200
-    assert traced.http.post("/v1/predict", content=grey(LOSSY), headers=headers).status_code == 200
-    assert traced.http.get("/v1/models").status_code == 200  # the last, so that whatever was made has come
+        assert service.http.get(path).status_code == 200
+    assert service.http.post("/v1/predict", content=grey(LOSSY), headers=headers).status_code == 200
+    assert service.http.get("/v1/models").status_code == 200  # the last one, so that spans of the others would be there
     assert [span.name for span in receiver.wait("GET /v1/models")] == ["GET /v1/models"]
-    (line,) = [line for line in _lines(traced.log) if line["event"] == "sample journalled"]
+    (line,) = [line for line in _lines(service.log[read:]) if line["event"] == "sample journalled"]
     assert line["trace_id"] == CALLERS_TRACE
 
 
@@ -224,7 +253,9 @@ def test_the_standard_variables_name_the_service_the_headers_and_the_path(
     assert "of-the-receiver" not in service.log
 
 
-def test_what_was_not_sent_yet_is_sent_when_the_service_stops(start_service: StartService, receiver: Receiver) -> None:
+def test_spans_that_were_not_sent_yet_are_sent_when_the_service_stops(
+    start_service: StartService, receiver: Receiver
+) -> None:
     service = start_service(OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url, OTEL_BSP_SCHEDULE_DELAY="60000")
     assert service.http.get("/v1/models").status_code == 200
     assert receiver.spans == []
@@ -279,7 +310,7 @@ def test_neither_a_closed_nor_a_silent_receiver_keeps_requests_or_the_end_waitin
                 OTEL_BSP_MAX_EXPORT_BATCH_SIZE="16",
                 LOSSCAST_REQUEST_TIMEOUT_S="2",
             )
-            for _ in range(200):  # each makes more spans than fit
+            for _ in range(200):  # more spans than the exporter's queue takes
                 assert service.http.post("/v1/predict", content=grey(FINE), headers=PNG).status_code == 200
             assert service.stop() == 0
             told = [line["event"] for line in _lines(service.log) if line["level"] != "INFO"]

@@ -1,4 +1,4 @@
-"""SIGTERM in full traffic: what was admitted is answered, and what was answered is kept."""
+"""SIGTERM in full traffic: admitted requests are answered, and accepted samples are kept."""
 
 import itertools
 import signal
@@ -15,7 +15,7 @@ PNG = {"content-type": "image/png"}
 
 
 class Client(threading.Thread):
-    """Posts lossy images, each another, until it is refused or told that its connection closes."""
+    """Posts different lossy images until one is refused or a reply closes the connection."""
 
     def __init__(self, url: str, images: Callable[[], bytes]) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ def in_traffic(grey: Callable[..., bytes]) -> Callable[[Any], list[Client]]:
 
 
 @pytest.mark.slow
-def test_every_sample_that_got_into_the_queue_was_answered_for_and_every_answer_is_in_the_queue(
+def test_every_queued_sample_was_answered_and_every_accepted_sample_is_queued(
     start_service: Callable[..., Any], in_traffic: Callable[[Any], list[Client]]
 ) -> None:
     service = start_service()
@@ -77,7 +77,7 @@ def test_every_sample_that_got_into_the_queue_was_answered_for_and_every_answer_
 
 
 @pytest.mark.slow
-def test_told_twice_it_waits_no_longer(start_service: Callable[..., Any]) -> None:
+def test_a_second_signal_ends_the_wait(start_service: Callable[..., Any]) -> None:
     service = start_service(LOSSCAST_DRAIN_S="3600")
     service.process.send_signal(signal.SIGTERM)
     for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=20, wait_max=0.05):
@@ -87,7 +87,7 @@ def test_told_twice_it_waits_no_longer(start_service: Callable[..., Any]) -> Non
 
 
 @pytest.mark.slow
-def test_while_it_drains_it_is_not_ready_answers_all_who_come_and_sends_them_elsewhere(
+def test_while_it_drains_it_is_not_ready_answers_all_requests_and_closes_their_connections(
     start_service: Callable[..., Any], in_traffic: Callable[[Any], list[Client]]
 ) -> None:
     service = start_service(LOSSCAST_DRAIN_S="5")
@@ -104,6 +104,6 @@ def test_while_it_drains_it_is_not_ready_answers_all_who_come_and_sends_them_els
     for client in clients:
         client.join()
         assert not client.refused
-        assert client.error is None  # none met a connection that was cut
+        assert client.error is None  # no connection was cut
     assert service.http.get("/v2/health/live").status_code == 200
     assert service.process.wait(60) == 0

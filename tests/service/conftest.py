@@ -57,7 +57,7 @@ def until() -> Until:
 
 @pytest.fixture
 def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server's disk is not waited for, where nothing is killed that could forget."""
+    """Does not wait for the server's disk, for tests that kill no server."""
     monkeypatch.setattr("service.labelling.queue.scripts.GRACE_S", 0.0)
 
 

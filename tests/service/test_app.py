@@ -75,7 +75,9 @@ async def test_a_lossy_image_is_accepted_leased_with_its_own_bytes_and_labelled(
     assert (stats["accepted"], stats["pending"], stats["leased"], stats["labelled"]) == (1, 0, 0, 1)
 
 
-async def test_metrics_tell_how_long_a_label_took_and_what_the_queue_holds(http: httpx.AsyncClient, grey: Grey) -> None:
+async def test_metrics_show_how_long_a_label_took_and_the_state_of_the_queue(
+    http: httpx.AsyncClient, grey: Grey
+) -> None:
     await post(http, grey(LOSSY))
     await post(http, grey(LOSSY, tag=1))
     await pending(http, 2)
@@ -111,7 +113,7 @@ async def test_the_most_valuable_sample_is_leased_first(http: httpx.AsyncClient,
     assert scores == pytest.approx([0.99, 0.9, 0.7, 0.6], abs=0.01)
 
 
-async def test_whatever_its_verdict_an_image_drawn_for_audit_is_queued_with_its_probability(
+async def test_an_image_drawn_for_audit_is_queued_with_its_probability_whether_lossy_or_not(
     open_service: OpenService, grey: Grey
 ) -> None:
     http = await open_service(audit_rate=1)
@@ -133,7 +135,7 @@ async def test_about_the_stated_share_of_all_images_is_drawn(open_service: OpenS
 
 
 @pytest.mark.parametrize("source", [b"", b"x" * 129, b"a\tb", "caméra".encode(), "caméra".encode("latin-1")])
-async def test_a_source_that_is_none_is_refused(http: httpx.AsyncClient, grey: Grey, source: bytes) -> None:
+async def test_an_invalid_source_is_refused(http: httpx.AsyncClient, grey: Grey, source: bytes) -> None:
     reply = await http.post(
         "/v1/predict", content=grey(0.2), headers={b"content-type": b"image/png", b"x-source": source}
     )

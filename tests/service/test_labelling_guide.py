@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import pytest
 import stamina
 
 from service.client import DEFAULT_URL, LosscastClient
+from tests import command_line
 
 GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "labelling.md").read_text()
 SCRIPT, SEND, RECEIVE = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
@@ -49,7 +48,7 @@ def test_the_script_labels_what_it_can_and_skips_the_rest(service_url: str, samp
         client.reject(left, "the other test wants an empty queue")
 
 
-def test_what_goes_to_the_platform_comes_back_in_pixels(
+def test_labels_from_the_platform_come_back_in_pixels(
     service_url: str, sample_ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -66,7 +65,5 @@ def test_what_goes_to_the_platform_comes_back_in_pixels(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_guide_exists(command: str) -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "losscast", *command.split(), "--help"], capture_output=True, text=True, check=False
-    )
+    result = command_line.run(*command.split(), "--help", environment={})
     assert result.returncode == 0, result.stderr

@@ -1,4 +1,4 @@
-"""The line, asked without HTTP: what comes as a canvas instead of a file."""
+"""The line without HTTP, mostly with canvases in the place of files."""
 
 import asyncio
 import io
@@ -51,8 +51,10 @@ async def test_a_canvas_is_answered_in_its_own_pixels_and_queued_as_a_png_of_the
 
 
 async def test_the_same_canvas_is_the_same_sample_and_another_is_another(resources: Resources) -> None:
-    line = resources.predictor()
-    one, again, other = [await line.predict_canvas(canvas, Intake("id")) for canvas in (PASSED, PASSED.copy(), LOSSY)]
+    predictor = resources.predictor()
+    one, again, other = [
+        await predictor.predict_canvas(canvas, Intake("id")) for canvas in (PASSED, PASSED.copy(), LOSSY)
+    ]
     assert one.sample_id == again.sample_id != other.sample_id
     assert one.queue == "none"
 
@@ -60,7 +62,9 @@ async def test_the_same_canvas_is_the_same_sample_and_another_is_another(resourc
 @pytest.mark.parametrize(
     "canvas", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8, 1), np.float32)]
 )
-async def test_what_is_no_canvas_of_the_model_is_refused(resources: Resources, canvas: NDArray[Any]) -> None:
+async def test_an_array_that_is_not_a_canvas_of_the_model_is_refused(
+    resources: Resources, canvas: NDArray[Any]
+) -> None:
     with pytest.raises(BadRequest, match=r"uint8 \[8, 8, 1\]"):
         await resources.predictor().predict_canvas(canvas, Intake("mine"))
 
@@ -70,7 +74,7 @@ async def test_a_client_that_leaves_while_its_sample_is_journalled_costs_no_samp
     loop = asyncio.get_running_loop()
 
     class Held(ThreadPoolExecutor):
-        """Makes no PNG before it may."""
+        """Makes no PNG until it is let go."""
 
         def submit(self, *call: Any) -> Any:  # type: ignore[override]  # positional as asyncio calls it
             loop.call_soon(begun.set)
@@ -78,8 +82,8 @@ async def test_a_client_that_leaves_while_its_sample_is_journalled_costs_no_samp
             return super().submit(*call)
 
     with Held(1) as decoders:
-        line = replace(resources.predictor(), decoders=decoders)
-        asked = asyncio.create_task(line.predict_canvas(LOSSY, Intake("mine")))
+        predictor = replace(resources.predictor(), decoders=decoders)
+        asked = asyncio.create_task(predictor.predict_canvas(LOSSY, Intake("mine")))
         await begun.wait()
         asked.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -98,18 +102,18 @@ async def test_an_image_whose_deadline_has_passed_is_not_decoded(resources: Reso
 async def test_a_sample_says_whether_drift_counts_it_and_a_canvas_has_no_size_there(
     resources: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line = resources.predictor()
+    predictor = resources.predictor()
     seen: list[object] = []
-    observe = line.drift.observe
+    observe = predictor.drift.observe
 
     def note(forecast: Any, canvas: Any, size: Any, source: str | None) -> bool:
         seen.append(size)
         return observe(forecast, canvas, size, source)
 
-    monkeypatch.setattr(line.drift, "observe", note)
-    first = await line.predict_canvas(LOSSY, Intake("id", "camera"))
-    again = await line.predict_canvas(LOSSY + np.uint8(1), Intake("id", "camera"))
-    posted = await line.predict(png(PASSED), Intake("id"))
+    monkeypatch.setattr(predictor.drift, "observe", note)
+    first = await predictor.predict_canvas(LOSSY, Intake("id", "camera"))
+    again = await predictor.predict_canvas(LOSSY + np.uint8(1), Intake("id", "camera"))
+    posted = await predictor.predict(png(PASSED), Intake("id"))
     assert [outcome.counts_for_drift for outcome in (first, again, posted)] == [True, False, True]
     assert seen == [None, None, (8, 8)]
     async for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=20, wait_max=0.05):

@@ -18,7 +18,7 @@ def test_nobody_is_accepted_before_the_service_is_open() -> None:
         socket.create_connection(listener.getsockname(), timeout=5)
 
 
-def test_a_port_that_is_taken_is_told_in_one_line() -> None:
+def test_a_taken_port_is_reported_in_one_line() -> None:
     with _bind(Settings(port=0)) as listener:
         listener.listen()
         with pytest.raises(StartError, match=r"Address already in use.*LOSSCAST_PORT"):

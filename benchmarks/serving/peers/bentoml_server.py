@@ -1,6 +1,6 @@
-"""BentoML: the raw body as the one argument, which BentoML hands over as a file; each request by itself in its threads.
+"""BentoML: the raw body is the only argument, handed over as a file; each request runs by itself in a thread.
 
-Its adaptive batching takes lists, which a client would have to send as multipart forms, or a second service between.
+Its adaptive batching takes lists. A client would have to send them as multipart forms, or a second service make them.
 """
 
 import json

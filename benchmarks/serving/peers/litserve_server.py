@@ -1,4 +1,4 @@
-"""LitServe: raw bodies, dynamic batching, its fast queue if asked for."""
+"""LitServe: raw bodies, dynamic batching, and its fast queue as a setting."""
 
 import json
 import os

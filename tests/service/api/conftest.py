@@ -12,7 +12,7 @@ Queued = Callable[[int], Awaitable[list[str]]]
 
 @pytest.fixture
 async def http(open_service: OpenService) -> httpx.AsyncClient:
-    """A service that draws nothing for the audit lane: tests count."""
+    """A service that draws nothing for the audit lane, because tests count samples."""
     return await open_service(audit_rate=0)
 
 

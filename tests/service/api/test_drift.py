@@ -28,7 +28,7 @@ async def reported(http: httpx.AsyncClient, path: str = "/v1/drift", **fields: A
     return dict(reply.json())
 
 
-async def test_what_was_posted_is_in_the_report(http: httpx.AsyncClient, grey: Grey) -> None:
+async def test_the_report_counts_posted_images(http: httpx.AsyncClient, grey: Grey) -> None:
     for tag in range(5):
         assert (await http.post("/v1/predict", content=grey(0.2, tag=tag))).status_code == 200
     report = await reported(http, observations=5)
@@ -53,7 +53,7 @@ async def test_images_over_the_other_protocol_count_as_well(http: httpx.AsyncCli
     await reported(http, observations=1)
 
 
-async def test_what_was_refused_does_not_count(http: httpx.AsyncClient, grey: Grey) -> None:
+async def test_refused_images_do_not_count(http: httpx.AsyncClient, grey: Grey) -> None:
     assert (await http.post("/v1/predict", content=b"no image")).status_code == 415
     await http.post("/v1/predict", content=grey(0.2))
     await reported(http, observations=1)
@@ -70,7 +70,7 @@ async def test_a_model_that_was_unloaded_has_no_report(http: httpx.AsyncClient) 
     assert (await http.get("/v1/models/tiny/drift")).status_code == 404
 
 
-async def test_with_the_server_away_from_the_start_it_is_unavailable_and_says_why(
+async def test_while_the_server_is_away_from_the_start_the_report_is_unavailable_and_says_why(
     open_service: OpenService, tmp_path: Path, grey: Grey
 ) -> None:
     http = await open_service(redis_url=f"unix://{tmp_path}/nobody.sock", drift_flush_s=0.05)

@@ -7,7 +7,7 @@ from service.telemetry.metrics import Metrics
 
 
 class TogetherQueue:
-    """Answers once it was asked for two models, and then fails for one of them."""
+    """Answers once it was asked about two models, and fails for one of them."""
 
     def __init__(self) -> None:
         self._both = asyncio.Barrier(2)
@@ -19,8 +19,8 @@ class TogetherQueue:
         return {"pending": 7}
 
 
-async def test_a_scrape_asks_the_queue_for_all_models_at_once_and_shows_those_it_answers_for() -> None:
-    """One after the other, a server that hangs would cost a timeout for each model: more than a scrape may take."""
+async def test_a_scrape_asks_the_queue_about_all_models_at_once_and_shows_the_answers_that_come() -> None:
+    """With one question after the other, a server that hangs would cost one timeout per model, too long a scrape."""
     shared = SimpleNamespace(
         models=SimpleNamespace(names=["first", "second"]), queue=TogetherQueue(), metrics=Metrics()
     )

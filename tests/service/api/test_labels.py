@@ -110,7 +110,7 @@ async def test_coco_has_an_image_and_an_annotation_for_each_label(http: httpx.As
 
 
 @pytest.mark.parametrize("query", ["n=0", "n=1001", "n=x", "format=xml", "colour=red", "cursor=%00%0a", "cursor=x"])
-async def test_a_query_that_makes_no_sense_is_told_so(http: httpx.AsyncClient, query: str) -> None:
+async def test_an_invalid_query_is_refused_with_a_reason(http: httpx.AsyncClient, query: str) -> None:
     reply = await http.get(f"/v1/labels?{query}")
     assert reply.status_code == 400, reply.text
 
@@ -149,7 +149,7 @@ async def test_the_image_of_a_label_is_there_past_retention_until_it_is_erased(
 
 
 async def pass_retention(socket: Path, blobs: Path) -> None:
-    """Twice, since the label is archived after the first look for what may be forgotten."""
+    """Tidies twice, because the label is archived after the first search for samples to forget."""
     queue = OwnQueue.open(str(socket), BlobStore.open(blobs), QueuePolicy(retention_s=1e-6))
     for _ in range(2):
         await Janitor(queue, queue.blobs).tidy("tiny")
@@ -160,7 +160,7 @@ async def test_an_unknown_sample_has_nothing_to_erase(http: httpx.AsyncClient) -
     assert (await http.delete(f"/v1/samples/{'0' * 32}")).json() == {"sample_id": "0" * 32, "erased": False}
 
 
-async def test_a_sample_in_the_journal_is_not_said_to_be_erased(
+async def test_a_sample_in_the_journal_is_not_reported_as_erased(
     http: httpx.AsyncClient, grey: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def out_of_memory(queue: RedisQueue, samples: list[Sample]) -> None:  # noqa: ARG001 - as the queue's own
@@ -186,7 +186,7 @@ async def test_a_sample_that_reached_the_queue_is_erased_though_its_row_waits_in
     assert (counts["erased"], counts["pending"]) == (1, 0)
 
 
-async def test_the_documentation_says_for_whom_an_erasure_answers(http: httpx.AsyncClient) -> None:
+async def test_the_documentation_says_which_replica_an_erasure_covers(http: httpx.AsyncClient) -> None:
     schema = (await http.get("/openapi.json")).json()
     erasure = schema["paths"]["/v1/samples/{sample_id}"]["delete"]["description"]
     assert "with several replicas, ask each of them" in " ".join(erasure.split())
@@ -203,7 +203,9 @@ async def erased(http: httpx.AsyncClient, sample_id: str) -> None:
     assert reply.json() == {"sample_id": sample_id, "erased": True}
 
 
-async def test_the_documentation_describes_both_forms_and_names_only_what_it_has(http: httpx.AsyncClient) -> None:
+async def test_the_documentation_describes_both_forms_and_has_every_schema_that_it_names(
+    http: httpx.AsyncClient,
+) -> None:
     schema = (await http.get("/openapi.json")).json()
     content = schema["paths"]["/v1/labels"]["get"]["responses"]["200"]["content"]
     assert content["application/x-ndjson"]["schema"]["$ref"].endswith("/LabelLine")

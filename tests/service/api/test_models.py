@@ -46,7 +46,7 @@ async def lease(http: httpx.AsyncClient, model: str) -> dict[str, Any]:
     return dict(sample)
 
 
-async def test_a_version_that_is_not_live_is_asked_for_by_its_number_and_an_empty_name_is_none(
+async def test_a_version_that_is_not_live_answers_under_its_number_and_an_empty_name_is_not_found(
     http: httpx.AsyncClient, grey: Grey
 ) -> None:
     async def post(path: str) -> httpx.Response:
@@ -59,7 +59,9 @@ async def test_a_version_that_is_not_live_is_asked_for_by_its_number_and_an_empt
         assert (await post(path)).status_code == 404
 
 
-async def test_models_are_listed_with_what_is_live_and_the_state_of_every_version(http: httpx.AsyncClient) -> None:
+async def test_models_are_listed_with_their_live_version_and_the_state_of_every_version(
+    http: httpx.AsyncClient,
+) -> None:
     versions = [{"version": version, "state": "READY", "reason": ""} for version in ("1", "2")]
     unloaded = [{"version": "1", "state": "UNAVAILABLE", "reason": "unloaded"}]
     assert (await http.post("/v2/repository/models/second/unload")).status_code == 200
@@ -78,7 +80,7 @@ async def test_models_are_listed_with_what_is_live_and_the_state_of_every_versio
     assert (await http.get("/v1/models/second")).status_code == 404
 
 
-async def test_a_model_that_was_unloaded_has_its_samples_labelled_still(http: httpx.AsyncClient, grey: Grey) -> None:
+async def test_samples_of_an_unloaded_model_can_be_labelled(http: httpx.AsyncClient, grey: Grey) -> None:
     path = "/v1/models/second/predict"
     assert (await http.post(path, content=grey(LOSSY), headers=PNG)).json()["queue"] == "accepted"
     await pending(http, "second")

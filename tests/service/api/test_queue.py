@@ -55,7 +55,7 @@ async def test_a_token_gets_the_same_samples_again_and_another_gets_others(
     assert other["samples"][0]["sample_id"] not in ids
 
 
-async def test_extending_says_what_the_lease_still_holds_and_keeps_it_longer(
+async def test_extending_returns_the_samples_of_the_lease_and_keeps_them_longer(
     http: httpx.AsyncClient, queued: Queued
 ) -> None:
     await queued(2)
@@ -148,7 +148,7 @@ async def test_numbers_that_json_does_not_have_are_refused(
     ],
     ids=str,
 )
-async def test_a_malformed_request_is_told_where(
+async def test_the_reply_to_a_malformed_request_names_the_field(
     http: httpx.AsyncClient, operation: str, fields: dict[str, Any], where: str
 ) -> None:
     by = {} if operation == "requeue" else ADA
@@ -178,7 +178,7 @@ async def test_a_rejected_sample_is_off_the_queue_and_takes_no_label(http: httpx
     await do(http, "label", 409, sample_id=sample_id, label={"values": [[1, 2], [3, 4]]})
 
 
-async def test_a_label_that_comes_after_its_sample_was_evicted_is_told_so(
+async def test_a_label_for_an_evicted_sample_is_refused_with_the_reason(
     open_service: OpenService, grey: Callable[..., bytes]
 ) -> None:
     http = await open_service(max_pending=1)

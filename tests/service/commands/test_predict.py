@@ -8,8 +8,6 @@ import pytest
 from service.commands.predict import _short
 from service.schemas.predictions import PredictionFields
 
-pytestmark = pytest.mark.xdist_group("commands")
-
 Grey = Callable[..., bytes]
 Losscast = Callable[..., "CompletedProcess[str]"]
 

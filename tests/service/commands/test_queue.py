@@ -8,8 +8,6 @@ import pytest
 
 from service.client import LosscastClient
 
-pytestmark = pytest.mark.xdist_group("commands")
-
 Losscast = Callable[..., "subprocess.CompletedProcess[str]"]
 Queued = Callable[[int], list[str]]
 

@@ -39,7 +39,7 @@ async def client() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWr
 
 
 async def everything(reader: asyncio.StreamReader) -> bytes:
-    """What comes until the server closes."""
+    """All bytes until the server closes."""
     return await asyncio.wait_for(reader.read(), PATIENCE_S)
 
 
@@ -60,12 +60,12 @@ async def test_an_empty_line_after_a_reply_does_not_keep_the_connection(monkeypa
     async with client() as (reader, writer):
         writer.write(HEAD + b"Content-Length: 0\r\n\r\n")
         await asyncio.wait_for(reader.readuntil(b"ok"), PATIENCE_S)
-        writer.write(b"\r\n")  # ends uvicorn's own limit for connections that are kept
+        writer.write(b"\r\n")  # ends uvicorn's own limit on idle connections
         assert await everything(reader) == b""
 
 
 @pytest.mark.parametrize("before", [HEAD, HEAD + CHUNKED + b"3\r\nabc\r\n0\r\n"], ids=["headers", "trailers"])
-async def test_headers_and_trailers_without_end_are_refused(before: bytes) -> None:
+async def test_endless_headers_and_trailers_are_refused(before: bytes) -> None:
     async with client() as (_, writer):
         writer.write(before)
         with pytest.raises(ConnectionError):
@@ -73,14 +73,14 @@ async def test_headers_and_trailers_without_end_are_refused(before: bytes) -> No
 
 
 async def flood(writer: asyncio.StreamWriter, line: bytes) -> None:
-    """Returns when 100 times what is allowed was taken."""
+    """Returns when the server has taken 100 times as much as allowed."""
     for _ in range(100 * MAX_HEAD_BYTES // len(line)):
         writer.write(line)
         await writer.drain()
         await asyncio.sleep(0)
 
 
-async def test_requests_are_answered_in_a_row_but_not_taken_without_end() -> None:
+async def test_pipelined_requests_are_answered_up_to_a_limit() -> None:
     request = HEAD + b"Content-Length: 0\r\n\r\n"
     async with client() as (reader, writer):
         writer.write(MAX_PIPELINED * request)

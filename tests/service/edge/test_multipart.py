@@ -1,4 +1,4 @@
-"""Forms as clients write them, and as nobody should."""
+"""Forms as clients write them, and malformed ones."""
 
 import httpx
 import pytest
@@ -20,12 +20,12 @@ def test_every_image_comes_out_as_it_went_in_and_in_order(data: bytes) -> None:
     assert images_of(body, boundary, 3) == [data, b"second", data]
 
 
-def test_what_stands_before_the_first_and_behind_the_last_boundary_is_ignored() -> None:
+def test_bytes_before_the_first_and_after_the_last_boundary_are_ignored() -> None:
     body, boundary = form(("image", b"x"))
     assert images_of(b"preamble\r\n" + body + b"epilogue\r\n", boundary, 1) == [b"x"]
 
 
-def test_more_images_than_are_taken_are_refused_at_the_exact_number() -> None:
+def test_one_image_more_than_allowed_is_refused() -> None:
     body, boundary = form(*[("image", b"x")] * 4)
     assert len(images_of(body, boundary, 4)) == 4
     with pytest.raises(TooLarge, match="more than 3 images"):
@@ -58,7 +58,7 @@ def test_a_part_of_another_name_is_refused_by_its_name() -> None:
         b"--b\r\nX: " + bytes(9000) + b"\r\n\r\nlong headers\r\n--b--",
     ],
 )
-def test_what_is_no_form_is_refused(body: bytes) -> None:
+def test_a_malformed_form_is_refused(body: bytes) -> None:
     with pytest.raises(BadRequest):
         images_of(body, b"b", 9)
 

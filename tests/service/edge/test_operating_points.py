@@ -1,6 +1,6 @@
-"""A request picks the promise that its verdict keeps; whoever picks none gets the service's."""
+"""A request picks the operating point of its verdict. One that picks none gets the service's."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import httpx
@@ -54,7 +54,7 @@ async def test_the_point_of_the_request_makes_the_verdict_and_decides_about_the_
             assert (await http.get("/v1/queue/stats")).json()["pending"] == 1
 
 
-async def test_the_setting_is_for_requests_that_name_none(
+async def test_the_setting_is_used_by_requests_that_name_no_point(
     open_service: OpenService, two_points: Path, grey: Grey
 ) -> None:
     http = await open_service(bundles=two_points, operating_point="strict")
@@ -71,7 +71,7 @@ async def test_the_setting_is_for_requests_that_name_none(
         ("joint_risk", "'joint_risk' is not offered: the smallest that can be promised is 3 pixels"),
     ],
 )
-async def test_a_point_that_is_not_there_is_refused_with_those_that_are(
+async def test_an_unknown_operating_point_is_refused_with_a_list_of_the_known_ones(
     open_service: OpenService, two_points: Path, grey: Grey, name: str, says: str
 ) -> None:
     http = await open_service(bundles=two_points)
@@ -80,7 +80,17 @@ async def test_a_point_that_is_not_there_is_refused_with_those_that_are(
     assert says in reply.json()["error"]["message"]
 
 
-async def test_the_model_says_which_points_there_are_and_the_schema_that_one_may_be_picked(
+async def test_an_unknown_operating_point_is_refused_before_the_body_is_read(http: httpx.AsyncClient) -> None:
+    async def unread() -> AsyncIterator[bytes]:
+        raise AssertionError("the body was read")
+        yield b""
+
+    reply = await http.post("/v1/predict?operating_point=none", content=unread(), headers=PNG)
+    assert reply.status_code == 400
+    assert "there is no operating point 'none'" in reply.json()["error"]["message"]
+
+
+async def test_the_model_lists_its_operating_points_and_the_schema_has_the_parameter(
     open_service: OpenService, two_points: Path
 ) -> None:
     http = await open_service(bundles=two_points)

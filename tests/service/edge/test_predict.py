@@ -1,4 +1,4 @@
-"""Predictions over HTTP: several images in one form, and how long an answer is waited for."""
+"""Predictions over HTTP: several images in one form, and time limits."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -58,21 +58,21 @@ async def test_a_form_takes_as_many_places_as_it_has_images(open_service: OpenSe
     assert "losscast_in_flight_bytes 0.0" in lines
 
 
-async def test_a_form_that_is_none_is_refused(http: httpx.AsyncClient) -> None:
+async def test_a_malformed_form_is_refused(http: httpx.AsyncClient) -> None:
     for content_type in ("multipart/form-data", "multipart/form-data; boundary=x"):
         reply = await http.post("/v1/predict", content=b"--y--", headers={"content-type": content_type})
         assert reply.status_code == 400
 
 
 @pytest.mark.parametrize("value", ["0", "-5", "1.5", "soon", "", "9" * 10, "\xb2"])
-async def test_a_time_limit_that_is_none_is_refused(http: httpx.AsyncClient, grey: Grey, value: str) -> None:
+async def test_a_time_limit_that_is_no_number_is_refused(http: httpx.AsyncClient, grey: Grey, value: str) -> None:
     headers = {**PNG, "x-request-timeout-ms": value.encode("latin-1")}
     reply = await http.post("/v1/predict", content=grey(0.2), headers=headers)  # type: ignore[arg-type]  # a mix of str and bytes
     assert reply.status_code == 400
     assert "X-Request-Timeout-Ms" in reply.json()["error"]["message"]
 
 
-async def test_a_requests_own_time_limit_is_kept_and_the_services_is_above_it(
+async def test_a_request_ends_at_its_own_time_limit_below_that_of_the_service(
     open_service: OpenService, grey: Grey, encode: Callable[..., bytes]
 ) -> None:
     slow = encode(Image.new("RGB", (3000, 3000)))
@@ -83,14 +83,14 @@ async def test_a_requests_own_time_limit_is_kept_and_the_services_is_above_it(
     assert late.json()["error"]["code"] == "deadline_exceeded"
 
 
-async def test_no_request_is_allowed_more_than_the_service_allows(
+async def test_a_request_cannot_have_more_time_than_the_service_allows(
     open_service: OpenService, encode: Callable[..., bytes]
 ) -> None:
     http = await open_service(request_timeout_s=0.001)
     assert (await post(http, encode(Image.new("RGB", (3000, 3000))), "60000")).status_code == 504
 
 
-async def test_the_deadline_counts_from_the_arrival_and_so_through_a_slow_upload(http: httpx.AsyncClient) -> None:
+async def test_the_deadline_counts_from_the_arrival_and_includes_a_slow_upload(http: httpx.AsyncClient) -> None:
     async def silence() -> Any:
         yield b"\x89PNG"
         await asyncio.Event().wait()

@@ -19,7 +19,7 @@ def test_no_more_images_than_the_bound_are_admitted_and_places_come_back() -> No
     assert admission.in_flight == 0
 
 
-def test_no_more_bytes_than_the_bound_are_admitted_but_one_request_always_is() -> None:
+def test_no_more_bytes_than_the_bound_are_admitted_except_for_a_single_request() -> None:
     admission = Admission(max_in_flight=100, max_in_flight_bytes=1000)
     with admission.request(600) as one:
         one.take(600)
@@ -49,7 +49,7 @@ def test_a_request_that_fails_gives_its_places_back() -> None:
     assert (admission.in_flight, admission.in_flight_bytes) == (0, 0)
 
 
-def test_who_only_announces_takes_nobodys_place() -> None:
+def test_a_request_that_only_announces_its_body_takes_no_place() -> None:
     admission = Admission(max_in_flight=2, max_in_flight_bytes=1000)
     with ExitStack() as stack:
         slow = [stack.enter_context(admission.request(1000)) for _ in range(50)]

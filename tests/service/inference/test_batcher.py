@@ -10,7 +10,7 @@ from service.inference.batcher import Batcher
 
 
 class Doubler:
-    """Doubles numbers, batch by batch; holds still while its gate is closed."""
+    """Doubles numbers, batch by batch. It waits while its gate is closed."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -30,14 +30,14 @@ def batcher(run: Doubler, max_batch: int = 4, workers: int = 1) -> Batcher[int, 
 
 
 async def held(run: Doubler, double: Batcher[int, int]) -> "asyncio.Task[object]":
-    """One item inside the engine, which is held still."""
+    """Puts one item into the engine, which waits with it."""
     run.gate.clear()
     task = asyncio.create_task(double(0))
     await asyncio.to_thread(run.entered.acquire, timeout=10)
     return task
 
 
-async def test_what_queued_while_the_engine_was_busy_becomes_one_batch() -> None:
+async def test_items_that_queued_while_the_engine_was_busy_become_one_batch() -> None:
     run = Doubler()
     async with batcher(run) as double:
         first = await held(run, double)
@@ -51,7 +51,7 @@ async def test_what_queued_while_the_engine_was_busy_becomes_one_batch() -> None
     assert [answer.batch_size for answer in answers] == [4, 4, 4, 4, 2, 2]
 
 
-async def test_workers_share_what_queued_up() -> None:
+async def test_workers_share_the_items_that_queued_up() -> None:
     run = Doubler()
     async with batcher(run, max_batch=6, workers=2) as double:
         first = await held(run, double)
@@ -63,7 +63,7 @@ async def test_workers_share_what_queued_up() -> None:
     assert sorted(len(batch) for batch in run.batches) == [1, 1, 1, 2, 3]
 
 
-async def test_who_waited_beyond_the_deadline_is_told_and_not_computed() -> None:
+async def test_an_item_past_its_deadline_gets_an_error_and_is_not_computed() -> None:
     run = Doubler()
     async with batcher(run) as double:
         first = await held(run, double)
@@ -101,7 +101,7 @@ async def test_closing_leaves_nobody_waiting() -> None:
             await task
 
 
-async def test_whoever_left_is_not_computed() -> None:
+async def test_an_item_whose_client_left_is_not_computed() -> None:
     run = Doubler()
     async with batcher(run) as double:
         first = await held(run, double)
@@ -115,7 +115,7 @@ async def test_whoever_left_is_not_computed() -> None:
     assert run.batches == [[0], [2]]
 
 
-async def test_a_failing_batch_is_told_to_its_callers_and_the_worker_lives_on() -> None:
+async def test_callers_of_a_failing_batch_get_its_error_and_the_worker_goes_on() -> None:
     def run(items: Sequence[int]) -> list[int]:
         if 13 in items:
             raise ValueError("thirteen")

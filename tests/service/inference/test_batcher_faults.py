@@ -1,4 +1,4 @@
-"""Models that raise, die and hang: who is told, and what goes on."""
+"""Models that raise, die and hang: which callers get the error, and which ones get their answers."""
 
 import asyncio
 import math
@@ -41,7 +41,7 @@ async def ask_all(double: Batcher[int, int], n: int = N) -> list[int | BaseExcep
 
 
 @pytest.mark.parametrize("culprit", range(N))
-async def test_of_a_failing_batch_the_culprit_alone_gets_the_error(culprit: int) -> None:
+async def test_only_the_item_that_makes_a_batch_fail_gets_the_error(culprit: int) -> None:
     run = Allergic(culprit)
     async with Batcher(run, max_batch=N, workers=1) as double:
         answers = await ask_all(double)
@@ -52,14 +52,14 @@ async def test_of_a_failing_batch_the_culprit_alone_gets_the_error(culprit: int)
 
 
 @pytest.mark.parametrize("culprits", [(0, 1), (3, 12), (14, 15), (2, 7, 11), range(4, 10), range(8)])
-async def test_several_culprits_are_found_too(culprits: Sequence[int]) -> None:
+async def test_several_items_that_make_a_batch_fail_are_found(culprits: Sequence[int]) -> None:
     async with Batcher(Allergic(*culprits), max_batch=N, workers=1) as double:
         answers = await ask_all(double)
     assert [number for number, answer in enumerate(answers) if isinstance(answer, ModelFault)] == list(culprits)
 
 
 @pytest.mark.parametrize("n", [2, 7, 16, 32])
-async def test_a_model_that_fails_at_everything_costs_fewer_than_two_runs_for_each_item(n: int) -> None:
+async def test_a_model_that_fails_on_every_item_costs_fewer_than_two_runs_an_item(n: int) -> None:
     run = Allergic(*range(n))
     async with Batcher(run, max_batch=n, workers=1) as double:
         answers = await ask_all(double, n)
@@ -68,7 +68,7 @@ async def test_a_model_that_fails_at_everything_costs_fewer_than_two_runs_for_ea
     assert len(run.batches) == 2 * n - 1
 
 
-async def test_whoever_leaves_while_the_culprit_is_sought_is_not_computed_again() -> None:
+async def test_an_item_whose_client_leaves_during_the_search_is_not_computed_again() -> None:
     gate, entered = threading.Event(), threading.Event()
     batches = []
 
@@ -103,7 +103,7 @@ async def test_an_output_may_be_the_error_of_its_own_item() -> None:
 async def test_a_worker_that_dies_fails_its_items_is_not_ready_and_comes_back() -> None:
     def run(items: Sequence[int]) -> list[int]:
         if 13 in items:
-            raise SystemExit  # not what a model raises: it takes the worker along
+            raise SystemExit  # no error that a model raises: it ends the worker
         return list(items)
 
     async with Batcher(run, max_batch=4, workers=1) as same:
@@ -128,7 +128,7 @@ async def test_of_two_workers_one_goes_on_while_the_other_is_dead() -> None:
 
 
 class Stuck:
-    """Holds still at 13 until it is let go."""
+    """Hangs on 13 until it is let go."""
 
     def __init__(self) -> None:
         self.gate, self.entered = threading.Event(), threading.Event()
@@ -149,18 +149,18 @@ def stuck() -> Iterator[Stuck]:
 
 @pytest.fixture
 def ended(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """Set where the process would end."""
+    """Set when the process would end."""
     event = asyncio.Event()
     monkeypatch.setattr(batcher_module, "end_process", event.set)
     return event
 
 
-async def test_a_run_that_hangs_ends_the_process_after_everybody_was_told(
+async def test_a_run_that_hangs_ends_the_process_after_all_callers_got_an_error(
     caplog: pytest.LogCaptureFixture, ended: asyncio.Event
 ) -> None:
     with stuck() as run:
-        async with Batcher(run, max_batch=1, workers=1, hang_s=0.05) as same:
-            waiting = asyncio.create_task(same(1))  # goes through before
+        async with Batcher(run, max_batch=1, workers=1, hang_s=0.5) as same:
+            waiting = asyncio.create_task(same(1))  # answered before the other hangs
             assert (await waiting).output == 1
             hanging, queued = asyncio.create_task(same(13)), asyncio.create_task(same(2))
             for task in (hanging, queued):
@@ -173,10 +173,10 @@ async def test_a_run_that_hangs_ends_the_process_after_everybody_was_told(
             await asyncio.wait_for(ended.wait(), 10)
             run.gate.set()
     lines = [record.getMessage() for record in caplog.records if record.levelname == "CRITICAL"]
-    assert lines == [f"model hangs: no answer in 0.05 s; this process ends with code {EXIT_HUNG}, to be started again"]
+    assert lines == [f"model hangs: no answer in 0.5 s; this process ends with code {EXIT_HUNG}, to be started again"]
 
 
-async def test_when_a_part_of_a_failed_batch_hangs_the_other_part_is_told_too(ended: asyncio.Event) -> None:
+async def test_when_a_part_of_a_failed_batch_hangs_the_other_part_gets_an_error_too(ended: asyncio.Event) -> None:
     gate, runs = threading.Event(), 0
 
     def run(_: Sequence[int]) -> list[int]:
@@ -204,15 +204,17 @@ async def test_a_run_that_hangs_does_not_keep_the_service_from_closing(ended: as
 
 
 async def test_a_run_that_takes_less_than_the_limit_ends_nothing(ended: asyncio.Event) -> None:
-    async with Batcher(echo, max_batch=1, workers=1, hang_s=0.05) as same:
+    async with Batcher(echo, max_batch=1, workers=1, hang_s=0.5) as same:
         for attempt in range(20):
             assert (await same(attempt)).output == attempt
-            await asyncio.sleep(0.01)  # the limit passes, over runs that are long done
+            await asyncio.sleep(0.03)  # in all longer than the limit, while each run is over at once
         assert same.alive
     assert not ended.is_set()
 
 
-async def test_a_machine_out_of_threads_costs_its_items_and_not_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_on_a_machine_without_free_threads_items_fail_and_the_service_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with Batcher(echo, max_batch=1, workers=1) as same:
         with monkeypatch.context() as short:
 

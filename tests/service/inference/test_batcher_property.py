@@ -1,4 +1,4 @@
-"""Whatever the interleaving: each caller gets the answer to its own item, as if it had asked alone."""
+"""In any interleaving each caller gets the answer to its own item, as if it had asked alone."""
 
 import asyncio
 import math

@@ -106,7 +106,7 @@ def test_a_jpeg_of_very_many_scans_is_refused_before_it_is_decoded(encode: Encod
         picture(data[:-2] + 1000 * last_scan + data[-2:])
 
 
-def test_a_header_that_tells_two_readers_two_sizes_is_refused_before_it_is_decoded(encode: Encode) -> None:
+def test_a_header_that_states_two_sizes_is_refused_before_decoding(encode: Encode) -> None:
     small = claiming_jpeg(encode, 100, 100)
     at = small.index(b"\xff\xc0")
     seen_first = small[at : at + 19] + b"\xff\xd9"  # the small size, within what Pillow takes for a comment
@@ -127,7 +127,7 @@ def smooth(width: int, height: int) -> Image.Image:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("size", [(128, 96), (129, 97), (1000, 701), (33, 400), (3, 700), (31, 31), (257, 7)])
-def test_a_jpeg_decoded_at_a_fraction_of_its_size_is_where_and_what_the_whole_one_is(
+def test_a_jpeg_decoded_at_a_fraction_of_its_size_gives_the_same_canvas_and_placement(
     encode: Encode, size: tuple[int, int], orientation: int
 ) -> None:
     exif = Image.Exif()
@@ -176,7 +176,7 @@ def test_a_one_pixel_image_is_an_image(encode: Encode) -> None:
         (b"RIFF\x00\x00\x00\x00WEBP", UndecodableImage),
     ],
 )
-def test_what_is_no_image_is_refused_by_kind(data: bytes, error: type[ServiceError]) -> None:
+def test_bytes_that_are_no_image_are_refused_with_the_right_error(data: bytes, error: type[ServiceError]) -> None:
     with pytest.raises(error):
         picture(data)
 

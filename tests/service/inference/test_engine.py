@@ -64,7 +64,7 @@ def test_a_batch_that_is_padded_as_for_a_gpu_gives_the_rows_that_were_asked_for(
     assert [f.score for f in forecasts_of(engine, [canvas(51), canvas(255)])] == pytest.approx([0.2, 1])
 
 
-def test_what_hangs_is_found_at_warm_up(make_store: Callable[..., Path], hanging_text: str) -> None:
+def test_a_model_that_hangs_is_found_at_warm_up(make_store: Callable[..., Path], hanging_text: str) -> None:
     with pytest.raises(BundleError, match=r"a batch of 2, does not finish in 0.2 s"):
         load(make_store(hanging_text), hang_s=0.2).warm_up(2)
 

@@ -65,7 +65,7 @@ def test_workers_are_as_many_as_the_rest_of_the_service_can_feed(images_per_s: d
     assert enough_workers(images_per_s) == workers
 
 
-def test_what_is_given_is_kept() -> None:
+def test_given_values_are_kept() -> None:
     tuning = tune(Model(batch_s=0.01, image_s=0.0001), max_batch=3, workers=1)
     assert (tuning.max_batch, tuning.workers) == (3, 1)
     assert set(tuning.by_batch) == {3}

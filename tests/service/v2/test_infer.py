@@ -1,4 +1,4 @@
-"""Inference by the protocol's own client against a real process, and by hand where that client is too polite."""
+"""Inference by the protocol's own client against a real process, and by hand for requests that it would not send."""
 
 import asyncio
 import base64
@@ -191,7 +191,7 @@ async def test_every_image_of_a_request_is_admitted_and_let_go(open_service: Ope
         (canvases(flat(0.2)), {"headers": {"X-Request-Timeout-Ms": "soon"}}, "400", "X-Request-Timeout-Ms"),
     ],
 )
-def test_what_cannot_be_answered_is_told_with_the_status_of_the_design(
+def test_requests_that_cannot_be_answered_get_the_documented_status(
     triton: InferenceServerClient, tensor: InferInput, options: dict[str, Any], status: str, message: str
 ) -> None:
     with pytest.raises(InferenceServerException) as told:
@@ -210,7 +210,9 @@ def test_a_bad_image_among_good_ones_is_named(triton: InferenceServerClient, gre
     ("body", "header"),
     [(b"", None), (b"{}", "3"), (b"[" * 10_000, None), (b'{"inputs": NaN}', None), (b"\xff" * 100, "50")],
 )
-def test_a_body_that_is_no_request_is_refused_in_one_line(raw: httpx.Client, body: bytes, header: str | None) -> None:
+def test_a_body_that_is_not_a_request_is_refused_in_one_line(
+    raw: httpx.Client, body: bytes, header: str | None
+) -> None:
     headers = {"Inference-Header-Content-Length": header} if header else {}
     reply = raw.post("/v2/models/tiny/infer", content=body, headers=headers)
     assert reply.status_code == 400

@@ -1,4 +1,4 @@
-"""What is served, as a client of the Open Inference Protocol asks for it."""
+"""Server, models and statistics, as a client of the Open Inference Protocol asks for them."""
 
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -34,7 +34,9 @@ def test_the_server_and_its_model_say_what_they_are(triton: InferenceServerClien
 
 
 @pytest.mark.parametrize(("model", "version"), [("other", ""), ("tiny", "2"), ("tiny", "x"), ("stats", "")])
-def test_what_is_not_there_is_not_ready_and_not_found(triton: InferenceServerClient, model: str, version: str) -> None:
+def test_an_unknown_model_or_version_is_not_ready_and_not_found(
+    triton: InferenceServerClient, model: str, version: str
+) -> None:
     assert not triton.is_model_ready(model, version)
     for ask in (triton.get_model_config, triton.get_inference_statistics):
         with pytest.raises(InferenceServerException) as told:

@@ -30,7 +30,7 @@ def outcome(embedding: float = 0.5, *, lossy: bool = False) -> Outcome:
 
 
 @given(floats=FLOATS, flags=FLAGS, binary=st.fixed_dictionaries({"a": st.booleans(), "b": st.booleans()}))
-def test_what_is_written_can_be_read_back_from_both_forms(floats: Array, flags: Array, binary: dict[str, bool]) -> None:
+def test_written_tensors_can_be_read_back_from_both_forms(floats: Array, flags: Array, binary: dict[str, bool]) -> None:
     body, headers = write({"id": "1"}, {"a": floats, "b": flags}, binary)
     end = int(headers.get("inference-header-content-length", len(body)))
     fields, rest = orjson.loads(body[:end]), body[end:]

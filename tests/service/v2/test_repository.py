@@ -41,7 +41,7 @@ def store(tmp_path: Path, publish_version: Callable[..., None]) -> Path:
 
 @pytest.fixture
 async def http(open_service: OpenService, store: Path) -> httpx.AsyncClient:
-    """A service that looks at its store when it is told to."""
+    """A service that looks at its store only when a request asks for it."""
     return await open_service(bundles=store, poll_s=0)
 
 
@@ -65,7 +65,9 @@ def test_the_protocols_client_unloads_and_loads(service_url: str) -> None:
     assert result.returncode == 0, result.stderr
 
 
-async def test_what_the_store_names_is_served_once_it_is_loaded(http: httpx.AsyncClient, store: Path) -> None:
+async def test_the_versions_that_the_store_names_are_served_once_they_are_loaded(
+    http: httpx.AsyncClient, store: Path
+) -> None:
     assert await answering(http) == "1"
     write_index(store / "tiny", ModelIndex(live=2, previous=1))
     assert await answering(http) == "1"
@@ -97,7 +99,7 @@ async def test_a_load_that_fails_says_why_and_keeps_the_old_version(http: httpx.
     assert await index(http, ready=True) == {"1": "READY"}
 
 
-async def test_what_is_unloaded_is_not_there_until_it_is_loaded_again(http: httpx.AsyncClient) -> None:
+async def test_an_unloaded_model_is_not_found_until_it_is_loaded_again(http: httpx.AsyncClient) -> None:
     assert (await http.post(UNLOAD, json={"parameters": {"unload_dependents": False}})).status_code == 200
     assert (await http.post("/v2/models/tiny/infer", json=REQUEST)).status_code == 404
     for path in ("", "/ready", "/config", "/stats"):
@@ -129,7 +131,7 @@ async def test_a_model_that_comes_into_the_store_can_be_loaded(http: httpx.Async
         ("/v2/repository/index", b'{"ready": 1}'),
     ],
 )
-async def test_what_cannot_be_obeyed_is_refused(http: httpx.AsyncClient, path: str, body: bytes) -> None:
+async def test_parameters_that_cannot_be_obeyed_are_refused(http: httpx.AsyncClient, path: str, body: bytes) -> None:
     reply = await http.post(path, content=body)
     assert reply.status_code == 400
     assert reply.json()["error"].isprintable()

@@ -65,7 +65,7 @@ def check(data: bytes, header: str | None) -> None:
     assert 0 < len(refusal) < 1000
 
 
-def test_all_that_a_request_can_say_is_read() -> None:
+def test_every_field_of_a_request_is_read() -> None:
     text = body(
         BINARY,
         id="42",
@@ -80,7 +80,7 @@ def test_all_that_a_request_can_say_is_read() -> None:
     assert bytes(asked.input.raw or b"") == b"\1\2\3\4"
 
 
-def test_what_is_left_out_or_null_has_its_default() -> None:
+def test_fields_that_are_left_out_or_null_have_their_defaults() -> None:
     asked = parse(body(id=None, parameters=None, outputs=[]), None)
     assert asked == InferRequest(None, asked.input, None, binary=False, operating_point=None, timeout_us=None)
     assert parse(body(parameters={"timeout": 0}), None).timeout_us is None
@@ -133,7 +133,7 @@ def test_what_is_left_out_or_null_has_its_default() -> None:
         (body(BINARY) + bytes(5), str(len(body(BINARY))), "binary_data_size is 4, and 5 bytes follow"),
     ],
 )
-def test_what_is_malformed_is_told_in_one_line(data: bytes, header: str | None, message: str) -> None:
+def test_a_malformed_request_is_refused_in_one_line(data: bytes, header: str | None, message: str) -> None:
     with pytest.raises(BadRequest, match=message) as told:
         parse(data, header)
     assert str(told.value).isprintable()
@@ -141,12 +141,12 @@ def test_what_is_malformed_is_told_in_one_line(data: bytes, header: str | None, 
 
 
 @given(data=st.binary(max_size=200), header=st.none() | st.text(max_size=5) | st.integers(-1, 210).map(str))
-def test_no_bytes_end_in_anything_but_a_request_or_our_error(data: bytes, header: str | None) -> None:
+def test_any_bytes_end_in_a_request_or_our_error(data: bytes, header: str | None) -> None:
     check(data, header)
 
 
 @given(fields=REQUESTS, tail=st.binary(max_size=9), shift=st.integers(-2, 2))
-def test_no_json_ends_in_anything_but_a_request_or_our_error(fields: Any, tail: bytes, shift: int) -> None:
+def test_any_json_ends_in_a_request_or_our_error(fields: Any, tail: bytes, shift: int) -> None:
     try:
         text = orjson.dumps(fields)
     except orjson.JSONEncodeError:  # numbers of more than 64 bits
@@ -181,12 +181,14 @@ def test_a_compressed_body_is_unpacked(encoding: str, pack: Any) -> None:
         (b"x", "gzip, gzip", UnsupportedImage),
     ],
 )
-def test_a_bomb_a_cut_and_another_encoding_are_refused(data: bytes, encoding: str, error: type[ServiceError]) -> None:
+def test_a_decompression_bomb_cut_data_and_an_unknown_encoding_are_refused(
+    data: bytes, encoding: str, error: type[ServiceError]
+) -> None:
     with pytest.raises(error):
         inflate(data, encoding, 1000)
 
 
 @given(data=st.binary(max_size=100), encoding=st.sampled_from(["gzip", "deflate", "br"]))
-def test_no_compressed_bytes_end_in_anything_but_bytes_or_our_error(data: bytes, encoding: str) -> None:
+def test_any_compressed_bytes_end_in_bytes_or_our_error(data: bytes, encoding: str) -> None:
     with suppress(ServiceError):
         assert len(inflate(data, encoding, 1000)) <= 1000

@@ -63,7 +63,7 @@ def test_a_newer_format_is_refused_by_its_version(store: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"{", b'"text"', b"\xff\xfe"])
-def test_a_manifest_that_is_none_is_refused(store: Path, content: bytes) -> None:
+def test_a_damaged_manifest_is_refused(store: Path, content: bytes) -> None:
     (store / "tiny/1/manifest.json").write_bytes(content)
     with pytest.raises(BundleError, match=r"manifest\.json is damaged"):
         BundleStore(store).load("tiny", "1")
@@ -92,12 +92,12 @@ def test_a_damaged_index_is_refused(store: Path) -> None:
         BundleStore(store).look("tiny")
 
 
-def test_what_is_named_comes_live_first_and_once(store: Path) -> None:
+def test_named_versions_come_once_each_and_the_live_one_first(store: Path) -> None:
     edit(store / "tiny/model.json", live=3, previous=2, shadow=3)
     assert BundleStore(store).look("tiny").versions == ["3", "2"]
 
 
-def test_a_look_differs_from_the_last_one_exactly_when_something_that_is_named_changed(store: Path) -> None:
+def test_a_look_differs_from_the_last_one_only_when_a_named_version_changed(store: Path) -> None:
     first = BundleStore(store).look("tiny")
     shutil.copytree(store / "tiny/1", store / "tiny/2")
     assert BundleStore(store).look("tiny") == first
@@ -108,11 +108,11 @@ def test_a_look_differs_from_the_last_one_exactly_when_something_that_is_named_c
     assert BundleStore(store).look("tiny") != second
 
 
-async def test_a_store_that_hangs_holds_up_nobody_and_is_asked_again_once_it_answers(store: Path) -> None:
+async def test_a_store_that_hangs_blocks_nothing_and_is_asked_again_once_it_answers(store: Path) -> None:
     path = store / "tiny/model.json"
     content = path.read_bytes()
     path.unlink()
-    os.mkfifo(path)  # whoever opens it waits for a writer
+    os.mkfifo(path)  # a reader waits for a writer
     patient = PatientStore(BundleStore(store))
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):

@@ -1,4 +1,4 @@
-"""Models come, change and go while they are served: real bundles, engines and lines, without HTTP."""
+"""Models come, change and go while they are served, with real bundles and engines, without HTTP."""
 
 import asyncio
 import json
@@ -80,7 +80,7 @@ def damage(store: Path, version: int) -> None:
 
 
 def take_away(store: Path) -> None:
-    """To look at it fails from now on, as on a network folder that broke."""
+    """From now on each look at the store fails, as with a network folder that broke."""
     store.rename(store.with_name("elsewhere"))
     store.symlink_to("x" * 300)
 
@@ -104,7 +104,7 @@ def live(registry: Registry, model: str = "tiny") -> str:
     return registry.live(model).manifest.version
 
 
-async def test_a_new_live_version_is_served_after_a_look_and_the_old_one_kept_while_it_is_named(
+async def test_a_new_live_version_is_served_after_a_look_and_the_old_one_stays_while_it_is_named(
     registry: Registry, store: Path, metrics: Metrics
 ) -> None:
     serve(store, 2, previous=1)
@@ -138,7 +138,7 @@ async def test_going_back_opens_nothing(registry: Registry, store: Path) -> None
     assert versions == {version: registry.loaded("tiny", version) for version in ("1", "2")}
 
 
-async def test_a_version_that_is_not_named_any_more_gives_its_memory_back_when_its_last_user_lets_go(
+async def test_a_version_that_is_no_longer_named_frees_its_memory_when_its_last_user_lets_go(
     registry: Registry, store: Path, grey: Callable[..., bytes]
 ) -> None:
     engine = cast("Engine", registry.live().batcher._run)
@@ -209,7 +209,7 @@ async def test_a_store_that_hangs_leaves_requests_and_the_event_loop_alone(
 ) -> None:
     path = store / "tiny/model.json"
     path.unlink()
-    os.mkfifo(path)  # whoever opens it waits for a writer
+    os.mkfifo(path)  # a reader waits for a writer
     polling = asyncio.create_task(registry.poll())
     with registry.using() as predictor:
         for tag in range(5):
@@ -242,7 +242,7 @@ async def test_while_a_version_loads_it_is_asked_for_later_and_the_old_one_answe
     assert states(registry) == {"1": "UNAVAILABLE"}
 
 
-async def test_the_whole_store_is_served_and_what_joins_it(
+async def test_all_models_of_the_store_are_served_and_new_ones_too(
     store: Path, publish_version: Publish, open_registry: OpenRegistry
 ) -> None:
     publish_version(store, 1, model="second")
@@ -294,7 +294,7 @@ async def test_a_default_model_that_cannot_be_opened_stops_the_start(store: Path
         await open_registry()
 
 
-async def test_what_was_unloaded_stays_so_until_it_is_loaded(registry: Registry, store: Path) -> None:
+async def test_an_unloaded_model_stays_unloaded_until_it_is_loaded(registry: Registry, store: Path) -> None:
     await registry.unload("tiny")
     serve(store, 2)
     await registry.poll()
@@ -307,7 +307,7 @@ async def test_what_was_unloaded_stays_so_until_it_is_loaded(registry: Registry,
     assert states(registry) == {"2": "READY"}
 
 
-async def test_a_load_that_fails_says_why_and_keeps_what_is_served(
+async def test_a_load_that_fails_says_why_and_keeps_the_served_version(
     registry: Registry, store: Path, metrics: Metrics
 ) -> None:
     damage(store, 2)
@@ -328,13 +328,15 @@ async def test_the_operating_point_of_the_settings_is_for_the_default_model_and_
     serve(store, 1, model="second")
     registry = await open_registry(operating_point="strict")
     assert (registry.live().operating_point, registry.live("second").operating_point) == ("strict", "budget")
-    serve(store, 1)  # it has none such: its verdicts would keep another promise
+    serve(store, 1)  # it lacks that point, so its verdicts would keep another promise
     await registry.poll()
     assert live(registry) == "4"
     assert "no operating point 'strict'" in reason(registry, "1")
 
 
-async def test_a_version_whose_batcher_has_stopped_is_named_be_it_live_or_not(registry: Registry, store: Path) -> None:
+async def test_a_version_whose_batcher_has_stopped_is_named_even_if_it_is_not_live(
+    registry: Registry, store: Path
+) -> None:
     serve(store, 2, previous=1)
     await registry.poll()
     assert registry.dead() == []
@@ -342,7 +344,7 @@ async def test_a_version_whose_batcher_has_stopped_is_named_be_it_live_or_not(re
     assert registry.dead() == ["tiny 1"]
 
 
-async def test_a_store_that_is_away_is_told_once_and_changes_nothing(
+async def test_a_store_that_is_away_is_logged_once_and_changes_nothing(
     registry: Registry, store: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     take_away(store)

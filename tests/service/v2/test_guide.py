@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 
-GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "v2.md").read_text()
+GUIDE = (Path(__file__).resolve().parents[3] / "docs" / "v2.md").read_text()
 (SCRIPT,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
 ADDRESS, MODEL = '"127.0.0.1:8000"', '"pose"'
 
