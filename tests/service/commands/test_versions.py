@@ -10,8 +10,6 @@ import pytest
 from models.contract.index import ModelIndex, read_index, write_index
 from tests.running import Service
 
-pytestmark = pytest.mark.xdist_group("commands")
-
 Losscast = Callable[..., "CompletedProcess[str]"]
 
 
