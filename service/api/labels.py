@@ -117,6 +117,7 @@ def _line(record: LabelRecord) -> dict[str, Any]:
         "labelled_at": record.labelled_at,
         "lane": of.lane,
         "audit_probability": of.audit_probability,
+        "source": of.source,
         "prediction": of.prediction,
         "predicted_loss": of.predicted_loss,
         "flagged_at": of.flagged_at,
