@@ -1,10 +1,10 @@
 # syntax=docker/dockerfile:1
-# Losscast in a container. The GPU image is the default; the CPU one is built by
+# Losscast in a container. The GPU image is the default. To build the CPU image:
 #   docker build --build-arg RUNTIME=cpu -t losscast:cpu .
 #
-# Both share one slim base. onnxruntime-gpu[cuda,cudnn] brings CUDA 13 and cuDNN 9 as wheels of its own, so a CUDA base
-# image would only hold them twice: the host gives the driver, through the NVIDIA Container Toolkit (`--gpus all`).
-# torch is in neither image: serving does not need it.
+# Both have the same slim base. onnxruntime-gpu[cuda,cudnn] installs CUDA 13 and cuDNN 9 as wheels, so a CUDA base image
+# would hold them twice. The host provides the driver, through the NVIDIA Container Toolkit (`--gpus all`).
+# Neither image has torch: serving does not need it.
 ARG PYTHON_IMAGE=python:3.11.15-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
@@ -12,8 +12,8 @@ ARG RUNTIME=gpu
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1
 WORKDIR /src
-# What the service depends on, before its code: a change of code leaves this layer, gigabytes with CUDA, as it is.
-# constraints.txt holds the versions that the tests ran with; what only the GPU build brings is not among them.
+# Dependencies come before the code, so that a change of code keeps this layer, which is gigabytes with CUDA.
+# constraints.txt has the versions that the tests ran with, without packages that only the GPU build needs.
 COPY pyproject.toml constraints.txt ./
 RUN python -m venv /opt/venv \
     && python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
@@ -30,7 +30,7 @@ ARG RUNTIME=gpu
 LABEL org.opencontainers.image.title="losscast" \
       org.opencontainers.image.description="Serves an image-regression model and forecasts the loss of every prediction" \
       org.opencontainers.image.licenses="Apache-2.0"
-# The uid is fixed, so that a volume keeps its owner from one image to the next.
+# The uid is fixed, so that the files of a volume keep their owner when the image changes.
 RUN groupadd --gid 10001 losscast \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/losscast --shell /usr/sbin/nologin losscast \
     && install --directory --owner=losscast --group=losscast --mode=0750 /var/lib/losscast
@@ -38,10 +38,10 @@ COPY --from=build /opt/venv /opt/venv
 RUN --mount=type=bind,from=build,source=/dist,target=/dist \
     /opt/venv/bin/pip install --no-cache-dir --no-index --no-deps /dist/*.whl
 COPY bundles/ /opt/losscast/bundles/
-# PYTHONSAFEPATH: nothing is imported from the folder the service happens to be started in.
-# LOSSCAST_HOST: beyond loopback the service starts only with LOSSCAST_API_KEYS; there is no default for those.
-# ORT_DISABLE_TELEMETRY: ONNX Runtime's wheels report to their maker by default. Nothing leaves this container unasked.
-# NVIDIA_DRIVER_CAPABILITIES: the parts of the driver that ONNX Runtime calls; it has no effect without a GPU.
+# PYTHONSAFEPATH: Python imports nothing from the folder in which the service is started.
+# LOSSCAST_HOST: with an address other than loopback the service needs LOSSCAST_API_KEYS, which have no default.
+# ORT_DISABLE_TELEMETRY: by default ONNX Runtime's wheels send telemetry to their maker. This container sends nothing.
+# NVIDIA_DRIVER_CAPABILITIES: the parts of the driver that ONNX Runtime uses. It has no effect without a GPU.
 ENV PATH=/opt/venv/bin:${PATH} \
     PYTHONSAFEPATH=1 \
     PYTHONUNBUFFERED=1 \

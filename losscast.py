@@ -1,13 +1,13 @@
-"""The one command line: the online commands of `service` and the offline ones of `models`."""
+"""The command line: the online commands of `service` and the offline commands of `models`."""
 
 import typer
 
 import models.cli
 import service.cli
 
-HELP = """Serve an image-regression model and know, with every prediction, the loss it is about to make.
+HELP = """Serve an image-regression model that predicts, for each image, the loss it is about to make.
 
-Start with `losscast serve`, then `losscast predict photo.jpg`. Lossy inputs wait in `losscast queue`.
+Start with `losscast serve`, then run `losscast predict photo.jpg`. `losscast queue` has the images to label.
 """
 
 

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from demo.picture import Answer, draw
 from demo.running import NotServing, running_service
-from models.evaluation.bundle import rank_correlation
+from models.evaluation.metrics import rank_correlation
 from models.tasks.corruption import CORRUPTIONS, corrupt
 from models.tasks.digits import Digits
 from service.client import ClientError, LosscastClient

@@ -13,17 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.calibration.bounds import budget_threshold
 from models.calibration.data import OOD_BUDGET
-from models.calibration.loss_map import budget_threshold
 from models.contract import manifest
-from models.contract.bundle import check_store
+from models.contract.index import check_store
 from models.contract.runtime import load_runtime
 from models.networks.regressors import normalise
 from models.networks.tapped import TappedRegressor
-from models.pipeline import finish, train_head
+from models.pipeline import finish_bundle, train_head
 from models.tasks.loaded import Batches, LoadedSplit, LoadedTask, SampleLoss
 from models.tasks.protocol import check_examples
-from models.training.loss_head import Progress, TrainingConfig, check_losses, silent
+from models.training.config import Progress, TrainingConfig, silent
+from models.training.loss_head import check_losses
 
 PROBE = 8  # images that a network must answer before anything is learned
 BATCH = 64
@@ -72,7 +73,7 @@ def adopt(  # noqa: PLR0913 - what a network, a task and its data consist of
     config = config or TrainingConfig(head_views=1)
     trained = train_head(regressor, learned, config, progress)
     _check_frozen(network, before)
-    return finish(learned, store, config, trained, progress)
+    return finish_bundle(trained, learned, store, config, progress)
 
 
 def _check_frozen(network: nn.Module, before: Mapping[str, Tensor]) -> None:

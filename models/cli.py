@@ -72,19 +72,19 @@ def train(
     """
     with _one_line_errors():
         to_learn = _load_task(task, data, seed)  # first, as a wrong name should not wait for the heavy imports
-        from models.evaluation.bundle import print_report  # noqa: PLC0415 - heavy imports are inside commands
+        from models.evaluation.report import print_report  # noqa: PLC0415 - heavy imports are inside commands
         from models.pipeline import train_bundle  # noqa: PLC0415 - as above
-        from models.training.loop import Engine  # noqa: PLC0415 - heavy imports are inside commands
+        from models.training.loop import Trainer  # noqa: PLC0415 - heavy imports are inside commands
         from models.training.recipes import recipe  # noqa: PLC0415 - as above
 
         usual = recipe(to_learn)
         chosen: dict[str, Any] = {"objective": objective, "head": head}
         config = replace(usual.config, seed=seed, **{name: one.value for name, one in chosen.items() if one})
         config = config.scaled(effort)
-        engine = Engine.start(accelerator, devices, precision or usual.precision, run)
+        trainer = Trainer.start(accelerator, devices, precision or usual.precision, run)
         with _progress_bars() as progress:
-            folder = train_bundle(to_learn, out, config, progress, engine)
-        if engine.fabric.is_global_zero:
+            folder = train_bundle(to_learn, out, config, progress, trainer)
+        if trainer.fabric.is_global_zero:
             print_report(_figures(folder), f"{folder}, on the test split")
 
 
@@ -99,7 +99,8 @@ def evaluate(
     """
     with _one_line_errors():
         from models.contract.bundle import read_manifest  # noqa: PLC0415 - heavy imports are inside commands
-        from models.evaluation.bundle import evaluate_bundle, print_report  # noqa: PLC0415 - as above
+        from models.evaluation.bundle import evaluate_bundle  # noqa: PLC0415 - as above
+        from models.evaluation.report import print_report  # noqa: PLC0415 - as above
 
         made = read_manifest(bundle).provenance
         task = _load_task(made.task, data, made.seed)
@@ -123,7 +124,8 @@ def reference(
     losscast reference bundles/pose/1 --data lspet --out bundles
     """
     with _one_line_errors():
-        from models.contract.bundle import read_index, read_manifest  # noqa: PLC0415 - heavy imports are inside commands
+        from models.contract.bundle import read_manifest  # noqa: PLC0415 - heavy imports are inside commands
+        from models.contract.index import read_index  # noqa: PLC0415 - as above
 
         made = read_manifest(bundle).provenance
         if made.task not in TASKS:

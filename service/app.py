@@ -1,8 +1,8 @@
-"""The service put together: resources are opened at start and closed at the end, here and nowhere else.
+"""Puts the service together. All resources are opened and closed here, and nowhere else.
 
-Opened in the order in which they need each other and closed in reverse: spans are sent from first to last; the state
-folder's owner is settled by the journal's lock first, then the models show whether they can be served; the drain goes
-before the queue that it feeds.
+Each resource is opened before those that need it, and they are closed in reverse. Tracing is open from first to last.
+The journal comes next: its lock decides which process owns the state folder. Then the models are loaded. The drain is
+closed before the queue that it fills.
 """
 
 import asyncio
@@ -19,16 +19,20 @@ from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
-from models.contract.runtime import load_runtime
+from service import gauges
 from service.api import drift, health, labels, models, predict_docs, queue
 from service.background import end
 from service.drift.ledger import Ledger
 from service.drift.monitor import Monitor
-from service.drift.transition import Terms
+from service.drift.report.decision import Terms
 from service.drift.watch import Watches
-from service.edge.middleware import DOCS_FILES, Edge, translate
+from service.edge.framework_errors import translate
+from service.edge.keys import DOCS_FILES
+from service.edge.middleware import Edge
 from service.edge.predict import Predict
+from service.errors import StartError
 from service.inference.admission import Admission
+from service.inference.engine import runtime_version
 from service.labelling.drain import Drain
 from service.labelling.endings import Endings
 from service.labelling.janitor import Janitor
@@ -36,28 +40,29 @@ from service.labelling.journal.journal import Journal
 from service.labelling.queue.blobs import BlobStore
 from service.labelling.queue.policy import DAY_S, QueuePolicy
 from service.labelling.queue.redis_queue import RedisQueue
-from service.redis.private_valkey import embedded_valkey
+from service.redis.private_valkey import private_valkey
+from service.redis.server import RedisServer
 from service.resources import Resources
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.tracing import Tracing, open_tracing
 from service.v2 import infer, repository
-from service.v2 import models as oip
+from service.v2 import models as v2_models
 from service.versions.bundle_store import BundleStore, PatientStore
-from service.versions.loaded_version import LineMaker
+from service.versions.loaded_version import VersionLoader
 from service.versions.registry import Registry
 
-FLUSH_S = 5.0  # at the end the drain gets this long; what it leaves stays in the journal for the next start
+FLUSH_S = 5.0  # at the end, for the drain; samples that it leaves stay in the journal for the next start
 
-# FastAPI's own spans and logs, for whoever sets a provider or FASTAPI_OTEL_AUTO_CONFIGURE, hold queries and exceptions.
+# Off even where a provider or FASTAPI_OTEL_AUTO_CONFIGURE is set: FastAPI's spans and logs hold queries and exceptions.
 FASTAPI_TELEMETRY = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 DESCRIPTION = """Serves an image-regression model and forecasts, with every prediction, the loss it is about to make.
-Lossy inputs wait in a labelling queue: lease them, label them, and the next version is better."""
+Lossy inputs go to a labelling queue: lease and label them there, and train the next version on the labels."""
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The ASGI application. Its lifespan raises when the service cannot start, with one line that says why."""
+    """The ASGI application. Its lifespan raises StartError when the service cannot start."""
     metrics, version = Metrics(settings.provider), importlib.metadata.version("losscast")
     tracing = open_tracing(version)
 
@@ -78,9 +83,9 @@ def create_app(settings: Settings) -> FastAPI:
         static_url=DOCS_FILES,
         telemetry=FASTAPI_TELEMETRY,
     )
-    # Middleware checks the keys; this gives /docs its Authorize button.
+    # The middleware checks the keys; this gives /docs its Authorize button.
     documented = [Depends(HTTPBearer(auto_error=False))] if settings.api_keys else []
-    for module in (predict_docs, queue, labels, drift, models, health, oip, infer, repository):
+    for module in (predict_docs, queue, labels, drift, models, health, v2_models, infer, repository):
         app.include_router(module.router, dependencies=documented)
     for kind in (HTTPException, RequestValidationError):
         app.add_exception_handler(kind, translate)
@@ -93,7 +98,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 async def _open(settings: Settings, metrics: Metrics, tracing: Tracing | None, stack: AsyncExitStack) -> Resources:
-    metrics.built(importlib.metadata.version("losscast"), platform.python_version(), load_runtime().__version__)
+    metrics.built(importlib.metadata.version("losscast"), platform.python_version(), runtime_version())
     journal = Journal.open(
         settings.state / "journal", max_bytes=settings.journal_max_bytes, max_rows=settings.journal_max_rows
     )
@@ -101,12 +106,14 @@ async def _open(settings: Settings, metrics: Metrics, tracing: Tracing | None, s
     store = PatientStore(BundleStore(settings.bundles))
     watches = Watches(settings.drift_source_interval_s)
     decoders = stack.enter_context(ThreadPoolExecutor(settings.decode_workers, thread_name_prefix="decode"))
-    maker = LineMaker(settings, metrics, decoders, journal, watches, tracing)
-    registry = await _open_models(settings, metrics, store, maker, stack)
+    loader = VersionLoader(settings, metrics, decoders, journal, watches, tracing)
+    registry = await _open_models(settings, metrics, store, loader, stack)
     blobs = BlobStore.open(settings.blobs or settings.state / "blobs")
-    label_queue = await _open_queue(settings, blobs, stack)
-    drain, endings, janitor = Drain(journal, blobs, label_queue), Endings(journal, label_queue), Janitor(label_queue)
-    monitor = Monitor(watches, Ledger(label_queue.scripts.server), label_queue, metrics, _terms(settings))
+    redis = await _open_redis(settings, stack)
+    label_queue = RedisQueue(redis, blobs, _policy(settings))
+    drain, endings = Drain(journal, blobs, label_queue), Endings(journal, label_queue)
+    janitor = Janitor(label_queue, blobs)
+    monitor = Monitor(watches, Ledger(redis), label_queue, metrics, _terms(settings))
     works = {
         "janitor": janitor.run(lambda: registry.names),
         "endings": endings.run(),
@@ -115,37 +122,38 @@ async def _open(settings: Settings, metrics: Metrics, tracing: Tracing | None, s
     }
     if settings.poll_s:
         works["store's follower"] = registry.run(settings.poll_s)
-    tasks = [await stack.enter_async_context(_running(name, work)) for name, work in works.items()]
+    background = [await stack.enter_async_context(_running(name, work)) for name, work in works.items()]
     stack.push_async_callback(drain.flush, FLUSH_S)
     stack.push_async_callback(monitor.close, FLUSH_S)
     admission = Admission(settings.max_in_flight, settings.max_in_flight_bytes)
-    _watch_line(metrics, admission, store)
-    _watch_labelling(metrics, journal, drain, endings, janitor)
-    _watch_drift(metrics, watches, monitor)
-    _watch_limits(metrics, settings)
-    return Resources(settings, registry, admission, label_queue, endings, blobs, metrics, journal, monitor, tasks)
+    gauges.watch_line(metrics, admission, store)
+    gauges.watch_labelling(metrics, journal, drain, endings, janitor)
+    gauges.watch_drift(metrics, watches, monitor)
+    gauges.watch_limits(metrics, settings)
+    return Resources(settings, registry, admission, label_queue, endings, blobs, metrics, journal, monitor, background)
 
 
 async def _open_models(
-    settings: Settings, metrics: Metrics, store: PatientStore, maker: LineMaker, stack: AsyncExitStack
+    settings: Settings, metrics: Metrics, store: PatientStore, loader: VersionLoader, stack: AsyncExitStack
 ) -> Registry:
-    registry = Registry(store, maker.open, metrics, settings.model, settings.models)
+    registry = Registry(store, loader.open, metrics, settings.model, settings.models)
     stack.push_async_callback(registry.close)
     await registry.open()
     return registry
 
 
-async def _open_queue(settings: Settings, blobs: BlobStore, stack: AsyncExitStack) -> RedisQueue:
+async def _open_redis(settings: Settings, stack: AsyncExitStack) -> RedisServer:
+    """The server of the labelling queue and of the drift ledger."""
     if settings.redis_url is None:
-        url = f"unix://{await stack.enter_async_context(embedded_valkey(settings.state / 'valkey'))}"
+        url = f"unix://{await stack.enter_async_context(private_valkey(settings.state / 'valkey'))}"
     else:
         url = settings.redis_url.get_secret_value()
     try:
-        label_queue = RedisQueue.open(url, blobs, _policy(settings), settings.redis_timeout_s)
+        server = RedisServer.open(url, settings.redis_timeout_s)
     except ValueError as error:
-        raise ValueError(f"LOSSCAST_REDIS_URL: {error}") from error
-    stack.push_async_callback(label_queue.close)
-    return label_queue
+        raise StartError(f"LOSSCAST_REDIS_URL: {error}") from error
+    stack.push_async_callback(server.close)
+    return server
 
 
 def _policy(settings: Settings) -> QueuePolicy:
@@ -177,68 +185,3 @@ async def _running(name: str, work: Coroutine[Any, Any, None]) -> AsyncIterator[
         yield task
     finally:
         await end(task)
-
-
-def _watch_line(metrics: Metrics, admission: Admission, store: PatientStore) -> None:
-    metrics.watch(
-        gauges={
-            "losscast_in_flight": ("Images that have come and are not answered.", lambda: admission.in_flight),
-            "losscast_in_flight_bytes": ("Bytes of bodies, as they come.", lambda: admission.in_flight_bytes),
-            "losscast_bundle_store_silent_seconds": (
-                "For how long the bundle store has not answered.",
-                lambda: store.silent_s,
-            ),
-        },
-        counters={},
-    )
-
-
-def _watch_labelling(metrics: Metrics, journal: Journal, drain: Drain, endings: Endings, janitor: Janitor) -> None:
-    metrics.watch(
-        gauges={
-            "losscast_journal_rows": ("Samples in the journal, on their way to the queue.", lambda: journal.rows),
-            "losscast_journal_bytes": ("Bytes of images in the journal.", lambda: journal.size_bytes),
-            "losscast_journal_oldest_age_seconds": ("Age of the oldest sample there.", lambda: journal.oldest_age_s),
-            "losscast_journal_endings": ("Labels, rejections and erasures not settled yet.", lambda: journal.endings),
-        },
-        counters={
-            "losscast_drained": ("Samples that went from the journal to the queue.", lambda: drain.drained),
-            "losscast_drain_errors": ("Times the drain failed and backed off.", lambda: drain.errors),
-            "losscast_endings_restored": ("Endings given again to a server that lost them.", lambda: endings.restored),
-            "losscast_endings_given_up": ("Endings lost by the server for good; logged.", lambda: endings.given_up),
-            "losscast_endings_errors": ("Times that settling endings failed and backed off.", lambda: endings.errors),
-            "losscast_janitor_deleted": ("Images deleted because no sample has them.", lambda: janitor.deleted),
-            "losscast_janitor_errors": ("Steps of the janitor that failed.", lambda: janitor.errors),
-        },
-    )
-
-
-def _watch_drift(metrics: Metrics, watches: Watches, monitor: Monitor) -> None:
-    metrics.watch(
-        gauges={
-            "losscast_drift_unflushed_observations": (
-                "Images that are not in the drift ledger yet.",
-                lambda: watches.unflushed,
-            ),
-        },
-        counters={
-            "losscast_drift_faults": (
-                "Times that adding up images for drift failed.",
-                lambda: watches.faults,
-            ),
-            "losscast_drift_flushes": ("Flushes that the drift ledger confirmed.", lambda: monitor.flushes),
-            "losscast_drift_flush_errors": ("Times the drift monitor failed and backed off.", lambda: monitor.errors),
-        },
-    )
-
-
-def _watch_limits(metrics: Metrics, settings: Settings) -> None:
-    metrics.watch(
-        gauges={
-            "losscast_in_flight_limit": ("Images admitted at a time.", lambda: settings.max_in_flight),
-            "losscast_in_flight_bytes_limit": ("Bytes admitted at a time.", lambda: settings.max_in_flight_bytes),
-            "losscast_journal_rows_limit": ("Samples that the journal takes.", lambda: settings.journal_max_rows),
-            "losscast_journal_bytes_limit": ("Bytes that the journal takes.", lambda: settings.journal_max_bytes),
-        },
-        counters={},
-    )

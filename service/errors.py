@@ -1,28 +1,39 @@
-"""Everything that can go wrong for a caller, with its HTTP status on the class.
+"""The error tree of the service: errors that reach a caller, and errors that stop the start.
 
-ServiceError
+ServiceError                   with its HTTP status on the class
 ├── BadRequest            400  malformed
 │   └── InvalidLabel      422  a label that does not fit the task
 ├── Unauthorized          401  no key
-│   └── Forbidden         403  a key that is not ours
+│   └── Forbidden         403  an unknown key
 ├── NotFound              404  no such path, model, version or sample
-│   └── Erased            404  a sample that was erased: told apart in the code, not over HTTP
-├── MethodNotAllowed      405  the path is there, for another method
+│   └── Erased            404  a sample that was erased: a case of its own in the code, not over HTTP
+├── MethodNotAllowed      405  the path exists, for another method
 ├── UploadTimeout         408  the body did not come in time
-├── Conflict              409  not in a state in which this can be done
-│   └── Held              409  another annotator or token holds the sample now: told apart in the code
+├── Conflict              409  the state does not allow it
+│   └── Held              409  another annotator or token holds the sample: a case of its own in the code
 ├── TooLarge              413  too many bytes or pixels
-├── UnsupportedImage      415  not an image type we read
+├── UnsupportedImage      415  not an image type that the service reads
 ├── UndecodableImage      422  starts like an image, cannot be decoded
-├── ModelFault            500  the model raised or returned a number that is not finite
+├── ModelFault            500  the model raised, or returned a number that is not finite
 ├── Unavailable           503  a worker or the queue's server is away; Retry-After
-├── QueueFull             429  more requests than the engine can hold; Retry-After
+├── QueueFull             429  more requests than the service admits; Retry-After
 └── DeadlineExceeded      504  the answer would have come too late
 
-Inner code raises these; `service.edge.middleware` turns them into replies.
+StartError                     the service cannot start: `losscast serve` prints the message
+├── EngineError                no usable ONNX Runtime or provider (service.inference.engine)
+├── JournalError               the journal cannot be used (service.labelling.journal.errors)
+└── PrivateValkeyError         the private Valkey does not come up (service.redis.private_valkey)
+
+Inner code raises these. `service.edge.reply` sends a ServiceError, `service.server` lets a StartError end the process.
+The contract with `models` has errors of its own: `versions.registry` raises a BundleError of the default model again as
+a StartError, and `inference.engine` a RuntimeMissing as an EngineError.
 """
 
 from typing import ClassVar
+
+
+class StartError(Exception):
+    """Base of all errors that stop the start. The message is one line that says why and what to do."""
 
 
 class ServiceError(Exception):

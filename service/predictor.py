@@ -1,13 +1,12 @@
 """The line: one image from its bytes to its outcome.
 
-decode -> batch -> infer -> verdict -> journal if lossy or drawn for audit -> observe -> reply. Redis is not on it: a
-sample is in the journal, on disk, before the reply says so, and `labelling.drain` carries
-it on from there.
+decode -> batch -> infer -> verdict -> journal if lossy or drawn for audit -> observe -> reply. Redis is not part of the
+line: a sample is written to the journal on disk before the reply says so, and `labelling.drain` takes it from there to
+the queue.
 """
 
 import asyncio
 import logging
-import math
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -21,40 +20,31 @@ from service.drift.tally import Tally
 from service.errors import BadRequest, DeadlineExceeded
 from service.inference.batcher import Batcher
 from service.inference.decode import Picture, as_picture, decode, is_small, png
+from service.inference.intake import Intake
 from service.inference.outcome import Forecast, Outcome, QueueState
-from service.inference.verdict import judge
+from service.inference.verdict import give_verdict
 from service.labelling.journal.errors import JournalUnavailable
 from service.labelling.journal.journal import Journal
-from service.labelling.samples.sample import Sample, flagged_lane, sample_id
+from service.labelling.samples.fields import sample_of
+from service.labelling.samples.sample import Sample, sample_id
 from service.labelling.samples.value import surprise
-from service.schemas.predictions import prediction_fields
 from service.telemetry.metrics import ModelMetrics
 from service.telemetry.tracing import Tracing
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("service.access")
 
-JOURNAL_S = 2.0  # a disk that takes longer costs the sample, not the prediction
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What a request says of each of its images."""
-
-    request_id: str
-    source: str | None = None  # the camera or client the image is from
-    operating_point: str | None = None  # None: the service's own
-    deadline: float = math.inf  # of time.monotonic
+JOURNAL_S = 2.0  # when the disk takes longer, the sample is lost and the prediction is still answered
 
 
 @dataclass(frozen=True, slots=True)
 class Predictor:
-    """One model's line and what stands along it; made and closed by `service.app`."""
+    """The line of one version. `versions.loaded_version` makes it and closes the parts that belong to it."""
 
     manifest: Manifest
     operating_point: str  # for requests that name none
     max_pixels: int
-    audit_rate: float  # share of all images that goes to the audit lane, whatever the verdict
+    audit_rate: float  # share of all images that goes to the audit lane, lossy or not
     decoders: ThreadPoolExecutor
     batcher: Batcher[NDArray[np.uint8], Forecast]
     journal: Journal
@@ -63,7 +53,7 @@ class Predictor:
     tracing: Tracing | None = None
 
     def choose(self, operating_point: str | None) -> str:
-        """The operating point of a request that asks for this one. Raises BadRequest when the bundle has none such."""
+        """The operating point of a request that asks for this one. Raises BadRequest for one that the bundle lacks."""
         refused = self.manifest.refused_operating_points
         name = self.operating_point if operating_point is None else operating_point
         if name in refused:
@@ -74,68 +64,73 @@ class Predictor:
             )
         return name
 
-    async def predict(self, body: bytes, call: Call) -> Outcome:
+    async def predict(self, body: bytes, intake: Intake) -> Outcome:
         """body: the bytes of a JPEG, PNG or WebP file.
 
-        What the verdict at the operating point flags is what is journalled. Raises the errors of `choose`,
-        decode and batcher, and ModelFault.
+        intake: its operating point is None, or one that `choose` returned. The image is journalled when the verdict
+        at that point is lossy. Raises DeadlineExceeded, the errors of decode and batcher, and ModelFault.
         """
-        point, clock = self.choose(call.operating_point), _Clock()
-        with self.metrics.statistics.inference():
-            if is_small(body):  # decoded sooner than handed to a thread
-                read = self._read(body, call)
+        clock = _Clock()
+        with self.metrics.triton_statistics.inference():
+            if is_small(body):  # handing it to a thread would take longer than decoding it
+                read = self._read(body, intake)
             else:
                 loop = asyncio.get_running_loop()
-                read = await loop.run_in_executor(self.decoders, self._read, body, call)
-            return await self._answer(read, point, call, clock)
+                read = await loop.run_in_executor(self.decoders, self._read, body, intake)
+            return await self._answer(read, intake, clock)
 
-    async def predict_canvas(self, canvas: NDArray[np.uint8], call: Call) -> Outcome:
+    async def predict_canvas(self, canvas: NDArray[np.uint8], intake: Intake) -> Outcome:
         """canvas: uint8 [height, width, channels], as the model takes it; keypoints come in its pixels.
 
-        As `predict`, with a lossless PNG in the place of the file, made only for the journal. So the sample's id is
-        not that of the PNG but of the canvas itself, its shape and pixels: few canvases are ever encoded, and each
-        answer has an id. Raises BadRequest for another shape or type.
+        As `predict`, but the journal gets a lossless PNG of the canvas in the place of the file. Few canvases are
+        journalled, so the PNG is made only then, and the sample's id is made of the canvas: its shape and its pixels.
+        Raises BadRequest for another shape or type.
         """
-        point, clock = self.choose(call.operating_point), _Clock()
+        clock = _Clock()
         picture = as_picture(canvas, self.manifest.preprocessing)
         identity = sample_id(self.manifest.model, b"canvas %d %d %d\0" % canvas.shape + canvas.tobytes())
-        with self.metrics.statistics.inference():
-            return await self._answer(_Read(picture, identity, None), point, call, clock)
+        with self.metrics.triton_statistics.inference():
+            return await self._answer(_Read(picture, identity, None), intake, clock)
 
-    async def _answer(self, read: "_Read", point: str, call: Call, clock: "_Clock") -> Outcome:
+    async def _answer(self, read: "_Read", intake: Intake, clock: "_Clock") -> Outcome:
         clock.lap("decode")
         audited = random.random() < self.audit_rate  # noqa: S311 - a fair draw, not a secret
-        answer = await self.batcher(read.picture.canvas, call.deadline)
-        clock.note(wait=answer.wait_s, infer=answer.run_s)
-        forecast, picture = answer.output, read.picture
+        result = await self.batcher(read.picture.canvas, intake.deadline)
+        clock.note(wait=result.wait_s, infer=result.run_s)
+        forecast, picture = result.output, read.picture
         size = None if read.file is None else (picture.width, picture.height)
-        counts = self.drift.observe(forecast, picture.canvas, size, call.source)
+        counts = self.drift.observe(forecast, picture.canvas, size, intake.source)
         outcome = Outcome(
-            request_id=call.request_id,
+            request_id=intake.request_id,
             sample_id=read.identity,
             model=self.manifest.model,
             version=self.manifest.version,
             prediction=self._to_image(forecast.prediction, read.picture),
             forecast=forecast,
-            verdict=judge(forecast, self.manifest.operating_points, point),
+            verdict=give_verdict(
+                forecast.score,
+                forecast.ood_score,
+                self.manifest.operating_points,
+                intake.operating_point or self.operating_point,
+            ),
             value=surprise(forecast.score, self.manifest.drift_reference["score"]),
             ood_value=surprise(forecast.ood_score, self.manifest.drift_reference["ood_score"]),
             audited=audited,
             counts_for_drift=counts,
             station_s=clock.done(),
         )
-        if outcome.verdict.lossy or audited:  # a client that leaves now costs the sample nothing
-            clock.note()  # the verdict's time is not the journal's
-            queue = await asyncio.shield(self._journal(outcome, read, call.source))
+        if outcome.verdict.lossy or audited:  # shielded, so that the sample is kept when the client leaves now
+            clock.note()  # so that the journal's time does not include the verdict's
+            queue = await asyncio.shield(self._journal(outcome, read, intake.source))
             clock.lap("journal")
             outcome = replace(outcome, queue=queue, station_s=clock.done())
-        self.metrics.observe(outcome, answer.batch_size)
+        self.metrics.observe(outcome, result.batch_size)
         if self.tracing is not None:
-            self.tracing.line(outcome, answer.batch_size)
+            self.tracing.line(outcome, result.batch_size)
         return outcome
 
-    def _read(self, body: bytes, call: Call) -> "_Read":
-        if time.monotonic() >= call.deadline:
+    def _read(self, body: bytes, intake: Intake) -> "_Read":
+        if time.monotonic() >= intake.deadline:
             raise DeadlineExceeded("the deadline passed before the image was decoded: retry, or allow more")
         picture = decode(body, self.manifest.preprocessing, self.max_pixels)
         return _Read(picture, sample_id(self.manifest.model, body), body)
@@ -145,33 +140,13 @@ class Predictor:
             return picture.placement.to_image(prediction)
         return prediction.astype(np.float64)
 
-    def _sample(self, outcome: Outcome, picture: Picture, size_bytes: int, source: str | None) -> Sample:
-        return Sample(
-            id=outcome.sample_id,
-            model=outcome.model,
-            version=outcome.version,
-            content_type=picture.media_type,
-            reasons=outcome.verdict.reasons,
-            value=outcome.value,
-            predicted_loss=outcome.forecast.predicted_loss,
-            score=outcome.forecast.score,
-            ood_score=outcome.forecast.ood_score,
-            prediction=prediction_fields(self.manifest, outcome.prediction, outcome.forecast.keypoint_loss),
-            flagged_at=time.time(),
-            width=picture.width,
-            height=picture.height,
-            lane="audit" if outcome.audited else flagged_lane(outcome.verdict.reasons),
-            audit_probability=self.audit_rate if outcome.audited else None,
-            source=source,
-            counts_for_drift=outcome.counts_for_drift,
-            bytes=size_bytes,
-        )
-
     async def _journal(self, outcome: Outcome, read: "_Read", source: str | None) -> QueueState:
         file = read.file
         if file is None:
             file = await asyncio.get_running_loop().run_in_executor(self.decoders, png, read.picture.canvas)
-        sample = self._sample(outcome, read.picture, len(file), source)
+        sample = sample_of(
+            outcome, read.picture, self.manifest, file_bytes=len(file), source=source, audit_rate=self.audit_rate
+        )
         try:
             async with asyncio.timeout(JOURNAL_S):
                 await self.journal.append(sample, file)
@@ -190,15 +165,15 @@ def _log_fields(sample: Sample) -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """An image that was read."""
+    """An image that was decoded."""
 
     picture: Picture
     identity: str  # of its sample
-    file: bytes | None  # as posted; None: the canvas is all there is
+    file: bytes | None  # as posted; None: the request sent a canvas
 
 
 class _Clock:
-    """Seconds by station of the line."""
+    """The seconds that each station of the line takes."""
 
     def __init__(self) -> None:
         self._started = self._last = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What the routes work with: made by `service.app` at start, handed to each route by FastAPI."""
+"""The parts of the service that routes use. `service.app` makes them at start; FastAPI hands them to each route."""
 
 import asyncio
 from collections.abc import Sequence
@@ -32,18 +32,19 @@ class Resources:
     metrics: Metrics
     journal: Journal
     drift: Monitor
-    tasks: Sequence[asyncio.Task[None]]  # that must run as long as the service does
-    draining: asyncio.Event = field(default_factory=asyncio.Event)  # set once it is told to stop
+    background: Sequence[asyncio.Task[None]]  # work that must run for as long as the service does
+    draining: asyncio.Event = field(default_factory=asyncio.Event)  # set when the service is asked to stop
 
     def predictor(self, model: str | None = None) -> Predictor:
-        """The line of a model's live version, of the default model when left out. Raises NotFound."""
+        """The predictor of a model's live version, of the default model when left out. Raises NotFound."""
         return self.models.live(model)
 
 
 async def queue_of(shared: Resources, model: str | None) -> str:
-    """The model whose labelling queue is meant: a known one, or one that left the store and is in the queue still.
+    """The model whose labelling queue a request means, the default one when left out.
 
-    Raises NotFound, and the errors of the queue.
+    It is a known model, or one that left the store and still has samples in the queue. Raises NotFound, and the errors
+    of the queue.
     """
     name = shared.models.default if model is None else model
     if name in shared.models.names or (is_model_name(name) and (await shared.queue.stats(name))["accepted"]):
@@ -51,16 +52,10 @@ async def queue_of(shared: Resources, model: str | None) -> str:
     raise NotFound(f"there is no model {name!r}: known here are {', '.join(shared.models.names)}")
 
 
-# Async though they await nothing: FastAPI runs a plain function in a thread, for every request.
+# Async, though it awaits nothing: FastAPI would run a plain function in a thread, for every request.
 async def _resources(request: Request) -> Resources:
     resources: Resources = request.app.state.resources
     return resources
 
 
-async def _request_id(request: Request) -> str:
-    request_id: str = request.state.request_id
-    return request_id
-
-
 Shared = Annotated[Resources, Depends(_resources)]
-RequestId = Annotated[str, Depends(_request_id)]

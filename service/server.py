@@ -1,7 +1,6 @@
-"""`losscast serve`: settings, socket, application and uvicorn, each failing with one line.
+"""`losscast serve`: settings, log, socket, application, uvicorn. A failure of each is one line.
 
-The lifespan is entered here and not by uvicorn, so that what stops the start is raised to us and
-not printed as a traceback.
+The lifespan is entered here and not by uvicorn, which would print an error that stops the start as a traceback.
 """
 
 import asyncio
@@ -22,25 +21,14 @@ import uvicorn
 from pydantic import ValidationError
 from rich.console import Console
 
-from models.contract.runtime import RuntimeMissing
 from service.app import create_app
 from service.edge.connection import Connection
-from service.errors import ServiceError
-from service.inference.engine import EngineError
-from service.labelling.journal.errors import JournalError
-from service.redis.private_valkey import EmbeddedError
+from service.errors import StartError
 from service.resources import Resources
 from service.settings import Settings
 
-STOPPERS = (RuntimeMissing, EngineError, JournalError, EmbeddedError, ServiceError, ValueError, OSError)
-
-
 BACKLOG = 2048
-OPEN_FILES = 65_536  # at most: each connection is one, and a slow upload keeps its for LOSSCAST_UPLOAD_TIMEOUT_S
-
-
-class StartError(RuntimeError):
-    """The service cannot start; the message is one line that says why and what to do."""
+OPEN_FILES = 65_536  # at most. A connection is one, and a slow upload keeps it open for up to LOSSCAST_UPLOAD_TIMEOUT_S
 
 
 def run(options: Mapping[str, Any]) -> None:
@@ -53,10 +41,10 @@ def run(options: Mapping[str, Any]) -> None:
         with asyncio.Runner(loop_factory=uvicorn.Config("", loop="auto", log_config=None).get_loop_factory()) as runner:
             runner.run(_serve(settings, _bind(settings)))
     except asyncio.CancelledError:
-        return  # told to stop before it was open
+        return  # stopped before it was open
     except ValidationError as error:
         raise StartError(_first_line(error)) from error
-    except STOPPERS as error:
+    except OSError as error:  # the system may refuse anything, such as a folder for images
         raise StartError(str(error)) from error
 
 
@@ -69,7 +57,7 @@ def _open_log(settings: Settings) -> None:
 
 
 def _secrets(settings: Settings) -> list[str]:
-    """What nobody may read in the log: keys of this service, of its queue's server, of the spans' receiver."""
+    """Secrets that the log hides: keys of this service, of the queue's server, and of the receiver of spans."""
     url = settings.redis_url.get_secret_value() if settings.redis_url else ""
     receivers = [
         value for name, value in os.environ.items() if re.fullmatch(r"OTEL_EXPORTER_OTLP_(\w+_)?HEADERS", name)
@@ -82,9 +70,10 @@ def _secrets(settings: Settings) -> list[str]:
 
 
 class _Server(uvicorn.Server):
-    """Told to stop, it is not ready at once, and accepts for `drain_s` more, until balancers have noticed.
+    """On the signal to stop it says at once that it is not ready, and accepts requests for `drain_s` more.
 
-    Replies close their connection meanwhile, so that no client is left with one that the end would cut.
+    Load balancers need that time to notice. Meanwhile each reply closes its connection, so that no client keeps a
+    connection that the end of the process would cut.
     """
 
     def __init__(self, config: uvicorn.Config, drain_s: float, draining: asyncio.Event) -> None:
@@ -94,14 +83,14 @@ class _Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self._draining.is_set() or not self._drain_s:  # told twice is told to hurry
+        if self._draining.is_set() or not self._drain_s:  # a second signal means: now
             self._draining.set()
             super().handle_exit(sig, frame)
             return
         self._draining.set()
         closing = (b"connection", b"close")
-        self.config.encoded_headers.append(closing)  # from the next tick on
-        self.server_state.default_headers.append(closing)  # and until then
+        self.config.encoded_headers.append(closing)  # for connections that uvicorn answers from its next tick on
+        self.server_state.default_headers.append(closing)  # for those before it
         self._loop.call_soon_threadsafe(self._loop.call_later, self._drain_s, super().handle_exit, sig, frame)
 
 
@@ -115,21 +104,21 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # nobody asks for the client's address
-        # What was admitted is answered, also what is still being uploaded.
+        proxy_headers=False,  # the client's address is not used
+        # Admitted requests are answered, those that are still uploading included.
         timeout_graceful_shutdown=math.ceil(settings.upload_timeout_s + settings.request_timeout_s) + 1,
     )
     loop, opening = asyncio.get_running_loop(), asyncio.current_task()
     with listener:
-        for number in (signal.SIGINT, signal.SIGTERM):  # while it opens: close again what is open so far
+        for number in (signal.SIGINT, signal.SIGTERM):  # a signal during the start closes the resources that are open
             loop.add_signal_handler(number, opening.cancel if opening else loop.stop)
         async with app.router.lifespan_context(app):
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
-                # uvicorn stops on them, then raises them again for us: the lifespan must still be closed.
+                # uvicorn stops on a signal and raises it again; ignored here, so that the lifespan is closed.
                 signal.signal(number, lambda *_: None)
             gc.collect()
-            gc.freeze()  # what is loaded stays: no collection, which stops every thread, has to look at it again
+            gc.freeze()  # the garbage collector, which stops all threads, need not look at loaded models again
             listener.listen(BACKLOG)
             resources: Resources = app.state.resources
             models = resources.models
@@ -138,18 +127,18 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
 
 
 def _allow_open_files() -> None:
-    """As many as the system lets us have: its first limit, mostly 1,024, is meant for programs of another time."""
+    """Raises the limit on open files as far as the system allows: 1,024, the usual one, is too few connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(ValueError, OSError):  # a system may allow less than it says: what there is must do
+        with suppress(ValueError, OSError):  # a system may allow less than it says; then the old limit stays
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _bind(settings: Settings) -> socket.socket:
-    """Bound and not yet listening: whoever comes while the model loads is refused, and not left waiting."""
+    """A socket that is bound and does not listen yet: while models load, clients are refused and do not wait."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    # With the protocol named, asyncio sets TCP_NODELAY on what it accepts; else replies wait 40 ms for an ACK.
+    # asyncio sets TCP_NODELAY only when the protocol is named; without it replies wait 40 ms for an ACK.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

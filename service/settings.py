@@ -1,4 +1,4 @@
-"""Settings, read once from LOSSCAST_* environment variables, frozen, and passed down."""
+"""The settings: read once from LOSSCAST_* environment variables, frozen, and passed down."""
 
 import itertools
 import math
@@ -16,20 +16,20 @@ QUOTA_FILES = (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us"))  # cgrou
 
 
 def available_cpus() -> int:
-    """Processors this process may use: its affinity, and the quotas of its container or service."""
+    """The number of processors that this process may use, by its affinity and the quotas of its control groups."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for folder, names in itertools.product(_cgroups(), QUOTA_FILES):
         try:
             quota, period = " ".join((folder / name).read_text() for name in names).split()
         except (OSError, ValueError):
             continue
-        if quota.isdecimal():  # otherwise "max" or -1: no quota
+        if quota.isdecimal():  # otherwise it is "max" or -1, which mean no quota
             count = min(count, math.ceil(int(quota) / int(period)))
     return max(count, 1)
 
 
 def _cgroups() -> set[Path]:
-    """Folders of the process's own groups and of those above them, each of which may have a quota."""
+    """The folders of the process's control groups and of the groups above them. Each may have a quota."""
     folders = {CGROUP, CGROUP / "cpu"}
     for line in OWN_CGROUPS.read_text().splitlines() if OWN_CGROUPS.exists() else ():
         _, controllers, path = line.split(":", 2)
@@ -48,24 +48,24 @@ class Settings(BaseSettings):
 
     bundles: Path = Path("bundles")  # the bundle store
     model: str = "pose"  # the default model, served at /v1/predict
-    models: Annotated[tuple[str, ...], NoDecode] = ()  # served beside it; comma-separated; empty: the whole store
-    poll_s: float = Field(default=5.0, ge=0)  # between two looks at the store; 0: none after the start
-    operating_point: str | None = None  # None: the one that the bundle names
+    models: Annotated[tuple[str, ...], NoDecode] = ()  # served beside it, comma-separated; empty: all of the store
+    poll_s: float = Field(default=5.0, ge=0)  # between two looks at the store; 0: it is read at the start only
+    operating_point: str | None = None  # None: the default one of the bundle
     provider: Literal["cpu", "gpu"] = "cpu"
     workers: PositiveInt | None = None  # threads that call the engine; None: measured when a model is loaded
     decode_workers: PositiveInt = Field(default_factory=available_cpus)
-    max_batch: PositiveInt | None = None  # images in one call of the engine; None: measured likewise
-    hang_s: PositiveFloat = 30.0  # a call of the engine that takes longer hangs: the process ends itself
-    max_in_flight: PositiveInt = 256  # images admitted at a time; one more is answered 429
-    max_in_flight_bytes: PositiveInt = 512 * MIB  # of their bodies; likewise
+    max_batch: PositiveInt | None = None  # images in one call of the engine; None: measured as well
+    hang_s: PositiveFloat = 30.0  # a call of the engine that takes longer counts as hung, and the process ends itself
+    max_in_flight: PositiveInt = 256  # images admitted at a time; the next one gets 429
+    max_in_flight_bytes: PositiveInt = 512 * MIB  # bytes of bodies admitted at a time; the next one gets 429
     request_timeout_s: PositiveFloat = 10.0  # from the last byte of the body to the reply
-    upload_timeout_s: PositiveFloat = 30.0  # for the body to come
-    drain_s: float = Field(default=0.0, ge=0)  # told to stop: not ready, and still accepting for so long
+    upload_timeout_s: PositiveFloat = 30.0  # for a body, from its first to its last byte
+    drain_s: float = Field(default=0.0, ge=0)  # after the signal to stop: not ready, but still accepting requests
 
     max_body_bytes: PositiveInt = 16 * MIB
     max_pixels: PositiveInt = 40_000_000
 
-    log_format: Literal["json", "console"] | None = None  # None: console on a terminal, JSON elsewhere
+    log_format: Literal["json", "console"] | None = None  # None: console on a terminal, else JSON
 
     state: Path = Path(".losscast")  # journal, blobs and the private Valkey's data
     journal_max_bytes: PositiveInt = GIB
@@ -80,16 +80,18 @@ class Settings(BaseSettings):
     audit_share: float = Field(default=0.1, ge=0, le=1)  # of leases, for the audit lane
     ood_share: float = Field(default=0.2, ge=0, le=1)  # of leases, for samples flagged by their OOD score alone
     max_expiries: PositiveInt = 5  # leases that may run out before a sample is a dead letter
-    max_pending: PositiveInt = 100_000  # samples; beyond it the least valuable is evicted
+    max_pending: PositiveInt = 100_000  # samples; above it the least valuable ones are evicted
     max_pending_per_source: PositiveInt = 1_000  # of one X-Source
-    max_queue_bytes: PositiveInt = 10 * GIB  # of images that wait or are leased
-    retention_days: PositiveFloat = 30.0  # after it, finished samples are forgotten and pending ones evicted
+    max_queue_bytes: PositiveInt = 10 * GIB  # of images of pending and leased samples
+    retention_days: PositiveFloat = 30.0  # after it, finished samples are deleted and pending ones evicted
 
-    drift_flush_s: PositiveFloat = 5.0  # between two flushes of what was seen; evidence is updated as often
-    drift_threshold: float = Field(default=100.0, gt=1)  # evidence that counts: chance exceeds it on one day in so many
-    drift_loss_rise: PositiveFloat = 0.1  # of the mean loss, relative to the reference, that a page needs
-    drift_source_interval_s: float = Field(default=10.0, ge=0)  # one image of an X-Source counts within it
-    drift_window_s: PositiveFloat = Field(default=3600.0, le=172_800)  # that reports speak of; kept for 48 h
+    drift_flush_s: PositiveFloat = 5.0  # between two flushes of the counts; each flush updates the evidence
+    drift_threshold: float = Field(
+        default=100.0, gt=1
+    )  # evidence for an alert: chance exceeds it on one day in so many
+    drift_loss_rise: PositiveFloat = 0.1  # of the mean loss, relative to the reference, that an alert needs
+    drift_source_interval_s: float = Field(default=10.0, ge=0)  # within it, one image of an X-Source counts
+    drift_window_s: PositiveFloat = Field(default=3600.0, le=172_800)  # that reports show; counts are kept for 48 h
 
     @field_validator("api_keys", "models", mode="before")
     @classmethod

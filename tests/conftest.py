@@ -17,7 +17,8 @@ import pytest
 import stamina.instrumentation
 from PIL import Image
 
-from models.contract.bundle import ModelIndex, publish, write_index
+from models.contract.bundle import publish
+from models.contract.index import ModelIndex, write_index
 from models.contract.manifest import (
     Loss,
     Manifest,
@@ -27,6 +28,7 @@ from models.contract.manifest import (
     Provenance,
     Task,
 )
+from models.contract.reference import LossReference
 
 BRIGHTNESS = """
 <ir_version: 10, opset_import: ["" : 21]>
@@ -128,11 +130,19 @@ def tiny_manifest(content: bytes) -> Manifest:
         keypoint_loss=False,
         operating_points={
             "budget": OperatingPoint(
-                guarantee="made for tests", level=0.1, calibration_size=100, score_threshold=0.5, ood_threshold=0.9
+                guarantee="made for tests",
+                kind="flag_budget",
+                level=0.1,
+                calibration_size=100,
+                score_threshold=0.5,
+                ood_threshold=0.9,
             )
         },
+        refused_operating_points={},
         default_operating_point="budget",
         drift_reference={"score": reference, "ood_score": reference},
+        loss_reference=LossReference(mean_predicted_loss=1.7, sd=0.5, n=100),
+        embedding_reference=None,
         evaluation={},
         provenance=Provenance(
             task="tiny", data_fingerprint="none", seed=0, code_version="0", date="2026-01-01T00:00:00Z", split_sizes={}

@@ -1,4 +1,4 @@
-"""The house keeps its shape: layers, what may import what, and the size of its rooms."""
+"""The layout holds: layers of imports, doors of large dependencies, sizes of files, contents of the wheel."""
 
 import ast
 import subprocess
@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SOURCES = [*REPOSITORY.glob("service/**/*.py"), *REPOSITORY.glob("models/**/*.py"), REPOSITORY / "losscast.py"]
 MAX_LINES = 320
 
-# What the extras train and demo bring: the images do without, and so does a plain installation.
+# Brought by the extras train and demo. The container images and a plain installation lack them.
 ONLY_FOR_TRAINING = (
     "torch",
     "lightning",
@@ -54,38 +55,44 @@ def test_imports_follow_the_contracts_of_pyproject() -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_the_whole_online_side_imports_without_torch_and_what_else_only_training_needs() -> None:
+def test_the_whole_online_side_imports_without_torch_and_the_other_packages_of_training() -> None:
     result = _python("-W", "error", "-c", BLOCK + IMPORT_ALL)
     assert result.returncode == 0, result.stderr
     assert {"service.app", "service.cli", "models.contract.manifest"} <= set(result.stdout.split())
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"], ["train", "--help"]])
-def test_the_command_line_explains_itself_without_them(arguments: list[str]) -> None:
+def test_the_help_of_every_side_prints_without_the_packages_of_training(arguments: list[str]) -> None:
     result = _python("-c", BLOCK + RUN, *arguments)
     assert result.returncode == 0, result.stderr
     assert "Usage" in result.stdout
 
 
 @pytest.mark.parametrize(
-    ("package", "door"),
+    ("package", "files"),
     [
-        ("onnxruntime", "models/contract/runtime.py"),
-        ("opentelemetry", "service/telemetry/spans.py"),
-        ("prometheus_client", "service/telemetry/[mfc]*.py"),
-        ("structlog", "service/telemetry/logs.py"),
+        ("onnxruntime", {"models/contract/runtime.py"}),
+        ("opentelemetry", {"service/telemetry/spans.py"}),
+        ("prometheus_client", {f"service/telemetry/{name}.py" for name in ("collectors", "families", "metrics")}),
+        ("structlog", {"service/telemetry/logs.py"}),
     ],
 )
-def test_a_large_dependency_has_one_door(package: str, door: str) -> None:
+def test_only_these_files_import_a_large_dependency(package: str, files: set[str]) -> None:
     importers = {path for path in SOURCES if package in _imported_packages(path)}
-    assert importers == set(REPOSITORY.glob(door))
+    assert importers == {REPOSITORY / file for file in files}
 
 
 def test_importing_a_package_runs_nothing() -> None:
     filled = {path for path in SOURCES if path.name == "__init__.py" and path.read_text().strip()}
-    assert filled == {
-        REPOSITORY / "service" / "client" / "__init__.py"
-    }  # what users import; it names, and does nothing
+    assert filled == {REPOSITORY / "service" / "client" / "__init__.py"}  # it only names what users import
+
+
+def test_the_wheel_has_every_source_the_scripts_of_redis_and_the_markers_of_typed_packages() -> None:
+    shipped = {file.distribution_path for file in WheelBuilder(str(REPOSITORY)).recurse_included_files()}
+    scripts = {str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("service/**/*.lua")}
+    assert len(scripts) > 30
+    assert shipped >= {str(path.relative_to(REPOSITORY)) for path in SOURCES} | scripts
+    assert {"service/py.typed", "models/py.typed"} <= shipped
 
 
 def test_no_file_has_outgrown_one_idea() -> None:

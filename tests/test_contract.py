@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from models.networks.forecast_graph import ForecastGraph
-from models.pipeline import calibrate, describe, publish, train
+from models.pipeline import calibrate, evaluate, go_live, publish, train
+from models.publishing.candidate import make_candidate
 from models.publishing.export import export_onnx
 from models.tasks.digits import Digits
-from models.training.loss_head import TrainingConfig
+from models.training.config import TrainingConfig
 from service.app import create_app
 from service.settings import Settings
 
@@ -21,10 +21,10 @@ from service.settings import Settings
 async def test_a_trained_exported_and_served_model_gives_pytorchs_numbers(tmp_path: Path) -> None:
     task, config = Digits(), TrainingConfig.tiny()
     trained = train(task, config)
-    graph = ForecastGraph(trained.regressor, trained.head, *calibrate(trained, task))
+    graph = calibrate(trained, task)
     onnx = export_onnx(graph, task.preprocessing.canvas_shape)
-    draft = describe(task, config, tmp_path / "bundles", onnx, graph)
-    publish(task, tmp_path / "bundles", draft, onnx, "tiny")
+    candidate = make_candidate(graph, onnx, task, config)
+    go_live(publish(candidate, evaluate(candidate, task), task, tmp_path / "bundles"))
 
     images = task.examples("test", 1, 0).images[:20]
     with torch.no_grad():
@@ -41,6 +41,6 @@ async def test_a_trained_exported_and_served_model_gives_pytorchs_numbers(tmp_pa
             assert np.allclose(reply["prediction"]["values"], expected.prediction[row].numpy(), atol=1e-3)
             assert reply["predicted_loss"] == pytest.approx(expected.predicted_loss[row].item(), rel=1e-3)
             assert reply["ood_score"] == pytest.approx(expected.ood_score[row].item(), rel=1e-3)
-            point = draft.operating_points["budget"]
+            point = candidate.manifest.operating_points["budget"]
             lossy = expected.score[row].item() > point.score_threshold
             assert ("predicted_loss" in reply["verdict"]["reasons"]) == lossy

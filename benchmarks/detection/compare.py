@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmarks.detection.rivals import Scores
 from models.calibration.loss_map import LossMap, fit_loss_map
-from models.evaluation import bundle as evaluation
+from models.evaluation import metrics
 
 Array = NDArray[np.float64]
 BUDGETS = (0.05, 0.1, 0.2)
@@ -39,21 +39,21 @@ def figures(scores: Scores, calibration: Scores | None, truth: Truth) -> dict[st
     s, y = scores.images, truth.losses
     failed, worst = (y > level for level in truth.levels)
     found = {
-        "one_minus_naurc": 1 - evaluation.normalised_aurc(s, y),
-        "failure_auroc": evaluation.auroc(s, failed),
-        "worst_auroc": evaluation.auroc(s, worst),
-        "rank_correlation": evaluation.rank_correlation(s, y) if np.ptp(s) > 0 else 0.0,
-        "share_of_oracle_cut": evaluation.share_of_oracle_cut(s, y),
-        "false_positive_rate": evaluation.false_positive_rate(s, failed),
-        "aurc": evaluation.aurc(s, y),
+        "one_minus_naurc": 1 - metrics.normalised_aurc(s, y),
+        "failure_auroc": metrics.auroc(s, failed),
+        "worst_auroc": metrics.auroc(s, worst),
+        "rank_correlation": metrics.rank_correlation(s, y) if np.ptp(s) > 0 else 0.0,
+        "share_of_oracle_cut": metrics.share_of_oracle_cut(s, y),
+        "false_positive_rate": metrics.false_positive_rate(s, failed),
+        "aurc": metrics.aurc(s, y),
     }
     for budget in BUDGETS:
-        recall, precision = evaluation.recall_and_precision(s, failed, budget)
+        recall, precision = metrics.recall_and_precision(s, failed, budget)
         found |= {f"recall_{round(100 * budget)}": recall, f"precision_{round(100 * budget)}": precision}
     if scores.keypoints is not None:
         there = ~np.isnan(truth.keypoint_losses)
         wrong = truth.keypoint_losses[there] > truth.failure_level
-        found["keypoint_auroc"] = evaluation.auroc(scores.keypoints[there], wrong)
+        found["keypoint_auroc"] = metrics.auroc(scores.keypoints[there], wrong)
     if calibration is not None:
         found |= _calibration(s, y, fit_loss_map(calibration.images, truth.calibration_losses))
     return found
@@ -61,7 +61,7 @@ def figures(scores: Scores, calibration: Scores | None, truth: Truth) -> dict[st
 
 def _calibration(scores: Array, losses: Array, score_map: LossMap) -> dict[str, float]:
     predicted = score_map(scores).astype(np.float64)
-    deciles = np.abs(evaluation.decile_errors(predicted, losses))
+    deciles = np.abs(metrics.decile_errors(predicted, losses))
     return {
         "mean_error": float(predicted.mean() / losses.mean() - 1),
         "decile_error_mean": float(deciles.mean()),

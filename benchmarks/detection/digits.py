@@ -27,7 +27,7 @@ from benchmarks.detection.record import mean_and_worst
 from benchmarks.detection.report import digits_tables
 from benchmarks.detection.rivals import Scores
 from benchmarks.objectives.heads import trunk_of
-from models.calibration.loss_map import fit_gaussian
+from models.calibration.ood import fit_gaussian
 from models.calibration.references import CALIBRATION_SEED
 from models.evaluation.bundle import TEST_SEED
 from models.networks.loss_head import Architecture, LossHeadConfig, build_loss_head
@@ -35,8 +35,9 @@ from models.networks.regressors import KeypointNet
 from models.objectives.learning_loss import Objective
 from models.tasks.digits import Digits
 from models.tasks.protocol import Examples
-from models.training.loop import Engine, Plan, fit, reproducible
-from models.training.loss_head import Observations, TrainingConfig, observe, train_loss_head
+from models.training.config import TrainingConfig
+from models.training.loop import Plan, Trainer, fit, reproducible
+from models.training.loss_head import Observations, observe, train_loss_head
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "detection" / "results"
@@ -150,7 +151,7 @@ def _heteroscedastic(setting: Setting, seed: int) -> Scorer:
         return gaussian_likelihood(model(columns), wrong)
 
     with reproducible(seed):
-        fit(head, lambda _epoch: (local, errors), loss, plan, Engine.start(), lambda _done, _total: None)
+        fit(head, lambda _epoch: (local, errors), loss, plan, Trainer.start(), lambda _done, _total: None)
 
     def score(seen: Observations) -> Scores:
         with torch.no_grad():

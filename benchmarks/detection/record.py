@@ -14,7 +14,7 @@ from benchmarks.detection.compare import Truth, ahead, figures
 from benchmarks.detection.corruptions import KINDS, STRENGTHS
 from benchmarks.detection.rivals import COSTLY, ENSEMBLE, LEARNED, SHIPPED, UNLEARNED, Scores
 from benchmarks.detection.shift import RULES, aurocs
-from models.evaluation import bundle as evaluation
+from models.evaluation import metrics
 
 Array = NDArray[np.float64]
 OOD = "Mahalanobis distance"
@@ -160,9 +160,7 @@ def _means(rows: list[dict[str, float]]) -> dict[str, float | None]:
 def _curve(trunks: list[list[Scores]], losses: list[Array]) -> list[list[float]]:
     """Coverage and risk, mean over trunks and seeds, at `POINTS` coverages."""
     curves = [
-        evaluation.risk_coverage(seed.images, loss)
-        for seeds, loss in zip(trunks, losses, strict=True)
-        for seed in seeds
+        metrics.risk_coverage(seed.images, loss) for seeds, loss in zip(trunks, losses, strict=True) for seed in seeds
     ]
     at = np.linspace(0.05, 1, POINTS)
     risk = np.mean([np.interp(at, *curve) for curve in curves], axis=0)

@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 
 from benchmarks.detection.baselines import LocalScaleHead, disagreement, gaussian_likelihood, nearest_distance
 from benchmarks.detection.features import Seen
-from models.calibration.loss_map import fit_gaussian
+from models.calibration.ood import fit_gaussian
 from models.networks.heatmap_features import ENTROPY, EXPECTED
 from models.networks.keypoint_head import KeypointHeadConfig, KeypointLossHead
 from models.networks.loss_head import Architecture, LossHeadConfig, build_loss_head
 from models.objectives.learning_loss import Objective
+from models.training.config import TrainingConfig
 from models.training.keypoint_head import KeypointTraining, score_readings, train_keypoint_head
-from models.training.loop import Engine, Plan, fit, reproducible
-from models.training.loss_head import Observations, TrainingConfig, train_loss_head
+from models.training.loop import Plan, Trainer, fit, reproducible
+from models.training.loss_head import Observations, train_loss_head
 
 Array = NDArray[np.float64]
 
@@ -196,7 +197,7 @@ def _heteroscedastic(setting: Setting, seed: int) -> Scorer:
         return gaussian_likelihood(model(local.float()), errors)
 
     with reproducible(seed):
-        fit(head, lambda _epoch: (learn.readings.local, learn.keypoint_losses), loss, plan, Engine.start(), _quiet)
+        fit(head, lambda _epoch: (learn.readings.local, learn.keypoint_losses), loss, plan, Trainer.start(), _quiet)
     head.eval()
 
     def score(seen: Seen) -> Scores:

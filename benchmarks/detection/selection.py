@@ -23,8 +23,8 @@ from benchmarks.detection.__main__ import RESULTS, TINY_IMAGES, TRAINING, say
 from benchmarks.detection.features import Seen, Trunk, rows, seen, together
 from benchmarks.detection.rivals import UNLEARNED, Scores, Setting, embeddings, keypoint_head, unlearned
 from benchmarks.detection.shift import RULES
-from models.calibration.loss_map import fit_gaussian
-from models.evaluation import bundle as evaluation
+from models.calibration.ood import fit_gaussian
+from models.evaluation import metrics
 from models.networks.heatmap_features import EXPECTED
 from models.networks.keypoint_head import USUAL_PARTS, KeypointLossHead, Part
 from models.tasks.pose import Pose
@@ -160,8 +160,8 @@ def _rules(trunk: Trunk, parts: Mapping[str, Seen], shifted: Seen) -> dict[str, 
         for name, rule in RULES.items():
             found[name].append(
                 {
-                    "shifted": evaluation.auroc(rule(new, known), failed),
-                    "mixed": evaluation.auroc(rule((both[0], both[1]), known), any_failed),
+                    "shifted": metrics.auroc(rule(new, known), failed),
+                    "mixed": metrics.auroc(rule((both[0], both[1]), known), any_failed),
                 }
             )
     return {name: _mean(figures) for name, figures in found.items()}
@@ -211,10 +211,10 @@ def _figures(scores: Scores, left: Seen) -> Figures:
     if scores.keypoints is None:
         raise ValueError("cross-validation compares heads that score keypoints")
     return {
-        "one_minus_naurc": 1 - evaluation.normalised_aurc(scores.images, losses),
-        "failure_auroc": evaluation.auroc(scores.images, losses > Pose.loss.failure_level),
-        "rank_correlation": evaluation.rank_correlation(scores.images, losses),
-        "keypoint_auroc": evaluation.auroc(scores.keypoints[there], of_keypoints[there] > Pose.loss.failure_level),
+        "one_minus_naurc": 1 - metrics.normalised_aurc(scores.images, losses),
+        "failure_auroc": metrics.auroc(scores.images, losses > Pose.loss.failure_level),
+        "rank_correlation": metrics.rank_correlation(scores.images, losses),
+        "keypoint_auroc": metrics.auroc(scores.keypoints[there], of_keypoints[there] > Pose.loss.failure_level),
     }
 
 

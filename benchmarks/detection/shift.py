@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluation import bundle as evaluation
+from models.evaluation import metrics
 
 Array = NDArray[np.float64]
 Pair = tuple[Array, Array]  # scores and OOD scores of the same images, [n] each
@@ -55,7 +55,7 @@ RULES: Mapping[str, Callable[[Pair, Pair], Array]] = {
 
 def aurocs(scores: Mapping[str, Array], losses: Array, failure_level: float) -> dict[str, float]:
     """AUROC of failures of each score; NaN where all or none fail."""
-    return {name: evaluation.auroc(one, losses > failure_level) for name, one in scores.items()}
+    return {name: metrics.auroc(one, losses > failure_level) for name, one in scores.items()}
 
 
 def _far(images: Pair, calibration: Pair) -> NDArray[np.bool_]:

@@ -1,6 +1,6 @@
 """The drift detector proved by simulation: `python -m benchmarks.drift`, from the repository's root; some 25 minutes.
 
-False pages on quiet traffic of several kinds, images until a change is found, and detectors in wide use on the same
+False alerts on quiet traffic of several kinds, images until a change is found, and detectors in wide use on the same
 streams. Writes drift.json, drift.md and drift.png. A run that was cut off goes on where it was; `--only NAME` makes
 that one anew. Deterministic: every run has a seed of its own.
 """
@@ -25,7 +25,7 @@ JSON = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
 
 
 def main(
-    only: Annotated[list[str] | None, typer.Option(help="Names of runs, to be made anew.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Names of runs to make again.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for drift.json and drift.md.")] = RESULTS,
     picture: Annotated[Path, typer.Option(help="The plot, as PNG.")] = PLOT,
     tiny: Annotated[bool, typer.Option(help="Seconds, to try the code; give --out and --picture too.")] = False,  # noqa: FBT002 - a flag

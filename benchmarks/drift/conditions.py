@@ -1,4 +1,4 @@
-"""What the benchmark runs: quiet days, on which every page is false, and changes, which are to be found soon."""
+"""The runs of the benchmark: quiet days, on which every alert is false, and changes, which should be found soon."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -15,14 +15,14 @@ import numpy as np
 from models.contract.manifest import Manifest, OrderStatistics, parse_manifest
 from models.contract.reference import MAX_DIRECTIONS, EmbeddingReference, LossReference
 from models.contract.signals import SIGNALS
-from service.drift import transition as judge
+from service.drift import transition
 from service.drift.audit import AuditPage
+from service.drift.detector_state import DetectorState
 from service.drift.layout import Layout
-from service.drift.ledger import Sums
-from service.drift.report import report as reporting
-from service.drift.state import State
+from service.drift.ledger import LedgerSums
+from service.drift.report.decision import Terms
+from service.drift.report.report import drift_report
 from service.drift.tally import Tally
-from service.drift.transition import Terms
 from service.inference.outcome import Forecast
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
@@ -89,15 +89,15 @@ def _image_us(layout: Layout, burst: int, source: str | None) -> float:
 def _leader(layout: Layout) -> tuple[float, float, float]:
     """Median ms of a flush, and kB of state and report."""
     traffic, tally = _Traffic(layout), Tally(layout, 1e9)
-    totals, state, spent, written, report = layout.empty(), State.fresh(layout), [], b"", ""
+    totals, state, spent, written, report = layout.empty(), DetectorState.fresh(layout), [], b"", ""
     for flush in range(FLUSHES):
         traffic.feed(tally, None)
         taken = tally.take()
         totals = totals if taken is None else totals + taken
-        sums = Sums(1.8e9 + 5 * flush, "1", totals, totals, state.to_json(), 1.0)
+        sums = LedgerSums(1.8e9 + 5 * flush, "1", totals, totals, state.to_json(), 1.0)
         began = time.process_time()
-        state = judge.update(layout, judge.read(layout, sums), sums, NO_LABELS)
-        written, report = state.to_json(), reporting.report(layout, Terms(), state, sums).model_dump_json()
+        state = transition.update(layout, transition.read(layout, sums), sums, NO_LABELS)
+        written, report = state.to_json(), drift_report(layout, Terms(), state, sums).model_dump_json()
         spent.append(time.process_time() - began)
     return 1e3 * float(np.median(spent)), len(written) / 1000, len(report) / 1000
 

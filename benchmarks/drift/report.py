@@ -31,9 +31,9 @@ def tables(results: Results) -> str:
     return "\n".join([*_quiet(results), "", *_compared(results), "", *_changes(results), "", *_delays(results)]) + "\n"
 
 
-def false_pages(found: Mapping[str, Any]) -> float:
-    """Days with a page among 30."""
-    return MONTH * float(found["page_days"]) / float(found["days"])
+def false_alerts(found: Mapping[str, Any]) -> float:
+    """Days with an alert among 30."""
+    return MONTH * float(found["alert_days"]) / float(found["days"])
 
 
 def _quiet(results: Results) -> Iterator[str]:
@@ -44,8 +44,8 @@ def _quiet(results: Results) -> Iterator[str]:
         "days",
         "D",
         "warning days",
-        "days with a false page",
-        "pages by day",
+        "days with a false alert",
+        "alerts by day",
     )
     yield _row(*head)
     yield "|---|---:|---:|---:|---:|---:|---:|---|"
@@ -53,37 +53,37 @@ def _quiet(results: Results) -> Iterator[str]:
         if name not in results or "rivals" in name:
             continue
         found = results[name]
-        low, high = _poisson(found["page_days"])
+        low, high = _poisson(found["alert_days"])
         interval = f"{_of_month(low, found['days'])} to {_of_month(high, found['days'])}"
-        pages = f"{_of_month(found['page_days'], found['days'])} ({interval})"
-        by_day = ", ".join(str(n) for n in found["pages_by_day"])
+        alerts = f"{_of_month(found['alert_days'], found['days'])} ({interval})"
+        by_day = ", ".join(str(n) for n in found["alerts_by_day"])
         warnings, effect = _of_month(found["warning_days"], found["days"]), f"{found['design_effect'][0]:.1f}"
         world = condition.world
         numbers = f"{world.per_s:g}", f"{condition.signals}", f"{found['days']:,}"
-        yield _row(world.title, *numbers, effect, warnings, pages, by_day)
+        yield _row(world.title, *numbers, effect, warnings, alerts, by_day)
 
 
 def _compared(results: Results) -> Iterator[str]:
-    yield _row("Quiet traffic, 1 image/s: days with a false page, of 30", "losscast", *NAMES)
+    yield _row("Quiet traffic, 1 image/s: days with a false alert, of 30", "losscast", *NAMES)
     yield "|---|---:|" + "---:|" * len(NAMES)
     for name in COMPARED:
         if name in results:
             others = results[name]["rivals"]
             own = _own(results, name)
             cells = [_rival(others[who]) for who in NAMES]
-            yield _row(QUIET[name].world.title, _of_month(own["page_days"], own["days"]), *cells)
+            yield _row(QUIET[name].world.title, _of_month(own["alert_days"], own["days"]), *cells)
 
 
 def _changes(results: Results) -> Iterator[str]:
-    yield _row("Change", "images/s", "found: warning", "found: page", "images until the warning", "until the page")
+    yield _row("Change", "images/s", "found: warning", "found: alert", "images until the warning", "until the alert")
     yield "|---|---:|---:|---:|---:|---:|"
     for name, condition in CHANGES.items():
         if name in results:
             found = results[name]
-            warning, page = found["warning"], found["page"]
-            shares = f"{warning['found']:.0%}", f"{page['found']:.0%}"
+            warning, alert = found["warning"], found["alert"]
+            shares = f"{warning['found']:.0%}", f"{alert['found']:.0%}"
             per_s = f"{condition.world.per_s:g}"
-            yield _row(_title(condition), per_s, *shares, _quartiles(warning), _quartiles(page))
+            yield _row(_title(condition), per_s, *shares, _quartiles(warning), _quartiles(alert))
 
 
 def _delays(results: Results) -> Iterator[str]:
@@ -93,15 +93,15 @@ def _delays(results: Results) -> Iterator[str]:
         if name in results and results[name]["rivals"]:
             others = results[name]["rivals"]
             cells = [_median(others[who]) for who in NAMES]
-            yield _row(_title(condition), _median(results[name]["page"]), *cells)
+            yield _row(_title(condition), _median(results[name]["alert"]), *cells)
 
 
 def plot(results: Results, file: Path) -> None:
-    """False pages by traffic and detector, and what delay they buy."""
+    """False alerts by traffic and detector, and the delay beside them."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained", width_ratios=[1.5, 1])
     names = [name for name in COMPARED if name in results]
-    series = {"losscast": [false_pages(_own(results, name)) for name in names]}
-    series |= {who: [false_pages(results[name]["rivals"][who]) for name in names] for who in NAMES}
+    series = {"losscast": [false_alerts(_own(results, name)) for name in names]}
+    series |= {who: [false_alerts(results[name]["rivals"][who]) for name in names] for who in NAMES}
     width = 0.8 / len(series)
     for i, (who, values) in enumerate(series.items()):
         places = [place + (i - (len(series) - 1) / 2) * width for place in range(len(names))]
@@ -109,7 +109,7 @@ def plot(results: Results, file: Path) -> None:
     left.axhline(1, color="black", linewidth=0.8, linestyle="--")
     left.text(-0.62, 1.3, "target: 1", fontsize=8)
     left.set_xticks(range(len(names)), [COMPARED[name] for name in names], fontsize=8)
-    left.set(ylabel="days with a false page, of 30", ylim=(0, 38))
+    left.set(ylabel="days with a false alert, of 30", ylim=(0, 38))
     left.legend(ncols=3, fontsize=8, loc="upper center")
     left.set_title("Quiet traffic, 1 image/s", fontsize=9)
     _plot_delays(right, results, series)
@@ -119,14 +119,14 @@ def plot(results: Results, file: Path) -> None:
 
 
 def _plot_delays(axes: Any, results: Results, series: Mapping[str, Sequence[float]]) -> None:
-    found = {"losscast": results[HEADLINE]["page"], **results[HEADLINE]["rivals"]}
+    found = {"losscast": results[HEADLINE]["alert"], **results[HEADLINE]["rivals"]}
     for i, who in enumerate(series):
         low, median, high = found[who]["quartiles"]
         bars = [[median - low], [high - median]]
         axes.errorbar([series[who][0]], [median], yerr=bars, marker="o", capsize=3, label=who, color=_color(i))
     axes.axhline(300, color="black", linewidth=0.8, linestyle="--")
     axes.text(30, 312, "target: 300", ha="right", fontsize=8)
-    axes.set(xlabel="days with a false page, of 30", ylabel="images until a page", ylim=(0, 800), xlim=(-1.5, 32))
+    axes.set(xlabel="days with a false alert, of 30", ylabel="images until an alert", ylim=(0, 800), xlim=(-1.5, 32))
     axes.set_title("Independent traffic, log loss up by .5 sd: median and quartiles", fontsize=9)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="upper center", ncols=3)
@@ -162,7 +162,7 @@ def _median(found: Mapping[str, Any]) -> str:
 
 def _rival(found: Mapping[str, Any]) -> str:
     alarms = MONTH * found["alarms"] / found["days"]
-    return f"{false_pages(found):.1f} ({alarms:,.0f} alarms)"
+    return f"{false_alerts(found):.1f} ({alarms:,.0f} alarms)"
 
 
 def _of_month(days: float, of: int) -> str:

@@ -1,4 +1,4 @@
-"""Detectors in wide use, on the same scores with the same references. They know no effect: each alarm is a page.
+"""Detectors in wide use, on the same scores with the same references. They know no effect: each alarm is an alert.
 
 One base: `update` with what came, [images], and `alarms`, at which images it rang.
 """

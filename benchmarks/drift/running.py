@@ -20,26 +20,26 @@ Ticked = Callable[[float], None]  # told the share of the run that was done
 
 
 def run_quiet(name: str, condition: Quiet, tick: Ticked) -> dict[str, Any]:
-    """A day counts as one with a page (or a warning) once, however often it goes on and off."""
+    """A day counts once as one with an alert (or a warning), however often it goes on and off."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     traffic = condition.world.traffic(
         rng, condition.deployments, condition.signals, lambda _: np.zeros(condition.signals)
     )
     watching, others = Watching(traffic.references), _rivals(traffic, condition.rivals)
-    warned, paged = (np.zeros((condition.days, condition.deployments), bool) for _ in range(2))
+    warned, alerted = (np.zeros((condition.days, condition.deployments), bool) for _ in range(2))
     for at in np.arange(START_S, START_S + condition.days * DAY_S, condition.step_s).tolist():
         day = int((at - START_S) // DAY_S)
         _advance(traffic, watching, others, at, condition.step_s)
         warned[day] |= watching.warns
-        paged[day] |= watching.pages
+        alerted[day] |= watching.alerts
         tick(condition.step_s / (condition.days * DAY_S))
     per_day = condition.world.per_s * DAY_S
     return {
         "deployments": condition.deployments,
         "days": condition.days * condition.deployments,
-        "page_days": int(paged.sum()),
+        "alert_days": int(alerted.sum()),
         "warning_days": int(warned.sum()),
-        "pages_by_day": paged.sum(axis=1).tolist(),
+        "alerts_by_day": alerted.sum(axis=1).tolist(),
         "warnings_by_day": warned.sum(axis=1).tolist(),
         "design_effect": _design_effects(watching),
         "rivals": {who: _quiet_of(ones, per_day, condition.days) for who, ones in others.items()},
@@ -47,18 +47,18 @@ def run_quiet(name: str, condition: Quiet, tick: Ticked) -> dict[str, Any]:
 
 
 def run_change(name: str, condition: Change, tick: Ticked) -> dict[str, Any]:
-    """Delays in images: until the first warning and the first page after the change, with those of the rivals."""
+    """Delays in images: until the first warning and the first alert after the change, with those of the rivals."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     size = np.zeros(SIGNALS)
     size[:2] = condition.score, condition.ood_score
     traffic = condition.world.traffic(rng, condition.deployments, SIGNALS, lambda at: size * (at >= condition.at_s))
     watching, others = Watching(traffic.references), _rivals(traffic, condition.rivals)
     steps = list(_steps(condition))
-    found = {"warning": np.full(condition.deployments, np.inf), "page": np.full(condition.deployments, np.inf)}
+    found = {"warning": np.full(condition.deployments, np.inf), "alert": np.full(condition.deployments, np.inf)}
     for at, lasts_s in steps:
         _advance(traffic, watching, others, at, lasts_s)
         images = (at + lasts_s - condition.at_s) * condition.world.per_s
-        for kind, rings in (("warning", watching.warns), ("page", watching.pages)):
+        for kind, rings in (("warning", watching.warns), ("alert", watching.alerts)):
             early = np.isinf(found[kind]) & rings
             found[kind][early] = images if images > 0 else -1
         tick(1 / len(steps))
@@ -103,7 +103,7 @@ def _design_effects(watching: Watching) -> list[float]:
 
 def _quiet_of(ones: list[Rival], per_day: float, days: int) -> dict[str, int]:
     with_alarm = [len({int((image - 1) // per_day) for image in one.alarms}) for one in ones]
-    return {"days": days * len(ones), "page_days": sum(with_alarm), "alarms": sum(len(one.alarms) for one in ones)}
+    return {"days": days * len(ones), "alert_days": sum(with_alarm), "alarms": sum(len(one.alarms) for one in ones)}
 
 
 def _found_by(ones: list[Rival], before: int) -> Floats:

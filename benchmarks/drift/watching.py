@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 from benchmarks.drift.worlds import EFFECTS, References, Step
 from service.drift.report import decision
+from service.drift.report.decision import Terms
 from service.drift.statistics import effect
 from service.drift.statistics.detector import Detector, Flush
-from service.drift.statistics.effect import Interval, Sums
+from service.drift.statistics.effect import Interval, LossSums
 from service.drift.statistics.evidence import PERIOD_S
 from service.drift.statistics.onset import History, likeliest_start
-from service.drift.transition import Terms
 
 TERMS = Terms()  # the service's defaults
 
@@ -22,21 +22,21 @@ Floats = NDArray[np.float64]
 
 @dataclass(eq=False)
 class Watching:
-    """Two alarms: `warns`, evidence has passed the threshold since the restart, and `pages`, there was an effect too.
+    """Two alarms. `warns`: evidence has passed the threshold since the restart. `alerts`: there was an effect too.
 
-    Both stay until the restart: what pages once a day is one page, however often its effect comes and goes.
+    Both stay until the restart: an alert counts once a day, however often its effect comes and goes.
     """
 
     references: References
     detector: Detector = field(init=False)
     warns: NDArray[np.bool_] = field(init=False)  # [n]
-    pages: NDArray[np.bool_] = field(init=False)  # [n]
+    alerts: NDArray[np.bool_] = field(init=False)  # [n]
 
     def __post_init__(self) -> None:
         n, signals = self.references.edges.shape[:2]
         self._bins = dict.fromkeys([str(i) for i in range(signals)], self.references.bins)
         self.detector = Detector.fresh(self._bins, (n,))
-        self.warns, self.pages = np.zeros(n, bool), np.zeros(n, bool)
+        self.warns, self.alerts = np.zeros(n, bool), np.zeros(n, bool)
         self._shape = (n, signals * len(self.references.bins.alpha) + EFFECTS)
         self._window: deque[tuple[float, Floats]] = deque()  # (until, what came)
         self._history, self._seen = self._nothing()
@@ -53,8 +53,8 @@ class Watching:
         while self._window[0][0] <= now_s - TERMS.window_s:
             self._window.popleft()
         self.warns = self.detector.is_known & (self.detector.log10_peak >= np.log10(TERMS.threshold))
-        self.pages &= self.warns
-        if (self.warns & ~self.pages).any():
+        self.alerts &= self.warns
+        if (self.warns & ~self.alerts).any():
             self._decide()
 
     def _nothing(self) -> tuple[History, Floats]:
@@ -66,10 +66,10 @@ class Watching:
         signals = list(self.detector.signals.values())
         design = np.stack([one.design_effect(self.references.bins, 1.0) for one in signals])
         lead = np.stack([one.evidence.log10 for one in signals]).argmax(axis=0)
-        for i in np.flatnonzero(self.warns & ~self.pages).tolist():
+        for i in np.flatnonzero(self.warns & ~self.alerts).tolist():
             since = self._since_start(i, int(lead[i]), history[:, i], float(design[lead[i], i]))
             sums = since if since[0] < in_window[i, 0] else in_window[i]
-            self.pages[i] = self._is_page(i, sums, design[:2, i].tolist())
+            self.alerts[i] = self._is_alert(i, sums, design[:2, i].tolist())
 
     def _since_start(self, i: int, lead: int, before: Floats, design_effect: float) -> Floats:
         """Sums of the effect since the change of the leading signal likeliest began. before: [moments, sums]."""
@@ -79,7 +79,7 @@ class Watching:
         since: Floats = self._seen[i, -EFFECTS:] - before[start, -EFFECTS:]
         return since
 
-    def _is_page(self, i: int, sums: Floats, design_effects: list[float]) -> bool:
+    def _is_alert(self, i: int, sums: Floats, design_effects: list[float]) -> bool:
         decided = decision.decide(
             float(self.detector.log10_peak[i]),
             log10_threshold=float(np.log10(TERMS.threshold)),
@@ -91,7 +91,7 @@ class Watching:
         return decided.state == "drift"
 
     def _rise(self, i: int, sums: Floats, design_effect: float) -> Interval | None:
-        loss = effect.mean_loss(Sums(*sums[:3].tolist()), design_effect)
+        loss = effect.mean_loss(LossSums(*sums[:3].tolist()), design_effect)
         mean, sd = float(self.references.loss_mean[i]), float(self.references.loss_sd[i])
         return effect.rise(loss, mean, sd, self.references.bins.size) if loss else None
 

@@ -20,7 +20,8 @@ from benchmarks.labelling.throughput import LABEL, LEASE_S, ROOMY, fill
 from service.labelling.queue.blobs import BlobStore
 from service.labelling.queue.redis_queue import RedisQueue
 from service.labelling.samples.sample import Sample
-from service.redis.private_valkey import embedded_valkey
+from service.redis.private_valkey import private_valkey
+from service.redis.server import RedisServer
 
 OPERATIONS = ("announce", "put", "lease", "label", "stats")
 
@@ -51,8 +52,9 @@ class Timed:
 
 
 async def scaling(folder: Path, sizes: Sequence[int], rounds: int, progress: Progress) -> dict[str, Any]:
-    async with embedded_valkey(folder / "valkey") as socket, Redis(unix_socket_path=str(socket)) as client:
-        queue = RedisQueue.open(str(socket), BlobStore.open(folder / "blobs"), ROOMY, timeout_s=30)
+    async with private_valkey(folder / "valkey") as socket, Redis(unix_socket_path=str(socket)) as client:
+        server = RedisServer.open(str(socket), timeout_s=30.0)
+        queue = RedisQueue(server, BlobStore.open(folder / "blobs"), ROOMY)
         queues, memory = {}, {}
         for size in sizes:
             before = await _used(client)
@@ -61,7 +63,7 @@ async def scaling(folder: Path, sizes: Sequence[int], rounds: int, progress: Pro
             await fill(queue, queues[size].model, size, partial(progress.advance, task))
             memory[size] = round((await _used(client) - before) / size)
         await _time_rounds(queues, rounds, progress)
-        await queue.close()
+        await server.close()
     return {
         "sizes": list(sizes),
         "rounds": rounds,

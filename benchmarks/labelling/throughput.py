@@ -19,7 +19,8 @@ from service.labelling.journal.journal import Journal
 from service.labelling.queue.blobs import BlobStore
 from service.labelling.queue.policy import QueuePolicy
 from service.labelling.queue.redis_queue import RedisQueue
-from service.redis.private_valkey import embedded_valkey
+from service.redis.private_valkey import private_valkey
+from service.redis.server import RedisServer
 
 MODEL = "digits"
 FILL_CHUNK = 500
@@ -53,10 +54,11 @@ async def _drained(  # noqa: PLR0913, PLR0917 - each is a size that a tiny run m
 ) -> tuple[list[float], list[float]]:
     """Rates of putting, and of all, in each run. From run to run n more are pending, unless the policy evicts."""
     async with AsyncExitStack() as stack:
-        socket = await stack.enter_async_context(embedded_valkey(folder / "valkey"))
+        socket = await stack.enter_async_context(private_valkey(folder / "valkey"))
         blobs = BlobStore.open(folder / "blobs")
-        queue = RedisQueue.open(str(socket), blobs, policy)
-        stack.push_async_callback(queue.close)
+        server = RedisServer.open(str(socket), timeout_s=2.0)
+        stack.push_async_callback(server.close)
+        queue = RedisQueue(server, blobs, policy)
         journal = Journal.open(folder / "journal", max_bytes=GIB, max_rows=10 * n)
         stack.push_async_callback(journal.close)
         task = progress.add_task("fill the queue", total=pending)
@@ -96,8 +98,9 @@ async def _journalled(journal: Journal, n: int, seed: int, advance: Callable[[in
 async def leased_and_labelled(folder: Path, pending: int, n: int, runs: int, progress: Progress) -> dict[str, Any]:
     """Samples per second that are leased and labelled, one by one and 20 at a time, by WORKERS at once."""
     rates: dict[int, list[float]] = {1: [], 20: []}
-    async with embedded_valkey(folder / "valkey") as socket:
-        queue = RedisQueue.open(str(socket), BlobStore.open(folder / "blobs"), ROOMY)
+    async with private_valkey(folder / "valkey") as socket:
+        server = RedisServer.open(str(socket), timeout_s=2.0)
+        queue = RedisQueue(server, BlobStore.open(folder / "blobs"), ROOMY)
         task = progress.add_task("fill the queue", total=pending)
         await fill(queue, MODEL, pending, partial(progress.advance, task))
         for run in range(runs):
@@ -108,7 +111,7 @@ async def leased_and_labelled(folder: Path, pending: int, n: int, runs: int, pro
                 )
                 found.append(n // WORKERS * WORKERS / (time.perf_counter() - started_s))
                 await fill(queue, MODEL, n, lambda _: None, start=pending + n * (2 * run + (batch > 1)))
-        await queue.close()
+        await server.close()
     return {
         "pending": pending,
         "samples": n,

@@ -20,15 +20,16 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from models.contract.bundle import read_manifest
-from models.evaluation import bundle as evaluation
+from models.evaluation import metrics
 from models.evaluation.bundle import TEST_SEED
 from models.networks.loss_head import Architecture, LossHeadConfig, build_loss_head
 from models.networks.regressors import KeypointNet, KeypointNetConfig
 from models.objectives.learning_loss import Objective
 from models.publishing.export import state_dict
 from models.tasks.digits import Digits
+from models.training.config import TrainingConfig
 from models.training.loop import reproducible
-from models.training.loss_head import Observations, TrainingConfig, observe, train_loss_head
+from models.training.loss_head import Observations, observe, train_loss_head
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "objectives" / "results"
@@ -60,12 +61,12 @@ class Test:
     def figures(self, scores: Array) -> Figures:
         """scores: [n], higher is worse."""
         return {
-            "rank_correlation": evaluation.rank_correlation(scores, self.losses),
-            "rank_correlation_within": evaluation.rank_correlation_within(scores, self.losses, self.strata),
-            "failure_auroc": evaluation.auroc(scores, self.losses > self.failure_level),
-            "aurc": evaluation.aurc(scores, self.losses),
-            "one_minus_naurc": 1 - evaluation.normalised_aurc(scores, self.losses),
-            "risk_at_80_coverage": evaluation.risk_at_coverage(scores, self.losses, 0.8),
+            "rank_correlation": metrics.rank_correlation(scores, self.losses),
+            "rank_correlation_within": metrics.rank_correlation_within(scores, self.losses, self.strata),
+            "failure_auroc": metrics.auroc(scores, self.losses > self.failure_level),
+            "aurc": metrics.aurc(scores, self.losses),
+            "one_minus_naurc": 1 - metrics.normalised_aurc(scores, self.losses),
+            "risk_at_80_coverage": metrics.risk_at_coverage(scores, self.losses, 0.8),
         }
 
     def rows(self, rows: NDArray[np.int64]) -> "Test":

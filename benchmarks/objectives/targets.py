@@ -22,7 +22,7 @@ from rich.progress import track
 from scipy import special, stats
 from torch import Tensor
 
-from models.evaluation import bundle as evaluation
+from models.evaluation import metrics
 from models.objectives.learning_loss import OBJECTIVES, learning_loss_pp_weighted, listwise
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,10 +107,10 @@ def learn(function: Function, drawn: tuple[NDArray[np.int64], Array], seed: int,
 def figures(places: Places, scores: Array, at: NDArray[np.int64], losses: Array) -> Figures:
     """scores: [64]; off: the root mean square distance from a target, both less their mean."""
     return {
-        "aurc": evaluation.aurc(scores[at], losses),
-        "one_minus_naurc": 1 - evaluation.normalised_aurc(scores[at], losses),
-        "rank_correlation": evaluation.rank_correlation(scores[at], losses),
-        "rank_of_mean": evaluation.rank_correlation(scores, places.mean),
+        "aurc": metrics.aurc(scores[at], losses),
+        "one_minus_naurc": 1 - metrics.normalised_aurc(scores[at], losses),
+        "rank_correlation": metrics.rank_correlation(scores[at], losses),
+        "rank_of_mean": metrics.rank_correlation(scores, places.mean),
         "off_mean": float(np.std(scores - np.log(places.mean))),
         "off_log": float(np.std(scores - places.mean_log)),
     }

@@ -34,7 +34,6 @@ from benchmarks.serving.rounds import (
 )
 from benchmarks.serving.soak import soak as soak_test
 from models.contract.bundle import read_manifest
-from models.contract.runtime import RuntimeMissing
 from service.inference.engine import EngineError
 from service.settings import available_cpus
 
@@ -158,7 +157,7 @@ def measure_gpu(cache: Path, out: Path, seconds: float) -> None:
         rows = on_gpu(material, seconds)
         plan = Plan(cache.resolve(), seconds)
         served = headline(BY_NAME["losscast"], {}, replace(material, provider="gpu"), plan, GPU_CLIENTS)
-    except (NoGpu, EngineError, RuntimeMissing) as error:
+    except (NoGpu, EngineError) as error:
         raise SystemExit(str(error)) from error
     text = table(rows, served | {"clients": GPU_CLIENTS})
     out.mkdir(parents=True, exist_ok=True)

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.calibration.keypoint_maps import fit_keypoint_maps
-from models.calibration.loss_map import fit_gaussian, fit_loss_map
+from models.calibration.loss_map import fit_keypoint_maps, fit_loss_map
+from models.calibration.ood import fit_gaussian
 from models.contract.manifest import Preprocessing
-from models.networks.forecast_graph import Forecast, ForecastGraph
+from models.networks.forecast_graph import ForecastGraph, GraphOutputs
 from models.networks.heatmap import HeatmapNet, HeatmapNetConfig
 from models.networks.heatmap_features import read
 from models.networks.keypoint_head import KeypointHeadConfig, KeypointLossHead, reading_sizes
@@ -45,11 +45,11 @@ def keypoint_onnx(canvases: NDArray[np.uint8]) -> tuple[bytes, bytes]:
 
 
 class _Bare(ForecastGraph):
-    def forward(self, image: Tensor) -> Forecast:
+    def forward(self, image: Tensor) -> GraphOutputs:
         prediction = self.regressor(normalise(image)).prediction
         zero = torch.zeros_like(prediction[:, 0, 0])
         embedding = zero.unsqueeze(1).repeat(1, EMBEDDING_SIZE)
-        return Forecast(prediction, zero, zero + 1, zero + 2, embedding)
+        return GraphOutputs(prediction, zero, zero + 1, zero + 2, embedding)
 
 
 def _losses(scores: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from benchmarks.serving.keypoints import EMBEDDING_SIZE, SPEC, keypoint_onnx
 from benchmarks.serving.load import read_images
-from models.calibration.loss_map import order_statistics
-from models.calibration.references import references
-from models.contract.bundle import ModelIndex, publish, read_index, read_manifest, read_onnx, write_index
+from models.calibration.references import order_statistics, references
+from models.contract.bundle import publish, read_manifest, read_onnx
+from models.contract.index import ModelIndex, read_index, write_index
 from models.contract.manifest import Loss, Manifest, OperatingPoint, Preprocessing, Provenance, Task
+from models.contract.reference import LossReference
 from models.publishing.export import run_onnx
 from models.tasks.corruption import corrupt
 from models.tasks.digits import Digits
@@ -120,6 +121,7 @@ def _publish(
     flagged = material.model != "bare"
     point = OperatingPoint(
         guarantee=f"{FLAGGED:.0%} of the benchmark's images are flagged." if flagged else "Nothing is flagged.",
+        kind="flag_budget",
         level=FLAGGED,
         calibration_size=len(canvases),
         score_threshold=float(np.quantile(outputs["score"].astype(np.float64), 1 - FLAGGED)) if flagged else NEVER,
@@ -142,7 +144,9 @@ def _publish(
 def _manifest(model: str, *, keypoint_loss: bool) -> Manifest:
     """All of it but what `_publish` fills in."""
     placeholder = order_statistics([0.0, 1.0], 1)
-    nothing = OperatingPoint(guarantee="None.", level=FLAGGED, calibration_size=1, score_threshold=0, ood_threshold=0)
+    nothing = OperatingPoint(
+        guarantee="None.", kind="flag_budget", level=FLAGGED, calibration_size=1, score_threshold=0, ood_threshold=0
+    )
     return Manifest(
         model=model,
         version="1",
@@ -152,8 +156,11 @@ def _manifest(model: str, *, keypoint_loss: bool) -> Manifest:
         embedding_size=EMBEDDING_SIZE,
         keypoint_loss=keypoint_loss,
         operating_points={"budget": nothing},
+        refused_operating_points={},
         default_operating_point="budget",
         drift_reference={"score": placeholder, "ood_score": placeholder},
+        loss_reference=LossReference(mean_predicted_loss=0.0, sd=0.0, n=1),
+        embedding_reference=None,
         evaluation={},
         provenance=Provenance(
             task="keypoints", data_fingerprint="none", seed=0, code_version="0", date="2026-01-01", split_sizes={}

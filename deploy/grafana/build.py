@@ -1,4 +1,4 @@
-"""Writes the dashboards as Grafana reads them: `python -m deploy.grafana.build`, after every change of them."""
+"""Writes the dashboards as JSON for Grafana: run `python -m deploy.grafana.build` after every change of them."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ FOLDER = Path(__file__).parent / "dashboards"
 
 
 def boards() -> Mapping[str, dict[str, Any]]:
-    """The dashboards by the name of their file."""
+    """The dashboards by file name."""
     return {"service.json": service.build(), "detection.json": detection.build(), "labelling.json": labelling.build()}
 
 

@@ -1,6 +1,6 @@
 """The dashboard of failure detection: predicted loss, verdicts, drift and its evidence.
 
-Drift is judged over all replicas together and told alike by each of them: max, not sum.
+Drift is detected over all replicas together, and each of them reports the same: take max, not sum.
 """
 
 from typing import Any
@@ -30,16 +30,16 @@ DRIFT = Row(
     [
         states(
             "State",
-            "drift: the evidence is past its threshold and the effect is large enough to matter. warning: evidence "
-            "without such an effect. `losscast drift` says what moved, since when, and what to do.",
+            "drift: the evidence is above its threshold, and the effect is large enough to matter. warning: evidence "
+            "without such an effect. `losscast drift` shows which signals moved, since when, and what to do.",
             {value: (name, COLORS[value]) for value, name in STATES.items()},
             Query(f"max by (model) ({STATE})", "{{model}}"),
         ),
         dashed(
             lines(
                 "Evidence",
-                "log10 of the test martingale over all signals: 2 says that 100 was won by betting on a change. It "
-                "starts anew every day, and is cut off at 10 here.",
+                "log10 of the test martingale over all signals: 2 means odds of 100 to 1 for a change. It restarts "
+                "every day at 0:00 UTC. The panel cuts it off at 10.",
                 "short",
                 Query('max by (model) (losscast_drift_evidence_log10{MODEL, signal="all"})', "{{model}}"),
                 Query("max(losscast_drift_threshold_log10{MODEL})", "threshold"),
@@ -48,16 +48,16 @@ DRIFT = Row(
         ),
         lines(
             "Evidence by signal",
-            "Which signals a change shows in; cut off likewise.",
+            "The signals that a change shows in. The panel cuts it off at 10.",
             "short",
             Query(
                 'max by (model, signal) (losscast_drift_evidence_log10{MODEL, signal!="all"})', "{{model}} {{signal}}"
             ),
         ).max(10),
         lines(
-            "What moved",
-            "Mean rank of the window's images among the reference's, minus a half: 0 when nothing moved, at most .5 "
-            "either way, above 0 when values went up.",
+            "Shift by signal",
+            "Mean rank in the reference, minus 1/2. 0: no change; above 0: values went up; at most .5 in both "
+            "directions.",
             "short",
             Query("max by (model, signal) (losscast_drift_shift{MODEL})", "{{model}} {{signal}}"),
         ),
@@ -71,8 +71,8 @@ LOSS = Row(
             with_band(
                 lines(
                     "Estimated mean loss: $model",
-                    "Over the drift window, with its interval, beside the reference's; corrected by audit labels where "
-                    "there are some. In the unit of the task's loss.",
+                    "Over the drift window, with its interval, beside that of the reference. Audit labels correct it "
+                    "if there are enough. In the unit of the task's loss.",
                     "short",
                     Query("max by (model) (losscast_estimated_loss{MODEL})", "estimated"),
                     Query("max by (model) (losscast_estimated_loss_high{MODEL})", "high"),
@@ -98,13 +98,13 @@ RANKS = Row(
     [
         cells(
             "Predicted loss",
-            "Images by the rank of their predicted loss among the reference's. Where nothing moved, each tenth "
-            "below .9 gets a tenth of the images, and the rows above .99 one in a hundred.",
+            "Images by the rank of their predicted loss in the reference. Without a change, each tenth below .9 gets a "
+            "tenth of the images, and the rows above .99 get one in a hundred.",
             "sum by (le) (increase(losscast_predicted_loss_rank_bucket{MODEL}[RATE]))",
         ),
         cells(
             "OOD score",
-            "Likewise, by the distance of the image from all that the model knows.",
+            "Images by the rank of their OOD score in the reference: the distance from images that the model knows.",
             "sum by (le) (increase(losscast_ood_score_rank_bucket{MODEL}[RATE]))",
         ),
     ],
@@ -115,7 +115,7 @@ FLAGS = Row(
     [
         lines(
             "Flag rate by reason",
-            "Of the images; one can be flagged for both reasons. The model's operating point says what was promised.",
+            "Share of images. An image can have both reasons. The model's operating point states the guarantee.",
             "percentunit",
             Query(
                 f"sum by (reason) (rate(losscast_flags_total{{MODEL}}[RATE])) / on () group_left () {IMAGES}",
@@ -125,8 +125,8 @@ FLAGS = Row(
         ),
         lines(
             "OOD exceedance",
-            "Share of the drift window's images whose OOD score is above the reference's 95 % point: 5 % where nothing "
-            "moved.",
+            "Share of images in the drift window whose OOD score is above the reference's 95 % point. Without a change "
+            "it is 5 %.",
             "percentunit",
             Query("max by (model) (losscast_ood_exceedance_ratio{MODEL})", "{{model}}"),
         ),
@@ -140,44 +140,44 @@ FLAGS = Row(
 )
 
 WATCH = Row(
-    "How drift is watched",
+    "Drift monitoring",
     [
         number(
             "Age of the report",
-            "Of the oldest of the chosen models. It grows while Redis is away, or when no replica makes reports.",
+            "The oldest of the chosen models. It grows while Redis is away, or if no replica makes reports.",
             "s",
             "max(losscast_drift_report_age_seconds{MODEL})",
             steps={60: YELLOW, 600: RED},
         ).span(6),
         number(
             "Not flushed yet",
-            "Images that a replica has counted and Redis has not got.",
+            "Images that a replica has counted and not yet sent to Redis.",
             "short",
             "sum(losscast_drift_unflushed_observations{INSTANCE})",
         ).span(6),
         number(
             "Flushes",
-            "By all chosen replicas.",
+            "Rate over all chosen replicas.",
             "ops",
             "sum(rate(losscast_drift_flushes_total{INSTANCE}[RATE]))",
         ).span(6),
         number(
             "Flushes that failed",
-            "They are tried again, and count once.",
+            "They are tried again; their images count once.",
             "ops",
             "sum(rate(losscast_drift_flush_errors_total{INSTANCE}[RATE]))",
             steps={0.01: YELLOW},
         ).span(6),
         lines(
             "Observations",
-            "counted: as evidence. thinned: further images of one source within seconds. not_finite: of those counted, "
-            "left out of the mean embedding.",
+            "counted: images that count for the evidence. thinned: further images of one source within seconds. "
+            "not_finite: counted images that the mean embedding leaves out.",
             "reqps",
             Query("sum by (outcome) (rate(losscast_drift_observations_total{MODEL}[RATE]))", "{{outcome}}"),
         ).span(12),
         lines(
             "Population stability index",
-            "For those who know it. It decides nothing: what it is without any change depends on the window's size.",
+            "For readers who know it. It decides nothing: its value without a change depends on the window's size.",
             "short",
             Query("max by (model, signal) (losscast_drift_psi{MODEL})", "{{model}} {{signal}}"),
         ).span(12),
@@ -186,5 +186,5 @@ WATCH = Row(
 
 
 def build() -> dict[str, Any]:
-    text = "Predicted loss, verdicts and drift: whether the world is still the one that the model was calibrated on."
+    text = "Predicted loss, verdicts and drift: whether images still look like those the model was calibrated on."
     return board("losscast-detection", "Losscast: failure detection", text, [DRIFT, LOSS, RANKS, FLAGS, WATCH])

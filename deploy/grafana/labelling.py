@@ -1,7 +1,7 @@
-"""The dashboard of labelling: the queue, its pace, its budget, the way there, and the versions that came of it.
+"""The dashboard of labelling: the queue, its pace and budget, the way of samples to it, and the model versions.
 
-The queue is shared by all replicas and told alike by each of them: max, not sum. Labels are counted by the replica that
-took them, and journals are one for each replica.
+All replicas share the queue and report the same figures of it: take max, not sum. Labels are counted by the replica
+that took them, and each replica has its own journal.
 """
 
 from typing import Any
@@ -30,17 +30,17 @@ NOW = Row(
         number("Leased", "Samples that an annotator holds.", "short", f"sum({_samples('leased')})"),
         number(
             "Oldest sample",
-            "How long the oldest pending one has waited.",
+            "Time that the oldest pending sample has waited.",
             "s",
             "max(losscast_queue_oldest_age_seconds{MODEL})",
             steps={3 * 86_400: YELLOW, 14 * 86_400: RED},
         ),
         number(
-            "Labels in a day", "Taken in the last 24 hours.", "short", f"sum(increase({LABELS}_count{{MODEL}}[24h]))"
+            "Labels in a day", "Labels of the last 24 hours.", "short", f"sum(increase({LABELS}_count{{MODEL}}[24h]))"
         ).decimals(0),
         number(
             "Budget left",
-            "Samples that may still be leased this hour; -1: no limit.",
+            "Samples that may still be leased in this hour; -1: no limit.",
             "short",
             "min(losscast_queue_budget_left{MODEL})",
         ),
@@ -58,7 +58,7 @@ QUEUE = Row(
     [
         lines(
             "Pending",
-            "By model; of them the audit lane, and those flagged by their OOD score alone.",
+            "By model. Among them: those of the audit lane, and those flagged by their OOD score alone.",
             "short",
             Query(_samples("pending"), "{{model}}"),
             Query(_queue("pending_audit"), "{{model}} audit"),
@@ -66,11 +66,13 @@ QUEUE = Row(
         ),
         lines(
             "Samples by state",
-            "All of them, since the queue began.",
+            "All samples since the queue began.",
             "short",
             Query("max by (model, state) (losscast_queue_samples{MODEL})", "{{model}} {{state}}"),
         ),
-        lines("Oldest sample", "Age.", "s", Query(_queue("oldest_age_seconds"), "{{model}}")),
+        lines(
+            "Oldest sample", "Age of the oldest pending sample.", "s", Query(_queue("oldest_age_seconds"), "{{model}}")
+        ),
     ],
 )
 
@@ -79,15 +81,15 @@ PACE = Row(
     [
         lines(
             "In and out",
-            "Samples accepted and labels taken, in a second. Where the first stays above the second, the queue grows "
-            "until the least valuable samples are evicted.",
+            "Accepted samples and labels per second. While more samples come than labels, the queue grows, until the "
+            "least valuable samples are evicted.",
             "ops",
             Query(f"sum by (model) (rate({LABELS}_count{{MODEL}}[RATE]))", "{{model}} labels"),
             Query(_events("accepted"), "{{model}} accepted"),
         ),
         lines(
             "From flag to label",
-            "How long the labels of the last six hours took.",
+            "Time from flag to label, for the labels of the last six hours.",
             "s",
             *(
                 Query(
@@ -98,16 +100,26 @@ PACE = Row(
             ),
         ),
         lines(
-            "Lost ways",
-            "Leases that ran out, and samples put in again.",
+            "Expired leases and duplicates",
+            "Leases that ran out, and samples that were put in again.",
             "ops",
             Query(_events("expired|duplicates"), "{{model}} {{event}}"),
         ),
-        lines("Budget left", "Leases of this hour; -1: no limit.", "short", Query(_queue("budget_left"), "{{model}}")),
-        lines("Images waiting", "Bytes that are pending or leased.", "bytes", Query(_queue("bytes"), "{{model}}")),
+        lines(
+            "Budget left",
+            "Samples that may still be leased in this hour; -1: no limit.",
+            "short",
+            Query(_queue("budget_left"), "{{model}}"),
+        ),
+        lines(
+            "Images waiting",
+            "Bytes of images that are pending or leased.",
+            "bytes",
+            Query(_queue("bytes"), "{{model}}"),
+        ),
         lines(
             "Drawn for audit",
-            "Share of all images, whatever the verdict: LOSSCAST_AUDIT_RATE. Their labels correct the estimated loss.",
+            "Share of all images, whatever the verdict (LOSSCAST_AUDIT_RATE). Their labels correct the estimated loss.",
             "percentunit",
             Query(
                 "sum by (model) (rate(losscast_audited_total{MODEL}[RATE])) / sum by (model)"
@@ -119,24 +131,27 @@ PACE = Row(
 )
 
 WAY = Row(
-    "From the line to the queue",
+    "From the reply to the queue",
     [
         lines(
-            "What callers were told",
-            "accepted: in the journal. unavailable: the journal is full or broken, and the sample is lost.",
+            "Queue state in replies",
+            "accepted: the sample is in the journal. unavailable: the journal is full or broken; the sample is lost.",
             "reqps",
             Query("sum by (queue) (rate(losscast_samples_total{MODEL}[RATE]))", "{{queue}}"),
             is_stacked=True,
         ),
         lines(
             "Journal",
-            "Samples on their way to the queue, and endings not settled yet.",
+            "Samples on their way to the queue, and endings that are not settled yet.",
             "short",
             Query("losscast_journal_rows{INSTANCE}", "{{instance}} samples"),
             Query("losscast_journal_endings{INSTANCE}", "{{instance}} endings"),
         ),
         lines(
-            "Oldest in the journal", "Age.", "s", Query("losscast_journal_oldest_age_seconds{INSTANCE}", "{{instance}}")
+            "Oldest in the journal",
+            "Age of the oldest sample.",
+            "s",
+            Query("losscast_journal_oldest_age_seconds{INSTANCE}", "{{instance}}"),
         ),
         lines(
             "Drained",
@@ -145,16 +160,16 @@ WAY = Row(
             Query("rate(losscast_drained_total{INSTANCE}[RATE])", "{{instance}}"),
         ),
         lines(
-            "Troubles",
-            "Times that the drain, the endings or the janitor failed and tried again.",
+            "Errors",
+            "Failures of the drain, the endings and the janitor. All of them try again.",
             "ops",
             Query("rate(losscast_drain_errors_total{INSTANCE}[RATE])", "{{instance}} drain"),
             Query("rate(losscast_endings_errors_total{INSTANCE}[RATE])", "{{instance}} endings"),
             Query("rate(losscast_janitor_errors_total{INSTANCE}[RATE])", "{{instance}} janitor"),
         ),
         lines(
-            "Labels that a server lost",
-            "restored: given to it again from the journal. given up: lost for good; the log has them.",
+            "Labels that the server lost",
+            "restored: sent to it again from the journal. given up: lost; the log has them.",
             "short",
             Query("increase(losscast_endings_restored_total{INSTANCE}[RATE])", "{{instance}} restored"),
             Query("increase(losscast_endings_given_up_total{INSTANCE}[RATE])", "{{instance}} given up"),
@@ -167,7 +182,7 @@ VERSIONS = Row(
     [
         lines(
             "Replicas on a version",
-            "A new version is live on each replica within LOSSCAST_POLL_S of the others.",
+            "A new version becomes live on all replicas within LOSSCAST_POLL_S.",
             "short",
             Query("sum by (model, version) (losscast_model_info{MODEL})", "{{model}} {{version}}"),
         ).span(12),
@@ -181,5 +196,5 @@ VERSIONS = Row(
 
 
 def build() -> dict[str, Any]:
-    text = "The labelling queue, how fast it is worked off, and the versions that came of it."
+    text = "The labelling queue, its pace, and the versions of the models."
     return board("losscast-labelling", "Losscast: labelling", text, [NOW, QUEUE, PACE, WAY, VERSIONS])

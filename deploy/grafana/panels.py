@@ -1,10 +1,10 @@
-"""What the dashboards are put together from: panels, rows and a board, in the few kinds that they use.
+"""The parts of the dashboards: the few kinds of panels that they use, rows, and a board.
 
-The only importer of grafana-foundation-sdk. Boards are in Grafana's classic JSON, the one form that files can be
-provisioned in whatever the version of Grafana; the SDK calls it deprecated when it is imported.
+Only this module imports grafana-foundation-sdk. Boards are in Grafana's classic JSON, the only form in which every
+version of Grafana can load files. The SDK warns at its import that this form is deprecated.
 
-In an expression `INSTANCE` stands for the labels that select the chosen replicas, `MODEL` for those that select the
-chosen replicas and models, and `RATE` for the window over which a rate is taken.
+In an expression, `INSTANCE` stands for the labels that select the chosen replicas, `MODEL` for those that select the
+chosen replicas and models, and `RATE` for the window of a rate.
 """
 
 import json
@@ -69,7 +69,7 @@ def lines(
 def number(
     title: str, text: str, unit: str, expression: str, *, steps: Mapping[float, str] | None = None
 ) -> stat.Panel:
-    """steps: the colour from each value on; green below them."""
+    """steps: the colour from each value on. Below the first it is green."""
     panel = stat.Panel().unit(unit).graph_mode(common.BigValueGraphMode.AREA)
     panel = panel.reduce_options(parts.ReduceDataOptions().calcs(["lastNotNull"]))
     panel = panel.thresholds(_thresholds(steps or {})).color_mode(common.BigValueColorMode.VALUE)
@@ -77,14 +77,14 @@ def number(
 
 
 def cells(title: str, text: str, expression: str) -> heatmap.Panel:
-    """A histogram over time. expression: rates of its buckets, by `le`."""
+    """A histogram over time. expression: the rates of its buckets, by `le`."""
     panel = heatmap.Panel().calculate(False).unit("short").cell_gap(1)
     panel = panel.color(heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Oranges").steps(64))
     return _asking(panel.span(12).height(8), title, text, [Query(expression, "{{le}}")], PromQueryFormat.HEATMAP)
 
 
 def states(title: str, text: str, names: Mapping[int, tuple[str, str]], *queries: Query) -> statetimeline.Panel:
-    """names: what each value is called, and its colour."""
+    """names: the name and the colour of each value."""
     results = {str(value): models.ValueMappingResult(name, color) for value, (name, color) in names.items()}
     panel = statetimeline.Panel().mappings([models.ValueMap(results)]).merge_values(True)
     panel = panel.show_value(common.VisibilityMode.AUTO).row_height(0.8).fill_opacity(80)
@@ -92,7 +92,7 @@ def states(title: str, text: str, names: Mapping[int, tuple[str, str]], *queries
 
 
 def listing(title: str, text: str, expression: str) -> table.Panel:
-    """The labels of every series, one a row."""
+    """The labels of the series, one series per row."""
     hidden = {"Time": True, "Value": True}
     panel = table.Panel().with_transformation(
         models.DataTransformerConfig(id_val="organize", options={"excludeByName": hidden})
@@ -101,7 +101,7 @@ def listing(title: str, text: str, expression: str) -> table.Panel:
 
 
 def board(uid: str, title: str, text: str, rows: Sequence[Row]) -> dict[str, Any]:
-    """The dashboard as Grafana reads it, every panel with an id of its own."""
+    """The dashboard as JSON for Grafana. Each panel has an id of its own."""
     built = dashboard.Dashboard(title).uid(uid).description(text).tags(["losscast"]).readonly()
     built = built.time("now-6h", "now").refresh("30s").tooltip(models.DashboardCursorSync.CROSSHAIR)
     built = built.link(_to_the_others()).variables([_source(), *map(_variable, ("instance", "model"))])
@@ -119,7 +119,7 @@ def board(uid: str, title: str, text: str, rows: Sequence[Row]) -> dict[str, Any
 
 
 def with_band(panel: timeseries.Panel, upper: str, lower: str) -> timeseries.Panel:
-    """Fills between two of its lines."""
+    """Fills the area between two lines of a panel."""
     quiet = [models.DynamicConfigValue("custom.lineWidth", 0)]
     filled = [
         models.DynamicConfigValue("custom.fillBelowTo", lower),

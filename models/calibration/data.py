@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from models.calibration.loss_map import budget_threshold
+from models.calibration.bounds import budget_threshold
 from models.contract.manifest import Loss
 
 OOD_BUDGET = 0.01  # share of inputs like the calibration inputs that the OOD flag alone may take

@@ -1,45 +1,27 @@
-"""From raw scores to what is promised: thresholds, the loss map, and references for drift and OOD.
+"""From raw scores to predicted losses: a strictly increasing map for images, and one map for each keypoint.
 
-Arrays of the calibration split go in, frozen records that the exporter writes come out. All of it is
-pure, and nothing here may see data that chose the head, the score or the OOD reference.
+Scores and true losses of the calibration split go in, a frozen map that the exporter writes comes out. All of it is
+pure. Neither the head, the score nor the OOD reference may have been chosen by these data.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import isotonic_regression
-from sklearn.covariance import LedoitWolf
 
-from models.contract.manifest import OrderStatistics
+from models.calibration.bounds import checked_numbers
 
 MAX_BINS = 30
 MIN_SLOPE = 1e-3  # in mean losses per score spread: far above what float32 can resolve, too small to matter
 MIN_GAP = 1e-2  # between knots, in score spreads: keeps slopes finite in float32
 SAME_SPREAD = 1e-12  # scores within it count as equal: their slopes would leave float32
 TOP_SHARE = 0.25  # of the calibration data, from which the right tail takes its slope
+FEWEST = 50  # annotations of a keypoint, below which the map of all keypoints serves for it
 
-
-def budget_threshold(scores: ArrayLike, level: float) -> float:
-    """Threshold that a new score exceeds with probability at most `level`.
-
-    scores: float [n], calibration scores, exchangeable with the new one; higher is worse.
-    level: the budget, in (0, 1). Returns the ceil((n + 1)(1 - level))-th smallest score, the rank of
-    split-conformal prediction (Papadopoulos et al. 2002; Vovk et al. 2005); ties only lower the
-    probability. Raises ValueError on NaN, on a level outside (0, 1) and when n is too small for it.
-    """
-    values = _checked(scores)
-    if not 0 < level < 1:
-        raise ValueError(f"the level must lie between 0 and 1, not at {level}")
-    exceeding = math.floor((values.size + 1) * Fraction(str(level)))  # exact: floats put 100 * 0.29 below 29
-    if exceeding < 1:
-        raise ValueError(
-            f"{values.size} calibration scores cannot promise a level of {level:g}: "
-            f"at least {math.ceil(1 / Fraction(str(level))) - 1} are needed"
-        )
-    return float(np.sort(values)[values.size - exceeding])
+Columns = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +66,7 @@ def fit_loss_map(scores: ArrayLike, losses: ArrayLike) -> LossMap:
     mean loss of each pooled block (Barlow et al. 1972), with a minimal slope between them; then the map
     is scaled so that its mean over the data is the mean loss. Raises ValueError on unusable arrays.
     """
-    x, y = _checked(scores), _checked(losses)
+    x, y = checked_numbers(scores), checked_numbers(losses)
     if x.size < 2 or x.size != y.size:  # noqa: PLR2004 - a map needs two points
         raise ValueError("the loss map needs at least two scores, and a loss for each")
     if y.min() < 0:
@@ -106,63 +88,58 @@ def fit_loss_map(scores: ArrayLike, losses: ArrayLike) -> LossMap:
     return LossMap(raw.knots, (values * scale).astype(np.float32), float(rate), float(right * scale))
 
 
-def order_statistics(values: ArrayLike, bins: int) -> OrderStatistics:
-    """The reference `values` [n], kept at `bins` + 1 evenly spread ranks and denser at the top.
-
-    Ranks 1 and n are always there, and n - 1, n - 3, n - 7, ... down to the last even step, so that the
-    upper tail can be read at log-spaced probabilities. Equal values are kept once for each rank.
-    """
-    ordered = np.sort(_checked(values))
-    n = ordered.size
-    even = np.round(np.linspace(1, n, bins + 1)).astype(int)
-    top = n + 1 - 2 ** np.arange(max(n // bins, 1).bit_length())
-    ranks = np.unique(np.concatenate([even, top]))
-    return OrderStatistics(
-        size=n,
-        ranks=tuple(int(rank) for rank in ranks),
-        values=tuple(float(value) for value in ordered[ranks - 1]),
-    )
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class Gaussian:
-    """Reference of the embeddings: the OOD score is the length of `whitening @ (embedding - mean)`."""
+class KeypointMaps:
+    """Maps of k keypoints with m knots at most; where one has fewer its last knot is repeated, with no slope."""
 
-    mean: NDArray[np.float32]  # [e]
-    whitening: NDArray[np.float32]  # [e, e]
+    maps: Sequence[LossMap]
 
-    def distance(self, embeddings: NDArray[np.floating]) -> NDArray[np.float32]:
-        """embeddings: [n, e] -> Mahalanobis distances float32 [n]."""
-        centred = np.asarray(embeddings, np.float32) - self.mean
-        return np.asarray(np.linalg.norm(centred @ self.whitening.T, axis=-1), np.float32)
+    @property
+    def knots(self) -> Columns:
+        """[k, m]."""
+        return self._padded([one.knots for one in self.maps], repeat=True)
+
+    @property
+    def values(self) -> Columns:
+        """[k, m]."""
+        return self._padded([one.values for one in self.maps], repeat=True)
+
+    @property
+    def slopes(self) -> Columns:
+        """[k, m]."""
+        return self._padded([one.slopes for one in self.maps])
+
+    @property
+    def widths(self) -> Columns:
+        """[k, m]."""
+        return self._padded([one.widths for one in self.maps])
+
+    @property
+    def left_rate(self) -> Columns:
+        """[k]."""
+        return np.array([one.left_rate for one in self.maps], np.float32)
+
+    def __call__(self, scores: NDArray[np.floating]) -> Columns:
+        """scores: [n, k] -> predicted losses [n, k]."""
+        return np.stack([one(column) for one, column in zip(self.maps, scores.T, strict=True)], axis=1)
+
+    def _padded(self, rows: Sequence[Columns], *, repeat: bool = False) -> Columns:
+        longest = max(row.size for row in rows)
+        return np.stack(
+            [np.append(row, np.full(longest - row.size, row[-1] if repeat else 0, np.float32)) for row in rows]
+        )
 
 
-def fit_gaussian(embeddings: ArrayLike) -> Gaussian:
-    """Mean and whitening of `embeddings` [n >= 2, e] under a shrunk covariance (Ledoit & Wolf 2004).
-
-    Dimensions are brought to unit variance before shrinking, as shrinkage pulls towards a sphere. One
-    that never varied takes the typical scale of the others, so that leaving its value counts.
-    """
-    x = np.asarray(embeddings, np.float64)
-    if x.ndim != 2 or len(x) < 2 or not np.isfinite(x).all():  # noqa: PLR2004 - a matrix of at least two rows
-        raise ValueError("embeddings must be a finite matrix [n, e] of at least two rows")
-    mean, scale = x.mean(0), x.std(0)
-    varying = scale > 1e-6 * scale.max(initial=0)  # less is rounding noise of float32
-    scale[~varying] = np.median(scale[varying]) if varying.any() else 1.0
-    covariance = LedoitWolf(assume_centered=True).fit((x - mean) / scale).covariance_
-    variances, axes = np.linalg.eigh(covariance)
-    variances = np.maximum(variances, 1e-6 * max(variances.max(), 1.0))
-    whitening = (axes / np.sqrt(variances)).T / scale
-    return Gaussian(mean.astype(np.float32), whitening.astype(np.float32))
-
-
-def _checked(values: ArrayLike) -> NDArray[np.float64]:
-    array = np.asarray(values, np.float64)
-    if array.ndim != 1 or array.size == 0:
-        raise ValueError(f"expected numbers [n], got shape {list(array.shape)}")
-    if not np.isfinite(array).all():
-        raise ValueError("every value must be a finite number; some are NaN or infinite")
-    return array
+def fit_keypoint_maps(scores: NDArray[np.floating], losses: NDArray[np.float64]) -> KeypointMaps:
+    """scores: [n, k]; losses: [n, k], NaN where not annotated. Raises ValueError as `fit_loss_map`."""
+    there = ~np.isnan(losses)
+    whole = fit_loss_map(scores[there], losses[there])
+    return KeypointMaps(
+        [
+            fit_loss_map(score[seen], loss[seen]) if seen.sum() >= FEWEST else whole
+            for score, loss, seen in zip(scores.T, losses.T, there.T, strict=True)
+        ]
+    )
 
 
 def _spread(x: NDArray[np.float64]) -> float:

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from models.calibration.loss_map import order_statistics
+from models.calibration.bounds import checked_numbers
 from models.contract.manifest import Manifest, OrderStatistics
 from models.contract.reference import MAX_DIRECTIONS, EmbeddingReference, LossReference
 from models.contract.signals import IMAGE_SIGNALS, SIGNALS, Signal, image_signals, jitter
@@ -83,6 +83,24 @@ def signal_reference(values: ArrayLike, seed: int) -> OrderStatistics:
     noisy = jitter(column, width, np.random.default_rng(seed))
     decimals = 3 - math.floor(math.log10(width))
     return order_statistics(np.round(noisy, decimals), DRIFT_BINS).model_copy(update={"jitter": width})
+
+
+def order_statistics(values: ArrayLike, bins: int) -> OrderStatistics:
+    """The reference `values` [n], kept at `bins` + 1 evenly spread ranks and denser at the top.
+
+    Ranks 1 and n are always there, and n - 1, n - 3, n - 7, ... down to the last even step, so that the
+    upper tail can be read at log-spaced probabilities. Equal values are kept once for each rank.
+    """
+    ordered = np.sort(checked_numbers(values))
+    n = ordered.size
+    even = np.round(np.linspace(1, n, bins + 1)).astype(int)
+    top = n + 1 - 2 ** np.arange(max(n // bins, 1).bit_length())
+    ranks = np.unique(np.concatenate([even, top]))
+    return OrderStatistics(
+        size=n,
+        ranks=tuple(int(rank) for rank in ranks),
+        values=tuple(float(value) for value in ordered[ranks - 1]),
+    )
 
 
 def loss_reference(predicted: ArrayLike) -> LossReference:

@@ -89,7 +89,7 @@ class OperatingPoint(Part):
     """
 
     guarantee: Sentence
-    kind: Promise = "flag_budget"
+    kind: Promise
     level: Positive
     delta: Share | None = None
     loss_bound: Positive | None = None
@@ -162,11 +162,11 @@ class Manifest(Part):
     keypoint_loss: bool  # whether the ONNX has the optional output `keypoint_loss`
     operating_points: dict[str, OperatingPoint] = Field(min_length=1)
     # Those that the calibration data could not promise, and why.
-    refused_operating_points: dict[str, Sentence] = Field(default_factory=dict)
+    refused_operating_points: dict[str, Sentence]
     default_operating_point: str
     drift_reference: dict[Signal, OrderStatistics]  # what is not in it is not watched
-    loss_reference: LossReference | None = None
-    embedding_reference: EmbeddingReference | None = None
+    loss_reference: LossReference
+    embedding_reference: EmbeddingReference | None  # None: the embeddings do not vary in any direction
     evaluation: dict[str, Finite]
     provenance: Provenance
     onnx_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -32,7 +32,7 @@ class ScoreMap(Protocol):
 
 
 class Reference(Protocol):
-    """What the graph needs of the embeddings' reference: `models.calibration.loss_map.Gaussian`."""
+    """What the graph needs of the embeddings' reference: `models.calibration.ood.Gaussian`."""
 
     @property
     def mean(self) -> NDArray[np.float32]: ...
@@ -43,7 +43,7 @@ class Reference(Protocol):
 KEYPOINT = "keypoint_"  # before the names of what maps the scores of keypoints
 
 
-class Forecast(NamedTuple):
+class GraphOutputs(NamedTuple):
     """The ONNX outputs, in order; all float32, batch axis first."""
 
     prediction: Tensor  # [b, k, 2] in canvas pixels, or [b, k]
@@ -81,19 +81,21 @@ class ForecastGraph(nn.Module):
             self.calibration.register_buffer(name, torch.from_numpy(np.array(values, np.float32)))
         self.eval()
 
-    def forward(self, image: Tensor) -> Forecast:
+    def forward(self, image: Tensor) -> GraphOutputs:
         """image: uint8 [b, height, width, channels]."""
         seen: Features = self.regressor(normalise(image))
         keypoint_scores, score = self._scores(seen)
         whitened = (seen.embedding - self.calibration.get_buffer("mean")) @ self.calibration.get_buffer("whitening").T
         distance = whitened.square().sum(dim=1).sqrt()
         keypoint_loss = None if keypoint_scores is None else self._predicted_loss(keypoint_scores, KEYPOINT)
-        return Forecast(seen.prediction, score, self._predicted_loss(score), distance, seen.embedding, keypoint_loss)
+        return GraphOutputs(
+            seen.prediction, score, self._predicted_loss(score), distance, seen.embedding, keypoint_loss
+        )
 
     @property
     def outputs(self) -> list[str]:
         """Names of what `forward` gives, in order."""
-        return [name for name in Forecast._fields if name != "keypoint_loss" or self.keypoints]
+        return [name for name in GraphOutputs._fields if name != "keypoint_loss" or self.keypoints]
 
     def _scores(self, seen: Features) -> tuple[Tensor | None, Tensor]:
         if not isinstance(self.head, KeypointLossHead):

@@ -11,6 +11,7 @@ from models.objectives.pairs import check
 
 LOG_FLOOR = 1e-2  # of the mean loss
 MAX_LOG_RATIO = 10.0
+NEAREST = 1e-6  # of a score to zero, where the logarithm of the rest ends
 
 
 def log_loss_regression(scores: Tensor, losses: Tensor, floor: float = LOG_FLOOR) -> Tensor:
@@ -41,3 +42,17 @@ def gamma_likelihood(scores: Tensor, losses: Tensor) -> Tensor:
     beyond = (log_ratio - MAX_LOG_RATIO).clamp(min=0)
     ratio = torch.exp(log_ratio.clamp(max=MAX_LOG_RATIO)) * (1 + beyond)
     return (scores + ratio).mean()
+
+
+def bounded_cross_entropy(scores: Tensor, losses: Tensor) -> Tensor:
+    """Mean of -(l_i s_i + (1 - l_i) log(1 - exp s_i)), a scalar.
+
+    scores [n] <= 0, logs of predicted losses; losses [n] in 0..1. The optimum is s = log E[l | x] with no constant
+    left open, whatever the law of the losses, as it is the likelihood of a coin that shows a loss of one. Raises
+    ValueError as `models.objectives.learning_loss.learning_loss` does, and on losses or predicted losses above one.
+    """
+    check(scores, losses)
+    if bool((losses > 1).any()) or bool((scores > 0).any()):
+        raise ValueError("cross-entropy needs losses of at most 1, and scores of at most 0")
+    rest = torch.log(-torch.expm1(scores.clamp(max=-NEAREST)))
+    return -(losses * scores + (1 - losses) * rest).mean()

@@ -62,7 +62,7 @@ def check_parity(graph: ForecastGraph, data: bytes, canvas_shape: Sequence[int])
 
 
 def run_onnx(data: bytes, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-    """Outputs by name, those of `Forecast`, from the bytes that ship, for images uint8 [n, h, w, c] as one batch."""
+    """The outputs by name, those of `GraphOutputs`, of the bytes that ship. images: uint8 [n, h, w, c], one batch."""
     session = open_session(data)
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, {"image": images}), strict=True))

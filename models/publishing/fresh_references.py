@@ -10,6 +10,7 @@ from pathlib import Path
 
 from models.calibration.references import CALIBRATION_SEED, references
 from models.contract import bundle
+from models.contract.index import check_store, make_live, read_index
 from models.contract.manifest import Manifest
 from models.evaluation.bundle import run_bundle
 from models.publishing.model_card import model_card
@@ -35,7 +36,7 @@ def renew_references(
             f"{task.fingerprint}; give the data that it was made from, or train it again"
         )
     check_definition(task, task.examples("calibration"))
-    bundle.check_store(store, old.model)
+    check_store(store, old.model)
     progress("references", 1, 3)
     examples = task.examples("calibration", 1, CALIBRATION_SEED)
     outputs = run_bundle(folder, task, examples)[1]
@@ -44,7 +45,7 @@ def renew_references(
     card = model_card(new, task.card, _network(folder))
     published = bundle.publish(store, new, {"model.onnx": onnx, "model_card.md": card.encode()})
     if _may_serve(published.parent, new):
-        bundle.make_live(published)
+        make_live(published)
     progress("references", 3, 3)
     return published
 
@@ -76,5 +77,5 @@ def _network(folder: Path) -> str:
 def _may_serve(model_folder: Path, new: Manifest) -> bool:
     if not (model_folder / "model.json").exists():
         return True
-    live = bundle.read_index(model_folder).live
+    live = read_index(model_folder).live
     return bundle.read_manifest(model_folder / str(live)).onnx_sha256 == new.onnx_sha256

@@ -4,7 +4,7 @@ One latent difficulty per canvas drives contrast, clutter, occlusion, blur and n
 with its own luck on top: easy canvases are clean, the hardest cannot be solved by anyone.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import cv2
 import numpy as np
@@ -16,7 +16,7 @@ UNIT_SQUARE = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class CanvasRanges:
     """Ranges from which a canvas is drawn. Pairs are (easiest, hardest) unless named min and max."""
 
     size_px: int = 64
@@ -30,9 +30,14 @@ class Recipe:
     clutter: tuple[float, float] = (1.0, 14.0)  # number of strokes and blobs
     occlusion: tuple[float, float] = (0.0, 0.75)  # width of the occluder as a share of the side
 
+    @property
+    def signature(self) -> str:
+        """The ranges as text, in a form that never changes: the fingerprint of the data depends on it."""
+        return f"Recipe({', '.join(f'{name}={value!r}' for name, value in asdict(self).items())})"
+
 
 def render(
-    glyph: NDArray[np.floating], rng: np.random.Generator, recipe: Recipe
+    glyph: NDArray[np.floating], rng: np.random.Generator, ranges: CanvasRanges
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """glyph: ink [h, w] in 0..1 -> canvas uint8 [size, size, 1] and the square's corners [4, 2].
 
@@ -42,28 +47,28 @@ def render(
     difficulty = rng.beta(1.0, 1.7)
     # Each degradation follows the difficulty with its own luck, so that no single one gives it away.
     contrast, noise, blur, clutter, occlusion = np.clip(difficulty + rng.uniform(-0.35, 0.35, 5), 0, 1)
-    corners = draw_corners(rng, recipe)
+    corners = draw_corners(rng, ranges)
     background = rng.uniform(30, 80)
-    ink = background + _between(recipe.contrast, contrast)
+    ink = background + _between(ranges.contrast, contrast)
     shades = (background - 20, ink)
-    image = _backdrop(rng, recipe.size_px, background)
-    _clutter(image, rng, round(_between(recipe.clutter, clutter)), shades)
-    alpha = place(glyph, corners, recipe.size_px)
+    image = _backdrop(rng, ranges.size_px, background)
+    _clutter(image, rng, round(_between(ranges.clutter, clutter)), shades)
+    alpha = place(glyph, corners, ranges.size_px)
     image += alpha * (ink - image)
-    _occlude(image, rng, corners, _between(recipe.occlusion, occlusion), shades)
-    image = cv2.GaussianBlur(image, (0, 0), _between(recipe.blur_px, blur)).astype(np.float32, copy=False)
-    image += rng.standard_normal(image.shape, np.float32) * np.float32(_between(recipe.noise, noise))
+    _occlude(image, rng, corners, _between(ranges.occlusion, occlusion), shades)
+    image = cv2.GaussianBlur(image, (0, 0), _between(ranges.blur_px, blur)).astype(np.float32, copy=False)
+    image += rng.standard_normal(image.shape, np.float32) * np.float32(_between(ranges.noise, noise))
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)[..., None], corners
 
 
-def draw_corners(rng: np.random.Generator, recipe: Recipe) -> NDArray[np.float32]:
+def draw_corners(rng: np.random.Generator, ranges: CanvasRanges) -> NDArray[np.float32]:
     """A random similarity of the unit square with jittered corners, wholly inside the canvas: [4, 2]."""
-    angle = np.deg2rad(rng.uniform(-recipe.max_rotation_deg, recipe.max_rotation_deg))
+    angle = np.deg2rad(rng.uniform(-ranges.max_rotation_deg, ranges.max_rotation_deg))
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    jitter = rng.uniform(-recipe.corner_jitter, recipe.corner_jitter, (4, 2))
-    side = rng.uniform(recipe.min_side_px, recipe.max_side_px)
+    jitter = rng.uniform(-ranges.corner_jitter, ranges.corner_jitter, (4, 2))
+    side = rng.uniform(ranges.min_side_px, ranges.max_side_px)
     quad = side * (UNIT_SQUARE - 0.5 + jitter) @ rotation.T
-    low, high = -quad.min(axis=0), recipe.size_px - quad.max(axis=0)
+    low, high = -quad.min(axis=0), ranges.size_px - quad.max(axis=0)
     corners: NDArray[np.float32] = (quad + rng.uniform(low, np.maximum(low, high))).astype(np.float32)
     return corners
 

@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 
 from models.contract import manifest
 from models.contract.loss_definition import KeypointLoss
-from models.tasks.canvas import Recipe, render
+from models.tasks.canvas import CanvasRanges, render
 from models.tasks.protocol import SPLITS, Examples, Split
 
 SPLIT_SIZES: dict[Split, int] = {"trunk": 700, "head": 400, "calibration": 400, "test": 297}
@@ -52,8 +52,8 @@ class Digits:
     calibration_views = 4
     test_views = 8
 
-    def __init__(self, recipe: Recipe | None = None) -> None:
-        self._recipe = recipe or Recipe()
+    def __init__(self, ranges: CanvasRanges | None = None) -> None:
+        self._ranges = ranges or CanvasRanges()
         data = load_digits()
         self._glyphs: NDArray[np.float32] = np.stack([_enlarge(image / INK_LEVELS) for image in data.images])
         self._labels: NDArray[np.int64] = data.target.astype(np.int64)
@@ -72,7 +72,7 @@ class Digits:
         source = np.repeat(self.sources(split), views)
         canvases = list(self._render(split, views, seed, first_view))
         images, targets = (np.stack(column) for column in zip(*canvases, strict=True))
-        sizes = np.full((len(images), 2), self._recipe.size_px, np.int64)
+        sizes = np.full((len(images), 2), self._ranges.size_px, np.int64)
         return Examples(images, targets, source, self._labels[source], sizes)
 
     def true_loss(self, preds: NDArray[np.floating], targets: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -86,8 +86,8 @@ class Digits:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the data, the splits, the recipe and what the code draws from them, on any machine (see `_gist`)."""
-        digest = hashlib.sha256(repr(self._recipe).encode())
+        """Of the data, the splits, the ranges and what the code draws from them, on any machine (see `_gist`)."""
+        digest = hashlib.sha256(self._ranges.signature.encode())
         for array in (self._glyphs, self._labels, *self._sources.values()):
             digest.update(np.ascontiguousarray(array).tobytes())
         for split in SPLITS:
@@ -100,7 +100,7 @@ class Digits:
     ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
         for source, view in product(self.sources(split).tolist(), range(first_view, first_view + views)):
             rng = np.random.default_rng((seed, SPLITS.index(split), source, view))
-            yield render(self._glyphs[source], rng, self._recipe)
+            yield render(self._glyphs[source], rng, self._ranges)
 
 
 def _enlarge(ink: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from models.networks.heatmap_features import Readings, read
 from models.networks.keypoint_head import KeypointLossHead
 from models.networks.regressors import Regressor, normalise
-from models.objectives.bounded import bounded_cross_entropy
 from models.objectives.joints import JOINT_OBJECTIVES, JointObjective
 from models.objectives.learning_loss import OBJECTIVES, Objective
+from models.objectives.pointwise import bounded_cross_entropy
 from models.tasks.protocol import Examples, KeypointTask, RegressionTask
 from models.training.augmentation import mirror_order
-from models.training.loop import Engine, Plan, fit, reproducible
-from models.training.loss_head import Progress, TrainingConfig, check_losses, silent
+from models.training.config import Progress, TrainingConfig, silent
+from models.training.loop import Plan, Trainer, fit, reproducible
+from models.training.loss_head import check_losses
 
 Over = Literal["keypoints", "images", "both"]
 KeypointObjective = Objective | Literal["cross_entropy"]
@@ -109,7 +110,7 @@ def train_keypoint_head(
     observations: KeypointObservations,
     config: KeypointTraining,
     progress: Progress = silent,
-    engine: Engine | None = None,
+    trainer: Trainer | None = None,
 ) -> None:
     """Fits `head` in place and leaves it in eval mode. Raises ValueError for losses that teach nothing."""
     losses = observations.losses
@@ -140,7 +141,7 @@ def train_keypoint_head(
             lambda _epoch: columns,
             loss,
             plan,
-            engine or Engine.start(),
+            trainer or Trainer.start(),
             partial(progress, "loss head"),
         )
     head.eval()
@@ -152,7 +153,7 @@ def learn_keypoint_losses(  # noqa: PLR0913, PLR0917 - as `train_regressor`
     task: RegressionTask,
     config: TrainingConfig,
     progress: Progress = silent,
-    engine: Engine | None = None,
+    trainer: Trainer | None = None,
 ) -> Tensor:
     """Fits `head` in place on all of `train` and its mirror images; embeddings [n, e] of the head split alone.
 
@@ -165,7 +166,7 @@ def learn_keypoint_losses(  # noqa: PLR0913, PLR0917 - as `train_regressor`
     training = KeypointTraining(
         config.seed, config.objective, epochs=config.head_epochs, learning_rate=config.head_learning_rate
     )
-    train_keypoint_head(head, merged(seen), training, progress, engine)
+    train_keypoint_head(head, merged(seen), training, progress, trainer)
     return seen[0].embeddings
 
 
@@ -186,7 +187,7 @@ def score_readings(head: KeypointLossHead, readings: Readings, batch_size: int =
 
 
 class _FromParts(nn.Module):
-    """The head as a module whose forward takes the parts, as the engine needs it."""
+    """The head as a module whose forward takes the parts, as the trainer needs it."""
 
     def __init__(self, head: KeypointLossHead) -> None:
         super().__init__()

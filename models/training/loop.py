@@ -33,7 +33,7 @@ class TrainingError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class Trainer:
     """Where training runs, and the folder that keeps its logs and checkpoints; none: they are not kept."""
 
     fabric: Fabric
@@ -93,17 +93,17 @@ def fit(  # noqa: PLR0913, PLR0917 - one training: what, from what, towards what
     columns: Columns,
     loss: Loss,
     plan: Plan,
-    engine: Engine,
+    trainer: Trainer,
     progress: Callable[[int, int], None],
     watch: Watch | None = None,
 ) -> None:
-    """Fits `module` in place and leaves it in eval mode, on the engine's device; see the module.
+    """Fits `module` in place and leaves it in eval mode, on the trainer's device; see the module.
 
     Raises TrainingError when the loss stops being finite, when a checkpoint belongs to another plan and
     when a batch cannot be shared evenly among the devices.
     """
-    run = _Run(module, plan, engine)
-    watched = watch if engine.fabric.is_global_zero else None
+    run = _Run(module, plan, trainer)
+    watched = watch if trainer.fabric.is_global_zero else None
     for epoch in range(run.resume(), plan.epochs):
         done = epoch * run.length
         mean = run.epoch(columns(epoch), loss, partial(_report, progress, done, plan.steps))
@@ -120,8 +120,8 @@ def _report(progress: Callable[[int, int], None], done: int, steps: int, step: i
 class _Run:
     """The moving parts of one `fit`."""
 
-    def __init__(self, module: nn.Module, plan: Plan, engine: Engine) -> None:
-        self.plan, self.fabric, self.folder = plan, engine.fabric, engine.folder
+    def __init__(self, module: nn.Module, plan: Plan, trainer: Trainer) -> None:
+        self.plan, self.fabric, self.folder = plan, trainer.fabric, trainer.folder
         if plan.rows % self.fabric.world_size:
             raise TrainingError(f"batches of {plan.rows} cannot be shared among {self.fabric.world_size} devices")
         self.module = module

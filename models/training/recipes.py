@@ -10,7 +10,7 @@ from models.networks.heatmap import HeatmapNet, HeatmapNetConfig
 from models.networks.regressors import KeypointNet, KeypointNetConfig, Regressor
 from models.tasks.protocol import RegressionTask
 from models.training.augmentation import Augmentation
-from models.training.loss_head import TrainingConfig
+from models.training.config import TrainingConfig
 
 
 @dataclass(frozen=True, slots=True)

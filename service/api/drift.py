@@ -1,4 +1,4 @@
-"""Whether the world left the reference: what moved, since when, by how much, and what to do."""
+"""The drift report: which signals left the reference, since when, by how much, and what to do."""
 
 from fastapi import APIRouter
 
@@ -11,13 +11,13 @@ router = APIRouter(tags=["drift"], responses={code: {"model": ErrorReply} for co
 
 @router.get("/v1/drift")
 async def drift(shared: Shared) -> DriftReport:
-    """Of the default model's live version, over all replicas. While Redis is away, the last report with its age."""
+    """Of the default model's live version, over all replicas. While Redis is away: the last report, with its age."""
     return _report(shared, None)
 
 
 @router.get("/v1/models/{model}/drift")
 async def drift_of_model(model: str, shared: Shared) -> DriftReport:
-    """The same for one model."""
+    """Of the live version of one model."""
     return _report(shared, model)
 
 

@@ -1,4 +1,4 @@
-"""Liveness, readiness and metrics: open to probes and scrapers, without a key."""
+"""Liveness, readiness and metrics. Probes and scrapers need no key for them."""
 
 import asyncio
 import logging
@@ -22,13 +22,13 @@ async def live() -> dict[str, bool]:
 
 @router.get("/v2/health/ready", responses={503: {"model": ErrorReply}})
 async def ready(shared: Shared) -> dict[str, bool]:
-    """Send requests here: the default model is loaded, all lines and what works behind them live, no stop was asked."""
+    """Whether to send requests here: the default model is loaded, nothing has died, and no stop was asked for."""
     if shared.draining.is_set():
-        raise Unavailable("the service was told to stop and takes no new clients: use another replica")
+        raise Unavailable("the service is stopping and takes no new clients: use another replica")
     if shared.models.live_version(shared.models.default) is None:
         raise Unavailable(f"the default model {shared.models.default} was unloaded: load it again")
-    dead = [f"the engine of {line}" for line in shared.models.dead()]
-    dead += [f"the {task.get_name()}" for task in shared.tasks if task.done()]
+    dead = [f"the engine of {version}" for version in shared.models.dead()]
+    dead += [f"the {work.get_name()}" for work in shared.background if work.done()]
     if dead:
         raise Unavailable(f"{', '.join(dead)} has stopped: restart the service")
     return {"ready": True}
@@ -36,11 +36,11 @@ async def ready(shared: Shared) -> dict[str, bool]:
 
 @router.get("/metrics", response_class=Response)
 async def metrics(shared: Shared) -> Response:
-    """Everything there is to watch, in Prometheus' text format."""
-    names = shared.models.names  # at once: a server that hangs costs one timeout, not one for each model
+    """All metrics, in Prometheus' text format."""
+    names = shared.models.names  # all at once: when the server hangs, this waits for one timeout, not for one per model
     answers = await asyncio.gather(*map(shared.queue.stats, names), return_exceptions=True)
     for name, answer in zip(names, answers, strict=True):
-        if isinstance(answer, BaseException):  # whatever ails the queue must not hide the other metrics
+        if isinstance(answer, BaseException):  # a fault of the queue must not hide the other metrics
             log.warning("no figures of the labelling queue of %s: %s", name, answer)
             shared.metrics.queue(name, None)
         else:

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Query, Request, Response
 
-from service.api.queue import sample_reply
 from service.errors import NotFound, Unavailable
 from service.formats.coco import document
 from service.inference.decode import sniff
@@ -14,8 +13,9 @@ from service.labelling.endings import Ending
 from service.labelling.journal.errors import JournalUnavailable
 from service.labelling.journal.journal import Journal
 from service.labelling.queue.label_queue import LabelRecord
+from service.labelling.samples.fields import line_fields, reply_fields
 from service.resources import Shared, queue_of
-from service.schemas.labelling import EraseReply, KnownSample, LabelLine, LabelsQuery, image_path
+from service.schemas.labelling import EraseReply, KnownSample, LabelLine, LabelsQuery
 from service.schemas.predictions import ErrorReply
 
 router = APIRouter(tags=["labelling"], responses={code: {"model": ErrorReply} for code in (400, 404, 503)})
@@ -28,7 +28,7 @@ class NdjsonResponse(Response):
 LABELS: dict[int | str, dict[str, Any]] = {
     200: {
         "model": LabelLine,
-        "description": "A page of labels. X-Next-Cursor asks for the next page, now or when there are more labels.",
+        "description": "A page of labels. Send X-Next-Cursor as `cursor` for the next page, now or later.",
         "content": {"application/json": {"schema": {"type": "object", "title": "COCO keypoints"}}},
     }
 }
@@ -36,30 +36,30 @@ LABELS: dict[int | str, dict[str, Any]] = {
 
 @router.get("/v1/samples/{sample_id}")
 async def sample(sample_id: str, shared: Shared, model: str | None = None) -> KnownSample:
-    """What is known of a sample, and where it is."""
+    """All that is known about a sample, and its state."""
     known = await shared.queue.look(await queue_of(shared, model), sample_id)
-    return KnownSample(**dict(sample_reply(known.sample)), state=known.state, reject_reason=known.reject_reason)
+    return KnownSample(**reply_fields(known.sample), state=known.state, reject_reason=known.reject_reason)
 
 
 @router.get("/v1/samples/{sample_id}/image", response_class=Response)
 async def image(sample_id: str, shared: Shared, model: str | None = None) -> Response:
-    """The original bytes of a sample, as they were posted; of a labelled one until it is erased."""
+    """The image of a sample, as it was posted. A labelled sample keeps its image until it is erased."""
     data = await shared.blobs.get(await shared.queue.image(await queue_of(shared, model), sample_id))
     return Response(data, media_type=sniff(data))
 
 
 @router.delete("/v1/samples/{sample_id}")
 async def erase(sample_id: str, shared: Shared, model: str | None = None) -> EraseReply:
-    """Removes a sample everywhere: its image, its place in the queue, its label. Harmless when repeated.
+    """Removes a sample everywhere: its image, its place in the queue, its label. Repeating this does no harm.
 
-    Nothing of it is given out from here on; files leave the blob store within seconds, by the janitor.
-    A sample that is in the journal and did not reach the queue yet cannot be caught: 503, try again in seconds.
-    The answer speaks for the queue, the images and the journal of the replica that gives it. A sample that another
-    replica has accepted and not drained yet can still arrive: with several replicas, ask each of them, or ask once
-    more when every journal has drained what was accepted before (`losscast_journal_rows` 0).
+    From now on nothing of it is given out. The janitor deletes its file from the blob store within seconds. A sample
+    that is still in the journal, on its way to the queue, cannot be erased yet: 503, try again in seconds. The answer
+    covers the queue, the images and the journal of this replica. A sample that another replica has accepted and not
+    drained yet can still arrive. So with several replicas ask each of them, or ask again once every journal is drained
+    (`losscast_journal_rows` is 0).
     """
     model = await queue_of(shared, model)
-    is_journalled = await _is_journalled(sample_id, shared.journal)  # asked first: meanwhile it may arrive
+    is_journalled = await _is_journalled(sample_id, shared.journal)  # asked first: it may reach the queue meanwhile
     try:
         await shared.endings.end(Ending("erasure", model, sample_id))
     except NotFound:
@@ -72,7 +72,7 @@ async def erase(sample_id: str, shared: Shared, model: str | None = None) -> Era
 
 @router.get("/v1/labels", response_class=NdjsonResponse, responses=LABELS)
 async def labels(request: Request, shared: Shared, query: Annotated[LabelsQuery, Query()]) -> Response:
-    """Labels in the order in which they came. A page without labels is the end, for now."""
+    """Labels in the order in which they came. A page without labels is the last one for now."""
     model = await queue_of(shared, query.model)
     page = await shared.queue.labels(model, query.cursor, query.n)
     following = request.url.include_query_params(cursor=page.cursor)
@@ -94,7 +94,7 @@ async def _is_journalled(sample_id: str, journal: Journal) -> bool:
 
 
 async def _forget(sample_id: str, journal: Journal) -> None:
-    """The queue knows that it was erased, so a drain that has it in hand brings nothing back."""
+    """Deletes a sample from the journal. The queue knows that it was erased, and refuses it if the drain brings it."""
     try:
         await journal.forget(sample_id)
     except JournalUnavailable as error:
@@ -102,26 +102,4 @@ async def _forget(sample_id: str, journal: Journal) -> None:
 
 
 def _lines(records: Sequence[LabelRecord]) -> bytes:
-    return b"".join(orjson.dumps(_line(record), option=orjson.OPT_APPEND_NEWLINE) for record in records)
-
-
-def _line(record: LabelRecord) -> dict[str, Any]:
-    """The fields of a LabelLine."""
-    of = record.sample
-    return {
-        "sample_id": of.id,
-        "model": of.model,
-        "version": of.version,
-        "label": record.label,
-        "annotator": record.annotator,
-        "labelled_at": record.labelled_at,
-        "lane": of.lane,
-        "audit_probability": of.audit_probability,
-        "source": of.source,
-        "prediction": of.prediction,
-        "predicted_loss": of.predicted_loss,
-        "flagged_at": of.flagged_at,
-        "width": of.width,
-        "height": of.height,
-        "image": image_path(of.model, of.id),
-    }
+    return b"".join(orjson.dumps(line_fields(record), option=orjson.OPT_APPEND_NEWLINE) for record in records)

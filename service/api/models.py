@@ -1,4 +1,4 @@
-"""What is served: the models, their versions, and what their bundles say of them."""
+"""The models that are served, their versions, and the content of their manifests."""
 
 from dataclasses import asdict
 from typing import Any
@@ -13,18 +13,18 @@ router = APIRouter(tags=["models"], responses={code: {"model": ErrorReply} for c
 
 @router.get("/v1/models")
 async def models(shared: Shared) -> dict[str, Any]:
-    """The models known here with the states of their versions, and which of each is live."""
+    """The known models, with the states of their versions and the live version of each."""
     return {"default": shared.models.default, "models": [_summary(shared, name) for name in shared.models.names]}
 
 
 @router.get("/v1/models/{model}")
 async def model(model: str, shared: Shared) -> dict[str, Any]:
-    """The manifest of the live version (task, loss, operating points, evaluation), its tuning, and all versions."""
-    line = shared.models.line(model)
+    """The live version's manifest (task, loss, operating points, evaluation) and tuning, and all versions' states."""
+    loaded = shared.models.loaded(model)
     return {
-        **line.predictor.manifest.model_dump(mode="json", exclude={"drift_reference", "embedding_reference"}),
-        "operating_point": line.predictor.operating_point,
-        "tuning": asdict(line.tuning),
+        **loaded.predictor.manifest.model_dump(mode="json", exclude={"drift_reference", "embedding_reference"}),
+        "operating_point": loaded.predictor.operating_point,
+        "tuning": asdict(loaded.tuning),
         "versions": _versions(shared, model),
     }
 

@@ -1,4 +1,4 @@
-"""What /openapi.json and /docs say of predictions; `service.edge.predict` answers them in front of the router."""
+"""Predictions in /openapi.json and /docs. `service.edge.predict` answers them, in front of the router."""
 
 from typing import Any
 
@@ -16,28 +16,28 @@ REQUEST: dict[str, Any] = {
         {
             "in": "header",
             "name": "X-Source",
-            "description": "The camera or client the image is from: one source cannot fill the labelling queue.",
+            "description": "The camera or client that the image is from. One source cannot fill the labelling queue.",
             "schema": {"type": "string", "minLength": 1, "maxLength": MAX_SOURCE},
         },
         {
             "in": "header",
             "name": "X-Request-Timeout-Ms",
-            "description": "How long an answer is of use, from the arrival of the request: after it, 504, and nothing "
-            "more is computed. At most, and when left out, what the service allows.",
+            "description": "How long you wait for the answer, from the arrival of the request. After that the reply is "
+            "504, and nothing more is computed. The service's own limit holds as well.",
             "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
         },
         {
             "in": "query",
             "name": "operating_point",
-            "description": "The promise that the verdict keeps, one of `operating_points` of the model; it decides too "
-            "whether the image is queued. Left out: the service's own.",
+            "description": "The promise that the verdict keeps: one of the model's `operating_points`. It also decides "
+            "whether the image is queued. When left out, the service's own is used.",
             "schema": {"type": "string"},
         },
     ],
     "requestBody": {
         "required": True,
-        "description": "The image itself: its content decides what it is, JPEG, PNG or WebP. Or several, as the parts "
-        f"of a form named `image`, at most {MAX_IMAGES}: answered in order, each with its own reply or error.",
+        "description": "The image itself: a JPEG, PNG or WebP file, recognised by its content. Or up to "
+        f"{MAX_IMAGES} images, as parts of a form named `image`: each gets its own reply or error, in the same order.",
         "content": {
             **{media_type: {"schema": BINARY} for media_type in ("image/jpeg", "image/png", "image/webp")},
             FORM: {
@@ -68,4 +68,4 @@ async def predict_with(model: str) -> None:
 
 @router.post(VERSION_PATH, openapi_extra=REQUEST, responses=RESPONSES)
 async def predict_with_version(model: str, version: str) -> None:
-    """Predicts with a version that is loaded beside the live one: the previous or the shadow one."""
+    """Predicts with a version that is loaded beside the live one: the previous one or the shadow."""

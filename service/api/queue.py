@@ -1,7 +1,7 @@
 """The labelling queue over HTTP: take the most valuable samples, send labels back, or say why not.
 
-What a token names is a lease: with it a request that got no answer can be sent again. `service.api.labels`
-has the samples themselves and the labels.
+A token names a lease, so that a request that got no answer can be sent again with the same token. `service.api.labels`
+has the samples and the labels.
 """
 
 import time
@@ -12,6 +12,7 @@ from models.contract.manifest import Task
 from service.errors import NotFound
 from service.labelling.endings import Ending
 from service.labelling.queue.label_queue import Leased
+from service.labelling.samples.fields import reply_fields
 from service.labelling.samples.label import Values, check_inside, read_keypoints, read_values
 from service.labelling.samples.sample import Sample
 from service.resources import Resources, Shared, queue_of
@@ -27,27 +28,25 @@ from service.schemas.labelling import (
     RejectRequest,
     RequeueReply,
     RequeueRequest,
-    SampleReply,
     SkipReply,
     SkipRequest,
-    image_path,
 )
-from service.schemas.predictions import ErrorReply, PredictionFields
+from service.schemas.predictions import ErrorReply
 
 router = APIRouter(tags=["labelling"], responses={code: {"model": ErrorReply} for code in (400, 404, 409, 422, 503)})
 
 
 @router.get("/v1/queue/stats")
 async def stats(shared: Shared, model: str | None = None) -> dict[str, int]:
-    """Samples of a model's queue by state, what happened to those before, and what is left of the budget."""
+    """The samples of a model's queue by state, those that have left it by reason, and the rest of the budget."""
     return await shared.queue.stats(await queue_of(shared, model))
 
 
 @router.post("/v1/queue/lease")
 async def lease(request: LeaseRequest, shared: Shared) -> LeaseReply:
-    """Takes the n most valuable pending samples; they return to the queue when the lease runs out.
+    """Leases the n most valuable pending samples. They return to the queue when the lease runs out.
 
-    Fewer come when fewer are pending, or when the hourly budget is spent (`budget_left` of the stats is 0).
+    You get fewer when fewer are pending, or when the hourly budget is spent (`budget_left` in the stats is 0).
     """
     leased = await shared.queue.lease(
         await queue_of(shared, request.model),
@@ -61,7 +60,7 @@ async def lease(request: LeaseRequest, shared: Shared) -> LeaseReply:
 
 @router.post("/v1/queue/extend")
 async def extend(request: ExtendRequest, shared: Shared) -> LeaseReply:
-    """Keeps for longer what a lease still holds, and says what that is."""
+    """Extends the lease of the samples that it still holds, and returns them."""
     leased = await shared.queue.extend(
         await queue_of(shared, request.model),
         annotator=request.annotator,
@@ -73,11 +72,11 @@ async def extend(request: ExtendRequest, shared: Shared) -> LeaseReply:
 
 @router.post("/v1/queue/label")
 async def label(request: LabelRequest, shared: Shared) -> LabelReply:
-    """Stores a label and takes its sample off the queue, in one step; also when the lease has run out meanwhile."""
+    """Stores a label and takes its sample off the queue, in one step. The lease may have run out meanwhile."""
     manifest = shared.models.manifest(request.model)
     values = _values(request.label, manifest.task)
     sample = await _known(shared, manifest.model, request.sample_id)
-    if sample and sample.width is not None and sample.height is not None:
+    if sample:
         check_inside(values, manifest.task, sample.width, sample.height)
     state = await shared.endings.end(
         Ending(
@@ -96,14 +95,14 @@ async def label(request: LabelRequest, shared: Shared) -> LabelReply:
 
 @router.post("/v1/queue/skip")
 async def skip(request: SkipRequest, shared: Shared) -> SkipReply:
-    """Puts a leased sample back for others: this annotator does not get it again."""
+    """Puts a leased sample back for other annotators. This annotator does not get it again."""
     await shared.queue.skip(await queue_of(shared, request.model), request.sample_id, request.annotator, request.token)
     return SkipReply(sample_id=request.sample_id)
 
 
 @router.post("/v1/queue/reject")
 async def reject(request: RejectRequest, shared: Shared) -> RejectReply:
-    """Takes a sample off the queue for good, because no label can be given; while it is leased only its holder may."""
+    """Takes a sample that cannot be labelled off the queue for good. While it is leased, only its holder may."""
     await shared.endings.end(
         Ending(
             kind="rejection",
@@ -119,35 +118,13 @@ async def reject(request: RejectRequest, shared: Shared) -> RejectReply:
 
 @router.post("/v1/queue/requeue")
 async def requeue(request: RequeueRequest, shared: Shared) -> RequeueReply:
-    """Makes dead letters (samples whose leases ran out too often) pending again."""
+    """Makes dead letters, samples whose leases ran out too often, pending again."""
     return RequeueReply(requeued=await shared.queue.requeue(await queue_of(shared, request.model), request.sample_ids))
-
-
-def sample_reply(sample: Sample) -> SampleReply:
-    return SampleReply(
-        sample_id=sample.id,
-        model=sample.model,
-        version=sample.version,
-        content_type=sample.content_type,
-        lane=sample.lane,
-        reasons=list(sample.reasons),
-        source=sample.source,
-        audit_probability=sample.audit_probability,
-        value=sample.value,
-        predicted_loss=sample.predicted_loss,
-        score=sample.score,
-        ood_score=sample.ood_score,
-        prediction=PredictionFields(**sample.prediction),
-        flagged_at=sample.flagged_at,
-        width=sample.width,
-        height=sample.height,
-        image=image_path(sample.model, sample.id),
-    )
 
 
 def _leased_sample(leased: Leased, request: LeaseRequest | ExtendRequest) -> LeasedSample:
     return LeasedSample(
-        **dict(sample_reply(leased.sample)),
+        **reply_fields(leased.sample),
         annotator=request.annotator,
         token=request.token,
         lease_expires_at=leased.lease_expires_at,
@@ -161,7 +138,7 @@ def _values(label: LabelFields, task: Task) -> Values:
 
 
 async def _known(shared: Resources, model: str, sample_id: str) -> Sample | None:
-    """None when the queue has nothing of the sample any more; asked to label it, it says why."""
+    """None when the queue does not hold the sample any more. Labelling it then raises the reason."""
     try:
         return await shared.queue.get(model, sample_id)
     except NotFound:

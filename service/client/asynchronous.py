@@ -1,4 +1,4 @@
-"""AsyncLosscastClient: `service.client` for asyncio."""
+"""AsyncLosscastClient: the service from asyncio. It has the methods of `service.client.blocking`, to be awaited."""
 
 import asyncio
 import logging
@@ -12,11 +12,17 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import httpx
 import stamina
 
-from service.client import requests as calls
-from service.client import transport as sending
-from service.client.blocking import DEFAULT_URL, LEASE_S, RETRY_S, TIMEOUT_S, TRIES
-from service.client.patience import Patience
-from service.client.transport import Call
+from service.client import requests, transport
+from service.client.transport import (
+    DEFAULT_URL,
+    EXTENSIONS,
+    LEASE_S,
+    RETRY_PAUSE_MAX_S,
+    RETRY_S,
+    TIMEOUT_S,
+    ApiRequest,
+    RetryHook,
+)
 from service.schemas.labelling import LabelLine, LeasedSample
 from service.schemas.predictions import ManyReply, PredictReply
 
@@ -25,37 +31,39 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _sends(build: Callable[P, Call[T]]) -> Callable[Concatenate["AsyncLosscastClient", P], Coroutine[Any, Any, T]]:
-    """A method that sends the call which `build` makes; its parameters are those of `build`."""
+def _sends(
+    build: Callable[P, ApiRequest[T]],
+) -> Callable[Concatenate["AsyncLosscastClient", P], Coroutine[Any, Any, T]]:
+    """A method that sends the request of `build`; its parameters are those of `build`."""
 
-    @sending.method_of(build)
+    @transport.method_of(build)
     async def method(self: "AsyncLosscastClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self.send(sending.build(build, *args, **kwargs))
+        return await self.send(transport.build(build, *args, **kwargs))
 
     return method
 
 
 class AsyncLosscastClient:
-    """LosscastClient with methods to be awaited.
+    """LosscastClient, with methods that are awaited.
 
     >>> async with AsyncLosscastClient("http://127.0.0.1:8000") as client:
     ...     replies = await asyncio.gather(*(client.predict(photo) for photo in photos))
     """
 
-    model = _sends(calls.model)
-    stats = _sends(calls.stats)
-    drift = _sends(calls.drift)
-    lease = _sends(calls.lease)
-    extend = _sends(calls.extend)
-    label = _sends(calls.label)
-    skip = _sends(calls.skip)
-    reject = _sends(calls.reject)
-    requeue = _sends(calls.requeue)
-    sample = _sends(calls.sample)
-    image = _sends(calls.image)
-    erase = _sends(calls.erase)
-    label_page = _sends(calls.label_page)
-    coco_page = _sends(calls.coco_page)
+    model = _sends(requests.model)
+    stats = _sends(requests.stats)
+    drift = _sends(requests.drift)
+    lease = _sends(requests.lease)
+    extend = _sends(requests.extend)
+    label = _sends(requests.label)
+    skip = _sends(requests.skip)
+    reject = _sends(requests.reject)
+    requeue = _sends(requests.requeue)
+    sample = _sends(requests.sample)
+    image = _sends(requests.image)
+    erase = _sends(requests.erase)
+    label_page = _sends(requests.label_page)
+    coco_page = _sends(requests.coco_page)
 
     def __init__(
         self,
@@ -65,7 +73,7 @@ class AsyncLosscastClient:
         timeout_s: float = TIMEOUT_S,
         retry_s: float = RETRY_S,
     ) -> None:
-        self._http = httpx.AsyncClient(**sending.connection(url, api_key))
+        self._http = httpx.AsyncClient(**transport.connection(url, api_key))
         self._timeout_s = timeout_s
         self._retry_s = retry_s
 
@@ -80,7 +88,7 @@ class AsyncLosscastClient:
     async def close(self) -> None:
         await self._http.aclose()
 
-    @sending.method_of(calls.predict)
+    @transport.method_of(requests.predict)
     async def predict(
         self,
         image: bytes | Path,
@@ -90,10 +98,12 @@ class AsyncLosscastClient:
         operating_point: str | None = None,
     ) -> PredictReply:
         content = await asyncio.to_thread(image.read_bytes) if isinstance(image, Path) else image
-        call = sending.build(calls.predict, content, model=model, source=source, operating_point=operating_point)
-        return await self.send(call)
+        request = transport.build(
+            requests.predict, content, model=model, source=source, operating_point=operating_point
+        )
+        return await self.send(request)
 
-    @sending.method_of(calls.predict_many)
+    @transport.method_of(requests.predict_many)
     async def predict_many(
         self,
         images: Sequence[bytes | Path],
@@ -102,13 +112,13 @@ class AsyncLosscastClient:
         source: str | None = None,
         operating_point: str | None = None,
     ) -> ManyReply:
-        call = await asyncio.to_thread(
-            sending.build, calls.predict_many, images, model=model, source=source, operating_point=operating_point
+        request = await asyncio.to_thread(
+            transport.build, requests.predict_many, images, model=model, source=source, operating_point=operating_point
         )
-        return await self.send(call)
+        return await self.send(request)
 
     async def labels(self, *, model: str | None = None, cursor: str = "") -> AsyncIterator[LabelLine]:
-        """All labels that are there now, oldest first, page by page; from a cursor on when one is given."""
+        """Every label that the service has now, oldest first. It asks page by page, and begins at `cursor`."""
         while (page := await self.label_page(cursor, model=model)).labels:
             for line in page.labels:
                 yield line
@@ -118,7 +128,7 @@ class AsyncLosscastClient:
     async def leased(
         self, n: int = 1, *, annotator: str, model: str | None = None, lease_s: float = LEASE_S
     ) -> AsyncIterator[list[LeasedSample]]:
-        """Leases samples and keeps them for as long as the block runs; as LosscastClient.leased.
+        """Leases samples and keeps them while the block runs, as LosscastClient.leased does.
 
         >>> async with client.leased(5, annotator="ada") as samples:
         ...     for sample in samples:
@@ -126,15 +136,15 @@ class AsyncLosscastClient:
         """
         token = uuid.uuid4().hex
         samples = (await self.lease(n, annotator=annotator, token=token, model=model, lease_s=lease_s)).samples
-        extension = sending.build(calls.extend, annotator=annotator, token=token, model=model, lease_s=lease_s)
-        pause_s = lease_s / TRIES
+        extension = transport.build(requests.extend, annotator=annotator, token=token, model=model, lease_s=lease_s)
+        pause_s = lease_s / EXTENSIONS
 
         async def keep() -> None:
             while True:
                 await asyncio.sleep(pause_s)
                 try:
                     await self._once(extension, min(pause_s, self._timeout_s))
-                except Exception as error:  # noqa: BLE001 - whatever it was, the next try may succeed
+                except Exception as error:  # noqa: BLE001 - the next try may succeed, whatever the error was
                     log.warning("the lease %s was not extended: %s", token, error)
 
         keeper = asyncio.create_task(keep(), name="losscast-lease")
@@ -144,18 +154,18 @@ class AsyncLosscastClient:
             keeper.cancel()
             await asyncio.wait({keeper})
 
-    async def send(self, call: Call[T]) -> T:
-        """Sends one of `service.client.requests`. Raises ClientError."""
+    async def send(self, request: ApiRequest[T]) -> T:
+        """Sends a request that `service.client.requests` built, and tries again for `retry_s`. Raises ClientError."""
         async for attempt in stamina.retry_context(
-            on=Patience(self._retry_s), attempts=None, timeout=None, wait_max=1.0
+            on=RetryHook(self._retry_s), attempts=None, timeout=None, wait_max=RETRY_PAUSE_MAX_S
         ):
             with attempt:
-                return await self._once(call, self._timeout_s)
+                return await self._once(request, self._timeout_s)
         raise AssertionError("stamina gives up by raising")
 
-    async def _once(self, call: Call[T], timeout_s: float) -> T:
+    async def _once(self, request: ApiRequest[T], timeout_s: float) -> T:
         try:
-            response = await self._http.request(**sending.arguments(call), timeout=timeout_s)
+            response = await self._http.request(**transport.arguments(request), timeout=timeout_s)
         except httpx.TransportError as error:
-            raise sending.no_answer(self._http.base_url, error) from error
-        return sending.read(call, response)
+            raise transport.no_answer(self._http.base_url, error) from error
+        return transport.read(request, response)

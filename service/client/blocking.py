@@ -1,7 +1,7 @@
-"""LosscastClient: the service from Python. Used by the command line and by users.
+"""LosscastClient: the service from Python, for the command line and for users.
 
-What can be asked is in `service.client.requests`; this sends it, tries again, and keeps leases alive. The same
-for asyncio is `service.client.asynchronous`.
+`service.client.requests` lists the requests. The client sends them, tries again, and keeps leases alive.
+`service.client.asynchronous` does the same for asyncio.
 """
 
 import logging
@@ -15,63 +15,63 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 import httpx
 import stamina
 
-from service.client import requests as calls
-from service.client import transport as sending
-from service.client.patience import Patience
-from service.client.transport import Call, ClientError
+from service.client import requests, transport
+from service.client.transport import (
+    DEFAULT_URL,
+    EXTENSIONS,
+    LEASE_S,
+    RETRY_PAUSE_MAX_S,
+    RETRY_S,
+    TIMEOUT_S,
+    ApiRequest,
+    RetryHook,
+)
 from service.schemas.labelling import LabelLine, LeasedSample
-
-__all__ = ["DEFAULT_URL", "ClientError", "LosscastClient"]
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-DEFAULT_URL = "http://127.0.0.1:8000"
-TIMEOUT_S = 30.0  # for one try
-RETRY_S = 30.0
-TRIES = 6  # to extend a lease, in one length of it; each ends before the next begins, also when nothing answers
-LEAVE_S = 1.0  # that leaving `leased` may wait for a try under way
-LEASE_S = 120.0  # with `leased`: short, for it is extended, and whatever a dead client held comes back soon
+LEAVE_S = 1.0  # how long leaving `leased` may wait for an extension that is under way
 
 
-def _sends(build: Callable[P, Call[T]]) -> Callable[Concatenate["LosscastClient", P], T]:
-    """A method that sends the call which `build` makes; its parameters are those of `build`."""
+def _sends(build: Callable[P, ApiRequest[T]]) -> Callable[Concatenate["LosscastClient", P], T]:
+    """A method that sends the request of `build`; its parameters are those of `build`."""
 
-    @sending.method_of(build)
+    @transport.method_of(build)
     def method(self: "LosscastClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self.send(sending.build(build, *args, **kwargs))
+        return self.send(transport.build(build, *args, **kwargs))
 
     return method
 
 
 class LosscastClient:
-    """Talks to one service; close it, or use it as a context manager. Methods raise ClientError.
+    """Talks to one service. Close it, or use it as a context manager. Methods raise ClientError.
 
-    A call is tried again for `retry_s` seconds while there is no answer or the service is busy (429, 503);
-    0 tries once. May be used by several threads.
+    A request is tried again for `retry_s` seconds while there is no answer or the service is busy (429, 503).
+    With 0 it is sent once. Several threads may share a client.
 
     >>> with LosscastClient("http://127.0.0.1:8000") as client:
     ...     reply = client.predict(Path("photo.jpg"))
     ...     print(reply.predicted_loss, reply.verdict.lossy)
     """
 
-    predict = _sends(calls.predict)
-    predict_many = _sends(calls.predict_many)
-    model = _sends(calls.model)
-    stats = _sends(calls.stats)
-    drift = _sends(calls.drift)
-    lease = _sends(calls.lease)
-    extend = _sends(calls.extend)
-    label = _sends(calls.label)
-    skip = _sends(calls.skip)
-    reject = _sends(calls.reject)
-    requeue = _sends(calls.requeue)
-    sample = _sends(calls.sample)
-    image = _sends(calls.image)
-    erase = _sends(calls.erase)
-    label_page = _sends(calls.label_page)
-    coco_page = _sends(calls.coco_page)
+    predict = _sends(requests.predict)
+    predict_many = _sends(requests.predict_many)
+    model = _sends(requests.model)
+    stats = _sends(requests.stats)
+    drift = _sends(requests.drift)
+    lease = _sends(requests.lease)
+    extend = _sends(requests.extend)
+    label = _sends(requests.label)
+    skip = _sends(requests.skip)
+    reject = _sends(requests.reject)
+    requeue = _sends(requests.requeue)
+    sample = _sends(requests.sample)
+    image = _sends(requests.image)
+    erase = _sends(requests.erase)
+    label_page = _sends(requests.label_page)
+    coco_page = _sends(requests.coco_page)
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class LosscastClient:
         timeout_s: float = TIMEOUT_S,
         retry_s: float = RETRY_S,
     ) -> None:
-        self._http = httpx.Client(**sending.connection(url, api_key))
+        self._http = httpx.Client(**transport.connection(url, api_key))
         self._timeout_s = timeout_s
         self._retry_s = retry_s
 
@@ -97,7 +97,7 @@ class LosscastClient:
         self._http.close()
 
     def labels(self, *, model: str | None = None, cursor: str = "") -> Iterator[LabelLine]:
-        """All labels that are there now, oldest first, page by page; from a cursor on when one is given."""
+        """Every label that the service has now, oldest first. It asks page by page, and begins at `cursor`."""
         while (page := self.label_page(cursor, model=model)).labels:
             yield from page.labels
             cursor = page.cursor
@@ -106,12 +106,11 @@ class LosscastClient:
     def leased(
         self, n: int = 1, *, annotator: str, model: str | None = None, lease_s: float = LEASE_S
     ) -> Iterator[list[LeasedSample]]:
-        """Leases samples and keeps them for as long as the block runs; hand them to `label`, `skip` or `reject`.
+        """Leases samples and keeps them while the block runs. Give each to `label`, `skip` or `reject`.
 
-        The lease is extended in the background, several times within lease_s; what goes wrong there is logged,
-        and leaving the block does not wait for it. Samples that are left when the
-        block ends go back into the queue when the lease runs out, at most lease_s later; so they do when this
-        process dies.
+        A thread extends the lease several times within lease_s. It logs its errors, and leaving the block does not
+        wait for it. Samples that are still leased when the block ends return to the queue when the lease runs out,
+        at most lease_s later. The same happens when this process dies.
 
         >>> with client.leased(5, annotator="ada") as samples:
         ...     for sample in samples:
@@ -119,15 +118,15 @@ class LosscastClient:
         """
         token = uuid.uuid4().hex
         samples = self.lease(n, annotator=annotator, token=token, model=model, lease_s=lease_s).samples
-        extension = sending.build(calls.extend, annotator=annotator, token=token, model=model, lease_s=lease_s)
-        pause_s = lease_s / TRIES
+        extension = transport.build(requests.extend, annotator=annotator, token=token, model=model, lease_s=lease_s)
+        pause_s = lease_s / EXTENSIONS
         left = threading.Event()
 
         def keep() -> None:
             while not left.wait(pause_s):
                 try:
                     self._once(extension, min(pause_s, self._timeout_s))
-                except Exception as error:  # noqa: BLE001 - whatever it was, the next try may succeed
+                except Exception as error:  # noqa: BLE001 - the next try may succeed, whatever the error was
                     log.warning("the lease %s was not extended: %s", token, error)
 
         keeper = threading.Thread(target=keep, name="losscast-lease", daemon=True)
@@ -138,16 +137,18 @@ class LosscastClient:
             left.set()
             keeper.join(LEAVE_S)
 
-    def send(self, call: Call[T]) -> T:
-        """Sends one of `service.client.requests`. Raises ClientError."""
-        for attempt in stamina.retry_context(on=Patience(self._retry_s), attempts=None, timeout=None, wait_max=1.0):
+    def send(self, request: ApiRequest[T]) -> T:
+        """Sends a request that `service.client.requests` built, and tries again for `retry_s`. Raises ClientError."""
+        for attempt in stamina.retry_context(
+            on=RetryHook(self._retry_s), attempts=None, timeout=None, wait_max=RETRY_PAUSE_MAX_S
+        ):
             with attempt:
-                return self._once(call, self._timeout_s)
+                return self._once(request, self._timeout_s)
         raise AssertionError("stamina gives up by raising")
 
-    def _once(self, call: Call[T], timeout_s: float) -> T:
+    def _once(self, request: ApiRequest[T], timeout_s: float) -> T:
         try:
-            response = self._http.request(**sending.arguments(call), timeout=timeout_s)
+            response = self._http.request(**transport.arguments(request), timeout=timeout_s)
         except httpx.TransportError as error:
-            raise sending.no_answer(self._http.base_url, error) from error
-        return sending.read(call, response)
+            raise transport.no_answer(self._http.base_url, error) from error
+        return transport.read(request, response)

@@ -1,7 +1,4 @@
-"""Every request that a client can make: pure, shared by both clients.
-
-`service.client` and `service.client.asynchronous` send these calls, each in its own way.
-"""
+"""Every request that a client can make. Pure; both clients send these, each in its own way."""
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +10,7 @@ import httpx
 import orjson
 from pydantic import BaseModel
 
-from service.client.transport import Call, ClientError
+from service.client.transport import ApiRequest, ClientError
 from service.schemas.drift import DriftReport
 from service.schemas.labelling import (
     EraseReply,
@@ -37,10 +34,10 @@ from service.schemas.labelling import (
 from service.schemas.predictions import MAX_SOURCE, ManyReply, PredictReply, is_source
 
 Reply = TypeVar("Reply", bound=BaseModel)
-PAGE = 500  # labels
+LABELS_PER_PAGE = 500
 
 
-class LabelPage(NamedTuple):
+class LabelLinePage(NamedTuple):
     labels: list[LabelLine]
     cursor: str  # of the next page
 
@@ -52,12 +49,12 @@ class CocoPage(NamedTuple):
 
 def predict(
     image: bytes | Path, *, model: str | None = None, source: str | None = None, operating_point: str | None = None
-) -> Call[PredictReply]:
-    """image: the bytes of a JPEG, PNG or WebP file, or its path. source: the camera or site that it is from.
+) -> ApiRequest[PredictReply]:
+    """image: the bytes of a JPEG, PNG or WebP file, or its path. source: the camera or site that took it.
 
-    operating_point: the promise that the verdict is to keep, one of the model's; None: the service's own.
+    operating_point: one of the model's; the verdict keeps its guarantee. None: the default of the service.
     """
-    return Call(
+    return ApiRequest(
         "POST",
         f"/v1/models/{quote(model, safe='')}/predict" if model else "/v1/predict",
         _reads(PredictReply),
@@ -73,46 +70,48 @@ def predict_many(
     model: str | None = None,
     source: str | None = None,
     operating_point: str | None = None,
-) -> Call[ManyReply]:
-    """Several images in one request, 64 at most (413): each gets its own reply or error, in order."""
+) -> ApiRequest[ManyReply]:
+    """Sends at most 64 images in one request (413 for more). Each gets its own reply or error, in their order."""
     if not images:
         raise ClientError("there is no image to ask about: give at least one")
     files = [("image", ("image", image.read_bytes() if isinstance(image, Path) else image)) for image in images]
     form = httpx.Request("POST", "http://form", files=files)
     one = predict(form.read(), model=model, source=source, operating_point=operating_point)
     headers = {**one.headers, "content-type": form.headers["content-type"]}
-    return Call(one.method, one.path, _reads(ManyReply), one.content, one.params, headers)
+    return ApiRequest(one.method, one.path, _reads(ManyReply), one.content, one.params, headers)
 
 
-def model(name: str) -> Call[dict[str, Any]]:
-    """What the live bundle of a model says of itself."""
-    return Call("GET", f"/v1/models/{quote(name, safe='')}", _json)
+def model(name: str) -> ApiRequest[dict[str, Any]]:
+    """The facts that a model's live bundle states: task, loss unit, operating points, evaluation."""
+    return ApiRequest("GET", f"/v1/models/{quote(name, safe='')}", _json)
 
 
-def stats(*, model: str | None = None) -> Call[dict[str, int]]:
-    """Samples of the queue, by state."""
-    return Call("GET", "/v1/queue/stats", _json, params=_of(model))
+def stats(*, model: str | None = None) -> ApiRequest[dict[str, int]]:
+    """The number of the queue's samples in each state."""
+    return ApiRequest("GET", "/v1/queue/stats", _json, params=_of(model))
 
 
-def drift(*, model: str | None = None) -> Call[DriftReport]:
-    """Whether the images of the last hour are still those that the live version of a model was calibrated on."""
-    return Call("GET", f"/v1/models/{quote(model, safe='')}/drift" if model else "/v1/drift", _reads(DriftReport))
+def drift(*, model: str | None = None) -> ApiRequest[DriftReport]:
+    """Whether the images of the last hour still look like those that the live version was calibrated on."""
+    return ApiRequest("GET", f"/v1/models/{quote(model, safe='')}/drift" if model else "/v1/drift", _reads(DriftReport))
 
 
 def lease(
     n: int = 1, *, annotator: str, token: str | None = None, model: str | None = None, lease_s: float | None = None
-) -> Call[LeaseReply]:
-    """The n most valuable pending samples. With a token of your own the same lease can be asked for again."""
+) -> ApiRequest[LeaseReply]:
+    """Leases the n most valuable pending samples. Repeat a request with the same token to get the same samples."""
     token = token or uuid.uuid4().hex
     return _post("lease", LeaseRequest(model=model, n=n, annotator=annotator, token=token, lease_s=lease_s), LeaseReply)
 
 
-def extend(*, annotator: str, token: str, model: str | None = None, lease_s: float | None = None) -> Call[LeaseReply]:
-    """Keeps for longer what the lease of a token still holds; the reply says what that is."""
+def extend(
+    *, annotator: str, token: str, model: str | None = None, lease_s: float | None = None
+) -> ApiRequest[LeaseReply]:
+    """Extends the lease of a token. The reply lists the samples that it still holds."""
     return _post("extend", ExtendRequest(model=model, annotator=annotator, token=token, lease_s=lease_s), LeaseReply)
 
 
-def label(  # noqa: PLR0913 - all but two are given by name
+def label(  # noqa: PLR0913 - all but two are keyword-only
     sample: LeasedSample | str,
     values: Sequence[Any] | Mapping[str, Any] | None = None,
     *,
@@ -120,10 +119,10 @@ def label(  # noqa: PLR0913 - all but two are given by name
     annotator: str | None = None,
     token: str | None = None,
     model: str | None = None,
-) -> Call[LabelReply]:
-    """values: [x, y] in image pixels (None: not placed) for each keypoint, or one number for each value of a
-    vector, in the order of the task's names or by name. keypoints: instead, x, y, v for each, as COCO has them.
-    A sample given by its id needs the annotator.
+) -> ApiRequest[LabelReply]:
+    """values: [x, y] in image pixels for each keypoint (None: not placed), or one number for each value of a
+    vector; in the order of the task's names, or by name. keypoints: use it instead of values to give x, y, v for each,
+    as COCO does. A sample that is given by its id needs the annotator.
     """
     listed = dict(values) if isinstance(values, Mapping) else None if values is None else list(values)
     fields = LabelFields(values=listed, keypoints=None if keypoints is None else list(keypoints))
@@ -132,8 +131,8 @@ def label(  # noqa: PLR0913 - all but two are given by name
 
 def skip(
     sample: LeasedSample | str, *, annotator: str | None = None, token: str | None = None, model: str | None = None
-) -> Call[SkipReply]:
-    """Puts a sample back for others; this annotator does not get it again. By id it needs the lease's token."""
+) -> ApiRequest[SkipReply]:
+    """Returns a sample to the queue for others; this annotator does not get it again. An id needs the lease's token."""
     return _post("skip", SkipRequest(**_whose(sample, annotator, token, model)), SkipReply)
 
 
@@ -144,54 +143,55 @@ def reject(
     annotator: str | None = None,
     token: str | None = None,
     model: str | None = None,
-) -> Call[RejectReply]:
-    """No label can be given: takes a sample off the queue for good. While it is leased it needs the lease's token."""
+) -> ApiRequest[RejectReply]:
+    """Removes a sample from the queue because it cannot be labelled. A leased sample needs the lease's token."""
     return _post("reject", RejectRequest(**_whose(sample, annotator, token, model), reason=reason), RejectReply)
 
 
-def requeue(sample_ids: Sequence[str] | None = None, *, model: str | None = None) -> Call[RequeueReply]:
-    """Makes dead letters pending again, all of them when none is named."""
+def requeue(sample_ids: Sequence[str] | None = None, *, model: str | None = None) -> ApiRequest[RequeueReply]:
+    """Makes dead letters pending again: the given ones, or all."""
     listed = None if sample_ids is None else list(sample_ids)
     return _post("requeue", RequeueRequest(model=model, sample_ids=listed), RequeueReply)
 
 
-def sample(sample_id: str, *, model: str | None = None) -> Call[KnownSample]:
-    """What is known of a sample."""
-    return Call("GET", _sample_path(sample_id), _reads(KnownSample), params=_of(model))
+def sample(sample_id: str, *, model: str | None = None) -> ApiRequest[KnownSample]:
+    """Everything the service knows about a sample."""
+    return ApiRequest("GET", _sample_path(sample_id), _reads(KnownSample), params=_of(model))
 
 
-def image(sample: SampleReply | str, *, model: str | None = None) -> Call[bytes]:
+def image(sample: SampleReply | str, *, model: str | None = None) -> ApiRequest[bytes]:
     """The original bytes of a sample's image."""
     if isinstance(sample, SampleReply):
         return image(sample.sample_id, model=model or sample.model)
-    return Call("GET", f"{_sample_path(sample)}/image", lambda response: response.content, params=_of(model))
+    return ApiRequest("GET", f"{_sample_path(sample)}/image", lambda response: response.content, params=_of(model))
 
 
-def erase(sample_id: str, *, model: str | None = None) -> Call[EraseReply]:
-    """Removes a sample everywhere: its image, its place in the queue, its label.
+def erase(sample_id: str, *, model: str | None = None) -> ApiRequest[EraseReply]:
+    """Removes a sample everywhere: its image, its place in the queue and its label.
 
-    With several replicas, one that another has accepted and not drained yet can still arrive: ask each of them.
+    With several replicas, ask each of them: a sample that another replica has accepted but not yet drained can still
+    arrive.
     """
-    return Call("DELETE", _sample_path(sample_id), _reads(EraseReply), params=_of(model))
+    return ApiRequest("DELETE", _sample_path(sample_id), _reads(EraseReply), params=_of(model))
 
 
-def label_page(cursor: str = "", n: int = PAGE, *, model: str | None = None) -> Call[LabelPage]:
-    """Up to n labels, oldest first, and the cursor of the next page; no labels: that is all for now."""
-    return Call("GET", "/v1/labels", _label_page, params={"cursor": cursor, "n": str(n), **_of(model)})
+def label_page(cursor: str = "", n: int = LABELS_PER_PAGE, *, model: str | None = None) -> ApiRequest[LabelLinePage]:
+    """At most n labels, oldest first, and the cursor of the next page. A page without labels is the end for now."""
+    return ApiRequest("GET", "/v1/labels", _label_page, params={"cursor": cursor, "n": str(n), **_of(model)})
 
 
-def coco_page(cursor: str = "", n: int = PAGE, *, model: str | None = None) -> Call[CocoPage]:
-    """As label_page, as a COCO keypoints document. Ids are the same on every page: lists can be joined."""
+def coco_page(cursor: str = "", n: int = LABELS_PER_PAGE, *, model: str | None = None) -> ApiRequest[CocoPage]:
+    """Like label_page, but as a COCO keypoints document. Ids agree over pages, so pages can be joined."""
     params = {"cursor": cursor, "n": str(n), "format": "coco", **_of(model)}
-    return Call(
+    return ApiRequest(
         "GET", "/v1/labels", lambda reply: CocoPage(_json(reply), reply.headers["x-next-cursor"]), params=params
     )
 
 
-def _post(operation: str, request: BaseModel, reply: type[Reply]) -> Call[Reply]:
+def _post(operation: str, request: BaseModel, reply: type[Reply]) -> ApiRequest[Reply]:
     content = request.model_dump_json(exclude_none=True).encode()
     headers = {"content-type": "application/json"}
-    return Call("POST", f"/v1/queue/{operation}", _reads(reply), content=content, headers=headers)
+    return ApiRequest("POST", f"/v1/queue/{operation}", _reads(reply), content=content, headers=headers)
 
 
 def _whose(sample: LeasedSample | str, annotator: str | None, token: str | None, model: str | None) -> dict[str, Any]:
@@ -216,7 +216,7 @@ def _source(source: str | None) -> dict[str, str]:
 
 
 def _reads(reply: type[Reply]) -> Callable[[httpx.Response], Reply]:
-    """A newer service may say more than this client knows: that is no error."""
+    """Reads a reply. Unknown fields are no error: a newer service may send more than this client knows."""
     return lambda response: reply.model_validate_json(response.content, extra="ignore")
 
 
@@ -224,6 +224,6 @@ def _json(response: httpx.Response) -> Any:
     return orjson.loads(response.content)
 
 
-def _label_page(response: httpx.Response) -> LabelPage:
+def _label_page(response: httpx.Response) -> LabelLinePage:
     lines = [LabelLine.model_validate_json(line, extra="ignore") for line in response.content.splitlines()]
-    return LabelPage(lines, response.headers["x-next-cursor"])
+    return LabelLinePage(lines, response.headers["x-next-cursor"])

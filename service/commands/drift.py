@@ -1,4 +1,4 @@
-"""`losscast drift`: what moved, in words and as bars; a drawing of reference against window on request."""
+"""`losscast drift`: prints the drift report in words and bars, and draws reference and window on request."""
 
 import textwrap
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from service.schemas.drift import DriftReport
 
 BARS = "▁▂▃▄▅▆▇█"
 STYLES = {"insufficient_data": "dim", "stable": "green", "warning": "yellow", "drift": "bold red"}
-COLUMNS, TITLE_WIDTH = 3, 170  # of the drawing, in panels and letters
+COLUMNS, TITLE_WIDTH = 3, 170  # of the drawing, in panels and in letters
 
 
 def drift(
@@ -26,10 +26,10 @@ def drift(
     model: Model = None,
     as_json: AsJson = False,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw reference against window into this file (.png, .svg, .pdf).")
+        Path | None, typer.Option(help="Also draw reference and window into this file (.png, .svg or .pdf).")
     ] = None,
 ) -> None:
-    """Say whether the images of the last hour are still those that the model was calibrated on, and what moved.
+    """Show whether recent images still look like those the model was calibrated on, and which signals moved.
 
     Example: losscast drift --plot drift.png
     """
@@ -49,20 +49,20 @@ def drift(
     for line in _figures(report):
         say(line)
     if plot:
-        say(f"Reference against window is drawn in {plot}.")
+        say(f"Reference and window are drawn in {plot}.")
 
 
 def sparkline(shares: Sequence[float], full: float) -> str:
-    """One character for each share; `full` is the one that fills it."""
+    """One character per share; the share `full` gives the highest bar."""
     if full <= 0:
         return BARS[0] * len(shares)
     return "".join(BARS[min(round(share / full * (len(BARS) - 1)), len(BARS) - 1)] for share in shares)
 
 
 def draw(report: DriftReport, file: Path) -> None:
-    """A panel for each signal: shares of the window beside those of the reference, by bins of the reference."""
+    """Draws a panel per signal: the shares of the window beside those of the reference, in the reference's bins."""
     try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 - only drawings need it, and it is in an extra
+        from matplotlib.figure import Figure  # noqa: PLC0415 - only drawings need it, and only an extra installs it
     except ModuleNotFoundError:
         fail("a drawing needs matplotlib: pip install 'losscast[plot]'")
     rows = -(-len(report.signals) // COLUMNS)
@@ -102,8 +102,10 @@ def _signal_table(report: DriftReport) -> Table:
 
 def _figures(report: DriftReport) -> list[str]:
     hours = report.window_s / 3600
-    seen = f"{report.observations} images in the last {hours:g} h counted, {report.thinned} were thinned"
-    lines = [f"{seen}. Evidence counts from {report.threshold:g} (log10); for all signals it is {report.evidence:.1f}."]
+    seen = f"In the last {hours:g} h {report.observations} images counted and {report.thinned} were thinned"
+    lines = [
+        f"{seen}. The evidence of all signals is {report.evidence:.1f}; it counts from {report.threshold:g} on (log10)."
+    ]
     if loss := report.loss:
         basis = "by the loss head alone" if loss.assumes_head else f"with {loss.audit_labels} audit labels"
         lines.append(
@@ -112,14 +114,16 @@ def _figures(report: DriftReport) -> list[str]:
         )
     if ood := report.ood:
         lines.append(
-            f"OOD score above the reference's 95 % point: {ood.rate:.1%} ({ood.low:.1%} to {ood.high:.1%}); "
+            f"OOD score above the reference's 95 % point: {ood.rate:.1%} of images ({ood.low:.1%} to {ood.high:.1%}); "
             f"{ood.reference:.0%} in the reference."
         )
     if report.embedding_shift is not None:
-        lines.append(f"Mean embedding {report.embedding_shift:.2g} standard deviations away from the reference's.")
+        lines.append(
+            f"The mean embedding is {report.embedding_shift:.2g} standard deviations away from the reference's."
+        )
     if report.not_watched:
-        lines.append(f"Not watched, for the bundle has no reference of them: {', '.join(report.not_watched)}.")
-    lines.append(f"As of {_time(report.updated_at)}, {report.age_s:.0f} s before it was asked for.")
+        lines.append(f"Not watched, because the bundle has no reference for them: {', '.join(report.not_watched)}.")
+    lines.append(f"Report of {_time(report.updated_at)}, {report.age_s:.0f} s old.")
     return lines
 
 

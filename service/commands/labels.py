@@ -1,4 +1,4 @@
-"""Labels on their way: from a folder to the service, and all of them out of it into one file."""
+"""Sends the labels of a folder to the service, and exports all labels of the service into one file."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -8,24 +8,20 @@ from typing import Annotated, BinaryIO, Literal
 
 import orjson
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
 from service.client import DEFAULT_URL, ClientError, LosscastClient
-from service.commands.console import ApiKey, Model, Url, connected, fail, say
-from service.formats import folder as exchange
+from service.commands.console import ApiKey, Model, Url, connected, fail, label_progress, say
+from service.formats import folder as label_folder
 from service.formats.folder import ExchangeError
-
-Advance = Callable[[int], None]
 
 
 def send_folder(client: LosscastClient, folder: Path) -> None:
-    """Sends every label that was filled in and says of each file what came of it. Raises ClientError without a service.
+    """Sends every label that was filled in, and prints the outcome for each file. Raises ClientError without a service.
 
-    The token of the lease makes this restartable: a label that was sent before is known to the service.
+    It may be repeated: the token of the lease lets the service recognise a label that was sent before.
     """
     outcomes = {"labelled": 0, "already labelled": 0, "refused": 0, "not filled in": 0}
-    for path in exchange.files(folder):
+    for path in label_folder.files(folder):
         outcome, why = _send(client, path)
         outcomes[outcome] += 1
         if outcome != "not filled in":
@@ -37,28 +33,29 @@ def send_folder(client: LosscastClient, folder: Path) -> None:
 
 def export(
     form: Annotated[
-        Literal["ndjson", "coco"], typer.Option("--format", help="One JSON line a label, or COCO keypoints.")
+        Literal["ndjson", "coco"],
+        typer.Option("--format", help="One JSON line per label, or COCO keypoints."),
     ] = "ndjson",
-    out: Annotated[Path | None, typer.Option(help="File to write; printed when left out.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; default: standard output.")] = None,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     model: Model = None,
 ) -> None:
-    """Write all labels, oldest first, to a file.
+    """Export all labels, oldest first.
 
     Example: losscast queue labels --format coco --out labels.json
     """
     write = {"ndjson": _write_lines, "coco": _write_coco}[form]
-    with connected(url, api_key) as client, _opened(out) as file, _progress(client, model) as advance:
+    with connected(url, api_key) as client, _opened(out) as file, label_progress(client, model) as advance:
         number = write(client, model, file, advance)
     if out:
         say(f"{number} labels are in {out}.")
 
 
 def _send(client: LosscastClient, path: Path) -> tuple[str, str]:
-    """What became of a file, and why when it was refused."""
+    """The outcome for a file, and the reason if it was refused."""
     try:
-        file = exchange.read(path)
+        file = label_folder.read(path)
         if file.label is None:
             return "not filled in", ""
         reply = client.label(file.sample_id, file.label, annotator=file.annotator, token=file.token, model=file.model)
@@ -66,12 +63,12 @@ def _send(client: LosscastClient, path: Path) -> tuple[str, str]:
         return "refused", f": {error}"
     except ClientError as error:
         if error.status is None or error.status in {401, 403, 503}:
-            raise  # the other files would fare no better
+            raise  # the other files would fail as well
         return "refused", f": {error}"
     return ("already labelled", "") if reply.repeated else ("labelled", "")
 
 
-def _write_lines(client: LosscastClient, model: str | None, file: BinaryIO, advance: Advance) -> int:
+def _write_lines(client: LosscastClient, model: str | None, file: BinaryIO, advance: Callable[[int], None]) -> int:
     number = 0
     for number, line in enumerate(client.labels(model=model), start=1):  # noqa: B007 - the last number is the count
         file.write(line.model_dump_json().encode() + b"\n")
@@ -79,7 +76,7 @@ def _write_lines(client: LosscastClient, model: str | None, file: BinaryIO, adva
     return number
 
 
-def _write_coco(client: LosscastClient, model: str | None, file: BinaryIO, advance: Advance) -> int:
+def _write_coco(client: LosscastClient, model: str | None, file: BinaryIO, advance: Callable[[int], None]) -> int:
     document, cursor = client.coco_page(model=model)
     size = len(document["images"])
     while size:
@@ -94,7 +91,7 @@ def _write_coco(client: LosscastClient, model: str | None, file: BinaryIO, advan
 
 @contextmanager
 def _opened(out: Path | None) -> Iterator[BinaryIO]:
-    """The file, which is there whole or not at all; standard output when there is none."""
+    """The file, which is written whole or not at all; standard output if out is None."""
     if out is None:
         yield sys.stdout.buffer
         return
@@ -107,11 +104,3 @@ def _opened(out: Path | None) -> Iterator[BinaryIO]:
         fail(f"{out} cannot be written: {error.strerror}")
     finally:
         part.unlink(missing_ok=True)
-
-
-@contextmanager
-def _progress(client: LosscastClient, model: str | None) -> Iterator[Advance]:
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("labels", total=client.stats(model=model)["labelled"])
-        yield lambda number: progress.advance(task, number)

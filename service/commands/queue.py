@@ -1,4 +1,4 @@
-"""`losscast queue ...`: the labelling queue from the command line."""
+"""`losscast queue`: the labelling queue from the command line."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,14 +12,14 @@ from rich.table import Table
 from service.client import DEFAULT_URL, ClientError, LosscastClient
 from service.commands.console import ApiKey, AsJson, Model, Url, connected, fail, print_json, say, table
 from service.commands.labels import export, send_folder
-from service.formats import folder as exchange
+from service.formats import folder as label_folder
 from service.formats.folder import ExchangeError
 from service.schemas.labelling import MAX_LEASE, LeasedSample
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Pull the most valuable samples for labelling, and send labels back.\n\n"
-    "With files: `losscast queue lease -n 20 -a ada --out todo`, fill in `label` in each todo/*.json, then "
+    help="Get the most valuable samples for labelling, and send labels back.\n\n"
+    "With files: run `losscast queue lease -n 20 -a ada --out todo`, fill in `label` in each todo/*.json, then run "
     "`losscast queue label --from todo`.",
 )
 
@@ -29,20 +29,20 @@ Samples = Annotated[
 ]
 MaybeBy = Annotated[
     str | None,
-    typer.Option("--annotator", "-a", envvar="LOSSCAST_ANNOTATOR", help="Who labels; a JSON file knows by itself."),
+    typer.Option("--annotator", "-a", envvar="LOSSCAST_ANNOTATOR", help="Who labels; a JSON file has the name."),
 ]
-Token = Annotated[str | None, typer.Option(help="The token of the lease; a JSON file knows it by itself.")]
+Token = Annotated[str | None, typer.Option(help="The token of the lease; a JSON file has it.")]
 
 
 @app.command()
 def stats(url: Url = DEFAULT_URL, api_key: ApiKey = None, model: Model = None, as_json: AsJson = False) -> None:
-    """How many samples are pending, leased, labelled, and what happened to the others."""
+    """Count the samples that are pending, leased, labelled, rejected and so on."""
     with connected(url, api_key) as client:
         counts = client.stats(model=model)
     if as_json:
         print_json(counts)
         return
-    rows = table("what", "number")
+    rows = table("state", "number")
     for state, count in counts.items():
         rows.add_row(state, str(count))
     Console().print(rows)
@@ -52,15 +52,15 @@ def stats(url: Url = DEFAULT_URL, api_key: ApiKey = None, model: Model = None, a
 def lease(
     annotator: By,
     n: Annotated[int, typer.Option("-n", min=1, max=MAX_LEASE, help="How many samples.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="Folder for an image and a JSON file of each sample.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the image and a JSON file of each sample.")] = None,
     token: Annotated[str | None, typer.Option(help="Repeat a token to get the same samples again.")] = None,
-    lease_s: Annotated[float | None, typer.Option(min=1, help="Seconds to keep them.")] = None,
+    lease_s: Annotated[float | None, typer.Option(min=1, help="Seconds until the samples return to the queue.")] = None,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     model: Model = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take the most valuable samples; unlabelled, they return to the queue when the lease runs out.
+    """Lease the most valuable samples. Those without a label return to the queue when the lease runs out.
 
     Example: losscast queue lease -n 20 -a ada --lease-s 7200 --out todo
     """
@@ -72,7 +72,7 @@ def lease(
         for sample in samples:
             print_json(sample.model_dump(exclude_none=True))
     elif not samples:
-        say("Nothing was leased: no sample waits for a label, or this hour's budget is spent (losscast queue stats).")
+        say("Nothing was leased: no sample is pending, or the budget of this hour is spent (see losscast queue stats).")
     elif out:
         say(f"{_counted(len(samples))} in {out}: fill in `label` in each JSON, then losscast queue label --from {out}")
     else:
@@ -81,24 +81,29 @@ def lease(
 
 @app.command()
 def label(
-    sample_id: Annotated[str | None, typer.Argument(help="As printed by `losscast queue lease`.")] = None,
+    sample_id: Annotated[str | None, typer.Argument(help="The id that `losscast queue lease` printed.")] = None,
     values: Annotated[
         str | None,
-        typer.Argument(help="JSON: [x, y] in image pixels or null for each keypoint, or one number for each value."),
+        typer.Argument(help="JSON: [x, y] in image pixels or null for each keypoint; or one number for each value."),
     ] = None,
     folder: Annotated[
         Path | None,
-        typer.Option("--from", exists=True, file_okay=False, help="Send all labels filled in in this folder."),
+        typer.Option(
+            "--from",
+            exists=True,
+            file_okay=False,
+            help="Send every label that was filled in, of all JSON files in this folder.",
+        ),
     ] = None,
     annotator: MaybeBy = None,
-    token: Annotated[str | None, typer.Option(help="Repeat a token to retry safely.")] = None,
+    token: Annotated[str | None, typer.Option(help="The token of the lease. Repeat it to retry safely.")] = None,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     model: Model = None,
 ) -> None:
-    """Send the label of one sample back, or of all that were filled in in a folder.
+    """Send the label of one sample, or all labels of a folder.
 
-    A folder can be sent again at any time: what was labelled before is said to be, and no file is changed.
+    A folder can be sent again at any time: labels that were sent before are reported as such, and no file changes.
 
     Example: losscast queue label --from todo
 
@@ -115,7 +120,7 @@ def label(
     parsed = _parse(values)
     with connected(url, api_key) as client:
         reply = client.label(sample_id, parsed, annotator=annotator, token=token, model=model)
-    say(f"{sample_id} {'was labelled so already' if reply.repeated else 'is labelled'}.")
+    say(f"{sample_id} {'already has this label' if reply.repeated else 'is labelled'}.")
 
 
 app.command("labels")(export)
@@ -130,7 +135,7 @@ def skip(
     api_key: ApiKey = None,
     model: Model = None,
 ) -> None:
-    """Leave samples to others: they return to the queue at once, and this annotator does not get them again.
+    """Leave samples to others. They return to the queue at once, and this annotator does not get them again.
 
     Example: losscast queue skip todo/3f6c....json
     """
@@ -143,14 +148,14 @@ def skip(
 @app.command()
 def reject(
     samples: Samples,
-    reason: Annotated[str, typer.Option(help="Why no label can be given: blurred, nobody in it, ...")],
+    reason: Annotated[str, typer.Option(help="Why they cannot be labelled: blurred, nobody in it, ...")],
     annotator: MaybeBy = None,
     token: Token = None,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     model: Model = None,
 ) -> None:
-    """Take samples off the queue for good, because no label can be given.
+    """Remove samples from the queue because they cannot be labelled.
 
     Example: losscast queue reject todo/3f6c....json --reason blurred
     """
@@ -162,12 +167,12 @@ def reject(
 
 @app.command()
 def requeue(
-    samples: Annotated[list[str] | None, typer.Argument(help="Which; all dead letters when left out.")] = None,
+    samples: Annotated[list[str] | None, typer.Argument(help="Sample ids; default: all dead letters.")] = None,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     model: Model = None,
 ) -> None:
-    """Make dead letters pending again: samples whose leases ran out too often.
+    """Make dead letters pending again. These are samples whose leases ran out too often.
 
     Example: losscast queue requeue
     """
@@ -178,12 +183,12 @@ def requeue(
 @app.command()
 def erase(
     samples: Annotated[list[str], typer.Argument(help="Sample ids.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     model: Model = None,
 ) -> None:
-    """Remove samples everywhere: the image, the place in the queue, the label. Cannot be undone.
+    """Erase samples everywhere: the image, the place in the queue and the label. This cannot be undone.
 
     Example: losscast queue erase 3f6c... --yes
     """
@@ -195,14 +200,14 @@ def erase(
     with connected(url, api_key) as client:
         for sample_id in samples:
             erased = client.erase(sample_id, model=model).erased
-            say(f"{sample_id} {'is erased' if erased else 'is not known: nothing to erase'}.")
+            say(f"{sample_id} {'is erased' if erased else 'is not known: there is nothing to erase'}.")
 
 
 def _write(client: LosscastClient, folder: Path, samples: Sequence[LeasedSample]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for sample in samples:
-            exchange.write(folder, sample, client.image(sample))
+            label_folder.write(folder, sample, client.image(sample))
     except (OSError, ExchangeError, ClientError) as error:
         again = f"; the samples are leased: try again with --token {samples[0].token}" if samples else ""
         fail(f"{error}{again}")
@@ -223,11 +228,11 @@ def _parse(values: str) -> list[Any] | dict[str, Any]:
 
 
 def _whose(given: str, annotator: str | None, token: str | None, model: str | None) -> dict[str, Any]:
-    """Arguments of the client's skip and reject. given: a sample id or a JSON file."""
+    """Arguments for the client's skip and reject. given: a sample id or a JSON file."""
     if not given.endswith(".json"):
         return {"sample": given, "annotator": annotator, "token": token, "model": model}
     try:
-        file = exchange.read(Path(given))
+        file = label_folder.read(Path(given))
     except ExchangeError as error:
         fail(str(error))
     return {"sample": file.sample_id, "annotator": file.annotator, "token": file.token, "model": file.model}

@@ -1,13 +1,17 @@
-"""Labels of the audit lane, as true losses beside the predicted ones.
+"""Labels of the audit lane: the true loss of an image beside its predicted loss.
 
-Images are drawn for that lane whatever the model thinks of them, with a recorded probability: their labels alone tell
-what the model does to all traffic. A label that cannot be read is passed over, never waited for.
+The audit lane draws images independently of the model's verdict, with a recorded probability. So only its labels
+describe the model on all traffic. An unreadable label is skipped and logged; nothing waits for it.
+
+Labels are added up by the time of their images, in buckets of ten minutes for two days. So labels of images from before
+a change do not correct the loss after it. The time of an image is that of the replica that answered it.
 """
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Self
 
 import numpy as np
 
@@ -17,31 +21,67 @@ from service.drift.statistics.effect import AuditSums
 from service.labelling.queue.label_queue import LabelQueue, LabelRecord
 
 log = logging.getLogger(__name__)
-PAGE = 1000  # labels that one update reads at most
-ABSURD = 100.0  # failure levels: a loss without a bound that is larger is a slip of the pen
+LABELS_PER_READ = 1000
+ABSURD = 100.0  # failure levels: without a bound, a larger loss counts as a mistake in the label
+BUCKET_S: Final = 600.0
+KEEP_S: Final = 48 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class AuditLoss:
     predicted: float
     true: float
-    probability: float  # with which the image was drawn
-    seen_at: float  # unix seconds, when its image was answered
+    probability: float  # of drawing the image for the audit lane
+    seen_at: float  # unix seconds at which its image was answered
 
 
 @dataclass(frozen=True, slots=True)
 class AuditPage:
     losses: Sequence[AuditLoss]
-    cursor: str  # behind them
+    cursor: str  # where the next page begins
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """Sums of audit labels by time. Immutable: `add` returns a new record."""
+
+    buckets: Mapping[int, AuditSums] = field(default_factory=dict)  # by number: unix seconds / BUCKET_S
+
+    @classmethod
+    def from_json(cls, known: Mapping[str, Mapping[str, Any]]) -> Self:
+        """Raises TypeError, AttributeError or ValueError for JSON of another form."""
+        return cls({int(number): AuditSums(**sums) for number, sums in known.items()})
+
+    def to_json(self) -> dict[str, Any]:
+        return {str(number): asdict(sums) for number, sums in self.buckets.items()}
+
+    def add(self, losses: Iterable[AuditLoss], now_s: float) -> "AuditRecord":
+        """A record with these losses, and without the buckets that are too old."""
+        buckets = dict(self.buckets)
+        for one in losses:
+            number = int(min(one.seen_at, now_s) // BUCKET_S)  # the clock of a replica may be ahead
+            more = AuditSums.of(one.true, one.predicted, one.probability)
+            buckets[number] = buckets.get(number, AuditSums()) + more
+        oldest = (now_s - KEEP_S) // BUCKET_S
+        return AuditRecord({number: sums for number, sums in buckets.items() if number >= oldest})
+
+    def since(self, at_s: float | None) -> AuditSums:
+        """The sum of the buckets that began at at_s or later; None: of all.
+
+        The bucket in which a change began has images from before and after it, so it does not count.
+        """
+        first = -math.inf if at_s is None else at_s / BUCKET_S
+        return sum((sums for number, sums in self.buckets.items() if number >= first), AuditSums())
 
 
 async def read(queue: LabelQueue, manifest: Manifest, cursor: str) -> AuditPage:
-    """The losses of the next labels behind the cursor, of this version alone. Raises Unavailable."""
-    page = await queue.labels(manifest.model, cursor, PAGE)
+    """The losses of the labels that follow the cursor, of this version only. Raises Unavailable."""
+    page = await queue.labels(manifest.model, cursor, LABELS_PER_READ)
     return AuditPage(list(losses(manifest, page.labels)), page.cursor)
 
 
 def losses(manifest: Manifest, records: Iterable[LabelRecord]) -> Iterator[AuditLoss]:
+    """The losses of those records that are audit labels of this version and can be read."""
     for record in records:
         sample = record.sample
         is_audit = sample.version == manifest.version and sample.lane == "audit" and sample.audit_probability
@@ -58,7 +98,9 @@ def losses(manifest: Manifest, records: Iterable[LabelRecord]) -> Iterator[Audit
 
 
 def _true_loss(manifest: Manifest, record: LabelRecord) -> float | None:
-    """Raises errors of several kinds for a label that cannot be read; ValueError when it would outweigh all."""
+    """None where the bundle declares no loss. Raises errors of several kinds for a label that cannot be read, and
+    ValueError for one that would outweigh all others.
+    """
     sample = record.sample
     loss = true_loss(manifest, sample.prediction["values"], record.label["values"], sample.width, sample.height)
     if loss is None:

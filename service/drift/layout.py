@@ -1,7 +1,7 @@
-"""What the numbers of a tally are: one vector that adds up, in named sections.
+"""The layout of a tally: one vector of sums, in named sections.
 
-Replicas that mean the same by it have the same fingerprint, and only their sums are added: another reference, another
-build that bins or samples in another way, makes a ledger of its own.
+Replicas add up their vectors only if the layouts have the same fingerprint. A bundle with another reference, or a
+release that bins or samples in another way, has another fingerprint and so a ledger of its own.
 """
 
 import hashlib
@@ -19,23 +19,23 @@ from service.drift.statistics import dependence
 from service.drift.statistics.bins import Bins
 
 OUTCOMES: Final = ("counted", "thinned", "not_finite")  # of an image
-FORMAT: Final = 1  # to be raised when the same sections come to mean something else
+FORMAT: Final = 1  # raise it when the same sections get another meaning
 
 Floats = NDArray[np.float64]
 
 
 class Layout:
-    """Of one bundle. Sections:
+    """The layout of one bundle. Sections:
 
-    counts:{signal}      observations by bin
-    loss                 observations, sum and sum of squares of their predicted losses
+    counts:{signal}      observations in each bin
+    loss                 number, sum and sum of squares of predicted losses
     dependence:{signal}  statistics of `dependence`
-    embedding            observations, and sums of their embeddings in each direction of the reference; none without it
-    outcomes             images by what became of them: OUTCOMES
+    embedding            number of embeddings, and their sum in each direction of the reference; empty without one
+    outcomes             number of images by outcome: OUTCOMES
     """
 
     def __init__(self, manifest: Manifest) -> None:
-        """Raises ValueError for references that nothing can be judged by."""
+        """Raises ValueError for a reference that cannot be used."""
         self.manifest = manifest
         watched = {name: manifest.drift_reference[name] for name in SIGNALS if name in manifest.drift_reference}
         self.signals: tuple[str, ...] = tuple(watched)
@@ -44,7 +44,7 @@ class Layout:
         self.jitters: Mapping[str, float] = {name: one.jitter for name, one in watched.items()}
         reference = manifest.embedding_reference
         sizes = {f"counts:{name}": len(self.bins[name].alpha) for name in self.signals} | {"loss": 3}
-        self.remembered = sum(sizes.values())  # so much of the beginning of a vector has a history
+        self.remembered = sum(sizes.values())  # the first so many numbers of a vector have a history
         sizes |= {f"dependence:{name}": dependence.SIZE for name in self.signals}
         sizes |= {"embedding": 1 + len(reference.offset) if reference else 0, "outcomes": len(OUTCOMES)}
         ends = np.cumsum(list(sizes.values())).tolist()
@@ -70,12 +70,12 @@ class Layout:
         return np.zeros(self.size)
 
     def of(self, sums: Floats, section: str) -> Floats:
-        """A view of one section. sums: [..., size], or as much of its beginning."""
+        """A view of one section. sums: [..., size], or only the beginning of such a vector."""
         return sums[..., self._sections[section]]
 
 
 def _bins(name: str, reference: OrderStatistics) -> Bins:
-    """What is derived from them is derived here: a fault in it is one of the bundle, not of an image."""
+    """Also computes what is derived from the bins: a fault must show when the bundle is loaded, not at an image."""
     try:
         bins = Bins.of(reference)
         is_fine = np.isfinite(bins.normal_scores).all() and bins.extreme.any()

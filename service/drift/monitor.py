@@ -1,8 +1,9 @@
-"""The drift monitor: flushes what this replica saw, judges what all replicas saw when it leads, keeps the last report.
+"""The drift monitor: flushes this replica's sums, leads where no other replica does, and keeps the last report.
 
-Every `flush_s`, for each version that is served here: watch -> ledger; and if that made us its leader: sums, state
-and new audit labels -> judge -> ledger. Whatever goes wrong with a version is counted and tried again, ever more rarely
-while it does (`trouble`); tallies add up meanwhile. Predictions never wait for any of it.
+Every `flush_s`, for each version that is served here: watch -> ledger. If this replica then leads the version:
+sums, state and new audit labels -> next state and report (`transition`, `report`) -> ledger.
+An error of a version is counted and retried with growing pauses (`failures`); meanwhile tallies go on counting.
+Predictions never wait for any of this.
 """
 
 import asyncio
@@ -15,15 +16,14 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from service.drift import audit
-from service.drift import transition as judge
+from service.drift import audit, transition
 from service.drift.audit import AuditPage
+from service.drift.detector_state import DetectorState
+from service.drift.failures import Failures
 from service.drift.layout import OUTCOMES, Layout
-from service.drift.ledger import Flushed, Ledger, Place, Sums
-from service.drift.report.report import report as report_of
-from service.drift.state import State
-from service.drift.transition import Terms
-from service.drift.trouble import Troubles
+from service.drift.ledger import Flushed, Ledger, LedgerSums, Place
+from service.drift.report.decision import Terms
+from service.drift.report.report import drift_report
 from service.drift.watch import Watch, Watches
 from service.errors import Unavailable
 from service.labelling.queue.label_queue import LabelQueue
@@ -32,36 +32,36 @@ from service.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-LEASE_FLUSHES: Final = 3  # a leader that misses so many is replaced
-LABELS_S: Final = 2.0  # a store of labels that takes longer holds up no flush
-REPORT_S: Final = 60.0  # after which a report is written anew though nothing came
+LEASE_FLUSHES: Final = 3  # a leader that misses so many flushes is replaced
+LABELS_S: Final = 2.0  # how long a flush waits for audit labels
+REPORT_S: Final = 60.0  # without traffic, the time between two reports
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
     report: DriftReport
-    behind_s: float  # by the server's clock, when it was read
+    behind_s: float  # its age when it was read, by the server's clock
     read_at: float  # of time.monotonic
 
     @property
     def aged(self) -> DriftReport:
-        """The report with its age by now, whatever our clock says."""
+        """The report with its present age. It does not depend on the time of day of this machine."""
         age_s = max(self.behind_s, 0.0) + time.monotonic() - self.read_at
         return self.report.model_copy(update={"age_s": age_s})
 
 
 @dataclass(frozen=True, slots=True)
 class _Led:
-    """What a leader goes on from without reading it again."""
+    """The leader's own copy of the state, so that it need not read it at every flush."""
 
     token: str
     stored: bytes  # the state in the ledger
-    state: State  # the same, with the time that passed since
-    report_at: float  # of time.monotonic, when the ledger had the report
+    state: DetectorState  # the same, moved on by the time since then
+    report_at: float  # of time.monotonic, when the report was written
 
 
 class Monitor:
-    """Counters for whoever watches: `flushes`, and `errors` of those that failed."""
+    """Counts its `flushes`, and the `errors` among them."""
 
     def __init__(self, watches: Watches, ledger: Ledger, labels: LabelQueue, metrics: Metrics, terms: Terms) -> None:
         self.flushes = 0
@@ -70,18 +70,18 @@ class Monitor:
         self._terms, self._flush_s = terms, terms.flush_s
         self._known: dict[Place, _Known] = {}
         self._led: dict[Place, _Led] = {}
-        self._troubles = Troubles(2 * terms.flush_s)
+        self._failures = Failures(2 * terms.flush_s)
         self._flushing = asyncio.Lock()
 
     async def run(self, live_version: Callable[[str], str | None]) -> None:
-        """Works until cancelled. live_version: of a model, whose report becomes metrics."""
+        """Flushes until it is cancelled. live_version: tells a model's live version, whose report becomes metrics."""
         while True:
-            await self.flush_all(LEASE_FLUSHES * self._flush_s, self._troubles.is_due)
+            await self.flush_all(LEASE_FLUSHES * self._flush_s, self._failures.is_due)
             self._publish(live_version)
             await asyncio.sleep(self._flush_s)
 
     async def flush_all(self, lease_s: float, is_due: Callable[[Place], bool] = lambda _: True) -> bool:
-        """Flushes every version that is due once, and judges those it leads. Whether nothing went wrong."""
+        """Flushes every version that is due once, and evaluates those it leads. Returns whether all succeeded."""
         async with self._flushing:
             due = [watch for watch in self._watches if is_due(watch.place)]
             outcomes = await asyncio.gather(*(self._flush(watch, lease_s) for watch in due))
@@ -90,20 +90,20 @@ class Monitor:
             return all(outcomes)
 
     async def close(self, timeout_s: float) -> None:
-        """The last flush, for a shutdown; another replica may lead from then on."""
+        """The last flush of a shutdown. It gives up the lead, so that another replica can take it."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self.flush_all(lease_s=0.0)
         if self._watches.unflushed:
-            log.warning("drift: %d images were not flushed at the end and do not count", self._watches.unflushed)
+            log.warning("drift: %d images were not flushed before the end and do not count", self._watches.unflushed)
 
     def report(self, model: str, version: str) -> DriftReport:
-        """The last one there is, with its age. Raises Unavailable when there is none."""
+        """The last report, with its age. Raises Unavailable if there is none."""
         for place, known in self._known.items():
             if (place.model, place.version) == (model, version):
                 return known.aged
-        words = self._troubles.words(model, version)
-        reason = f": {words}" if words else ""
+        message = self._failures.message(model, version)
+        reason = f": {message}" if message else ""
         raise Unavailable(f"there is no drift report of {model} {version} yet{reason}: retry in a few seconds")
 
     async def _flush(self, watch: Watch, lease_s: float) -> bool:
@@ -111,14 +111,14 @@ class Monitor:
             flushed = await self._deliver(watch, lease_s)
             self._keep(watch.place, flushed)
             if flushed.token:
-                await self._judge(watch, flushed)
+                await self._lead(watch, flushed)
         except Exception as error:
             if not isinstance(error, Unavailable):
                 log.exception("drift of %s %s", watch.place.model, watch.place.version)
             self.errors += 1
-            self._troubles.note(watch.place, "flush", error)
+            self._failures.note(watch.place, "flush", error)
             return False
-        self._troubles.over(watch.place, "flush")
+        self._failures.over(watch.place, "flush")
         return True
 
     async def _deliver(self, watch: Watch, lease_s: float) -> Flushed:
@@ -131,16 +131,16 @@ class Monitor:
                 self._metrics.drift_observed(watch.place.model, outcome, int(images))
         return flushed
 
-    async def _judge(self, watch: Watch, flushed: Flushed) -> None:
-        """A state is written when something came; a report also when it is a minute old."""
+    async def _lead(self, watch: Watch, flushed: Flushed) -> None:
+        """Updates state and report. Writes the state if something came, and the report also once a minute."""
         place, sums = watch.place, await self._ledger.look(watch.place, self._terms.window_s)
         led = self._led.pop(place, None)
         if led is not None and (led.token, led.stored) != (flushed.token, sums.state):
             led = None
-        state = led.state if led else await asyncio.to_thread(judge.read, watch.layout, sums)
+        state = led.state if led else await asyncio.to_thread(transition.read, watch.layout, sums)
         page = await self._audit(watch, state, flushed.born)
-        after, report = await asyncio.to_thread(_judged, watch.layout, self._terms, state, sums, page)
-        is_news = led is None or judge.is_news(state, after)
+        after, report = await asyncio.to_thread(_update, watch.layout, self._terms, state, sums, page)
+        is_news = led is None or transition.is_news(state, after)
         if led and not is_news and time.monotonic() - led.report_at < REPORT_S:
             self._led[place] = replace(led, state=after)
             return
@@ -149,20 +149,20 @@ class Monitor:
             self._known[place] = _Known(report, 0.0, time.monotonic())
             self._led[place] = _Led(flushed.token, written or sums.state, after, time.monotonic())
 
-    async def _audit(self, watch: Watch, state: State, born: str) -> AuditPage:
-        """New labels. No image of a version was labelled before the first was flushed."""
+    async def _audit(self, watch: Watch, state: DetectorState, born: str) -> AuditPage:
+        """New audit labels. The first read begins when the totals did: no image of the version was labelled before."""
         cursor = state.cursor or (f"{born}-0" if born else "")
         if not cursor:
             return AuditPage([], "")
         try:
             async with asyncio.timeout(LABELS_S):
                 page = await audit.read(self._labels, watch.layout.manifest, cursor)
-        except Exception as error:  # noqa: BLE001 - labels that cannot be read hold up nothing else
+        except Exception as error:  # noqa: BLE001 - labels that cannot be read must not delay the rest
             is_late = isinstance(error, TimeoutError)
-            told = TimeoutError(f"no labels in {LABELS_S:g} s") if is_late else error
-            self._troubles.note(watch.place, "labels", told)
+            reason = TimeoutError(f"no labels in {LABELS_S:g} s") if is_late else error
+            self._failures.note(watch.place, "labels", reason)
             return AuditPage([], cursor)
-        self._troubles.over(watch.place, "labels")
+        self._failures.over(watch.place, "labels")
         return page
 
     def _keep(self, place: Place, flushed: Flushed) -> None:
@@ -170,7 +170,7 @@ class Monitor:
             return
         try:
             report = DriftReport.model_validate_json(flushed.report, extra="ignore")
-        except ValidationError as error:  # of a replica of another build; ours comes when we lead
+        except ValidationError as error:  # written by another release during a rolling update
             log.warning("a drift report of %s %s cannot be read: %s", place.model, place.version, error.errors()[0])
             return
         self._known[place] = _Known(report, flushed.now_s - report.updated_at, time.monotonic())
@@ -184,15 +184,17 @@ class Monitor:
         places = {watch.place for watch in self._watches}
         self._known = {place: known for place, known in self._known.items() if place in places}
         self._led = {place: led for place, led in self._led.items() if place in places}
-        self._troubles.forget_others(places)
+        self._failures.forget_others(places)
 
 
-def _judged(layout: Layout, terms: Terms, state: State, sums: Sums, page: AuditPage) -> tuple[State, DriftReport]:
-    """State and report after it. A state that cannot be gone on from is begun anew, else it would stay so for ever."""
+def _update(
+    layout: Layout, terms: Terms, state: DetectorState, sums: LedgerSums, page: AuditPage
+) -> tuple[DetectorState, DriftReport]:
+    """The next state and its report. A fresh state replaces one that makes this fail, because it always would."""
     try:
-        after = judge.update(layout, state, sums, page)
-        return after, report_of(layout, terms, after, sums)
+        after = transition.update(layout, state, sums, page)
+        return after, drift_report(layout, terms, after, sums)
     except Exception:
-        log.exception("drift of %s %s is judged anew", layout.manifest.model, layout.manifest.version)
-        after = judge.update(layout, State.fresh(layout), sums, page)
-        return after, report_of(layout, terms, after, sums)
+        log.exception("drift of %s %s starts from a fresh state", layout.manifest.model, layout.manifest.version)
+        after = transition.update(layout, DetectorState.fresh(layout), sums, page)
+        return after, drift_report(layout, terms, after, sums)

@@ -1,8 +1,8 @@
-"""What one replica saw of one model's version since its last flush, added up.
+"""The sums of one version on one replica since its last flush.
 
 observe (each answered image, on the event loop: it appends) -> fold (every CHUNK images: numpy) -> take (each flush).
-Image signals are measured of IMAGES_PER_S images at most, evenly over time when there are more, so that their
-cost is bounded whatever the traffic. Measured figures are in docs/drift.md.
+Image signals are measured for at most IMAGES_PER_S images, spread evenly over time. So their cost has a bound, however
+heavy the traffic is. docs/drift.md has the measured cost.
 """
 
 import logging
@@ -19,21 +19,21 @@ from service.drift.statistics import dependence
 from service.drift.thinning import Thinning
 from service.inference.outcome import Forecast
 
-CHUNK: Final = 64  # images that wait for numpy
-IMAGE_CHUNK: Final = 16  # canvases that are kept until then
-IMAGES_PER_S: Final = 100.0  # whose image signals are measured, on average
-BURST: Final = 4096  # measured at once after a quiet time: enough to know how they depend on each other
+CHUNK: Final = 64  # forecasts that are counted together by numpy
+IMAGE_CHUNK: Final = 16  # canvases that are measured together; few, because they need memory
+IMAGES_PER_S: Final = 100.0  # images measured per second, on average
+BURST: Final = 4096  # images measured in a burst after a quiet time: enough to learn their dependence
 
 Canvas = NDArray[np.uint8]
 Size = tuple[int, int]  # width and height of an image as posted, upright
-OF_SIZE: Final = ("aspect", "size")  # which a canvas that came as one does not have
+OF_SIZE: Final = ("aspect", "size")  # signals of the posted image; a client that posts a canvas gives no size
 NO_SIZE: Final = (1, 1)
 
 log = logging.getLogger(__name__)
 
 
 class Tally:
-    """Not thread-safe. `layout` says what the sums are."""
+    """Counts answered images. Not thread-safe. `layout` names the sections of the sums."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Tally:
         clock: Callable[[], float] = time.monotonic,
         seed: int | None = None,
     ) -> None:
-        """seed: of the jitter; None: of the system's."""
+        """seed: of the jitter; None: a random one."""
         self.layout = layout
         self._thinning = Thinning(source_interval_s, clock)
         self._clock = clock
@@ -51,18 +51,17 @@ class Tally:
         self._allowed, self._allowed_at_s = float(BURST), clock()
         self._forecasts: list[Forecast] = []
         self._images: list[tuple[Canvas, Size | None]] = []
-        self._waiting = {
-            name: np.empty(0) for name in layout.signals
-        }  # normal scores, for a whole block; flushes cut none
+        # Normal scores that wait until a block is whole. A flush does not cut a block.
+        self._waiting = {name: np.empty(0) for name in layout.signals}
         self._thinned = 0
         self._sums = layout.empty()
         self.unflushed = 0  # images observed since `take`
-        self.faults = 0  # times that something failed here
+        self.faults = 0  # images whose observation failed
 
     def observe(self, forecast: Forecast, canvas: Canvas, size: Size | None, source: str | None) -> bool:
-        """One image that was answered. size: None for a canvas that came as it is. Whether it counts.
+        """Observes one answered image. size: None for a posted canvas. Returns whether the image counts.
 
-        Raises nothing: a fault here must not cost a prediction. It is counted, and logged when it is the first.
+        Raises nothing, because a fault here must not cost a prediction. Faults are counted; the first is logged.
         """
         self.unflushed += 1
         try:
@@ -87,7 +86,7 @@ class Tally:
         return True
 
     def take(self) -> Floats | None:
-        """The sums since the last time, float64 [size of the layout]; None when nothing was observed."""
+        """Takes the sums since the last call: float64 [size of the layout]. None if no image was observed."""
         if not self.unflushed:
             return None
         self._fold_forecasts()
@@ -136,7 +135,7 @@ class Tally:
             self.layout.of(self._sums, f"dependence:{name}")[:] += dependence.statistics(blocks)
 
     def _add_embeddings(self, embeddings: NDArray[np.float32]) -> None:
-        """embeddings: [n, e]. They are added up before they are projected: that costs one product for all of them."""
+        """embeddings: [n, e]. Adding them up before the projection costs only one matrix product."""
         section, whitening = self.layout.of(self._sums, "embedding"), self.layout.whitening
         if whitening is None:
             return

@@ -1,28 +1,28 @@
-"""One observation per source and interval: the frames of a still camera are one piece of evidence, not a thousand.
+"""One observation per source and interval: a thousand frames of a still camera are one piece of evidence.
 
-Traffic that names no source is not thinned; the design effect of `dependence` takes care of what repeats there.
+Traffic without a source is not thinned. There the design effect of `dependence` accounts for repeated images.
 """
 
 import time
 from collections.abc import Callable
 from typing import Final
 
-MAX_SOURCES: Final = 10_000  # remembered; with more within one interval the longest known is forgotten, and counts anew
+MAX_SOURCES: Final = 10_000  # remembered; beyond that the oldest is forgotten, and its next image counts
 
 
 class Thinning:
-    """clock: seconds that never go back."""
+    """clock: a monotonic clock, in seconds."""
 
     def __init__(self, interval_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._interval_s = interval_s
         self._clock = clock
-        self._counted_s: dict[str, float] = {}  # by source, when it last counted, in that order
+        self._counted_s: dict[str, float] = {}  # source -> time of its last counted image, in this order
 
     def __len__(self) -> int:
         return len(self._counted_s)
 
     def counts(self, source: str | None) -> bool:
-        """Whether an image from it counts, now that it came."""
+        """Whether an image of this source counts that arrives now."""
         if source is None:
             return True
         now_s, counted_s = self._clock(), self._counted_s

@@ -1,48 +1,38 @@
-"""State and sums -> the next state: the leader's work at every flush. Pure.
+"""State and sums -> the next state: the leader does this at every flush. Pure.
 
-new = totals - those judged so far -> detector, and a history of the day.
-A server that lost data is met by what can be known: totals that began anew count from nothing, totals that went
-back count from where they are.
+new = totals - totals counted so far -> detector, and a history of the day.
+The server may have lost data. Totals that started again then count from zero; totals that went back count from their
+present value.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from service.drift.audit import AuditPage
+from service.drift.detector_state import DetectorState
 from service.drift.layout import Floats, Layout
-from service.drift.ledger import Sums
-from service.drift.state import State
+from service.drift.ledger import LedgerSums
 from service.drift.statistics.detector import HOUR_S, Flush
 from service.drift.statistics.evidence import PERIOD_S
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What the settings say of drift."""
-
-    threshold: float = 100.0  # evidence that counts
-    loss_rise: float = 0.1  # of the mean loss, relative to the reference, for a page
-    window_s: float = 3600.0  # that reports speak of
-    flush_s: float = 5.0  # between two flushes
-
-
-def read(layout: Layout, sums: Sums) -> State:
-    """The state to go on from: a fresh one where there is none, or none that this build understands."""
+def read(layout: Layout, sums: LedgerSums) -> DetectorState:
+    """The state to continue: a fresh one if there is none, or none that this release understands."""
     try:
-        state = State.from_json(sums.state)
+        state = DetectorState.from_json(sums.state)
     except ValueError:
-        return State.fresh(layout)
-    return state if state.fits(layout) else State.fresh(layout)
+        return DetectorState.fresh(layout)
+    return state if state.fits(layout) else DetectorState.fresh(layout)
 
 
-def update(layout: Layout, state: State, sums: Sums, page: AuditPage) -> State:
-    """After one look at the ledger. page: audit labels that were not counted before."""
+def update(layout: Layout, state: DetectorState, sums: LedgerSums, page: AuditPage) -> DetectorState:
+    """The state after one look at the ledger. page: audit labels that were not counted before."""
     new = _since(layout, state, sums)
     flush = {
         name: Flush(layout.of(new, f"counts:{name}"), layout.of(new, f"dependence:{name}")) for name in layout.signals
     }
-    now_s = max(sums.now_s, state.detector.updated_s)  # another server's clock may be behind
+    now_s = max(sums.now_s, state.detector.updated_s)  # after a failover the clock of the server may be behind
     before = _in_period(layout, state, now_s)
     detector = before.detector.update(layout.bins, flush, now_s, sums.replicas)
     after = _remember(before, new[: layout.remembered], now_s)
@@ -57,30 +47,30 @@ def update(layout: Layout, state: State, sums: Sums, page: AuditPage) -> State:
     )
 
 
-def is_news(before: State, after: State) -> bool:
-    """Whether it is worth writing: something came, or an hour ended. Time alone passes in any leader's memory."""
+def is_news(before: DetectorState, after: DetectorState) -> bool:
+    """Whether the state must be written: something came, or an hour ended. The mere passing of time need not be."""
     is_same = before.born == after.born and before.cursor == after.cursor
     hours = {one.detector.updated_s // HOUR_S for one in (before, after)}
     return not is_same or len(hours) > 1 or not np.array_equal(before.totals, after.totals)
 
 
-def _in_period(layout: Layout, state: State, now_s: float) -> State:
-    """Evidence starts anew at 0:00 UTC, which the detector does by itself; with it goes what is told of evidence."""
+def _in_period(layout: Layout, state: DetectorState, now_s: float) -> DetectorState:
+    """Evidence restarts at 0:00 UTC. The detector does so by itself; this restarts the history and the peaks."""
     if now_s // PERIOD_S == state.detector.updated_s // PERIOD_S:
         return state
-    fresh = State.fresh(layout)
+    fresh = DetectorState.fresh(layout)
     return replace(state, peaks=fresh.peaks, seen=fresh.seen, history=fresh.history)
 
 
-def _remember(state: State, new: Floats, now_s: float) -> State:
+def _remember(state: DetectorState, new: Floats, now_s: float) -> DetectorState:
     if not new.any():
         return state
     began_s = max(state.detector.updated_s or now_s, now_s // PERIOD_S * PERIOD_S)
     return replace(state, seen=state.seen + new, history=state.history.add(began_s, state.seen))
 
 
-def _since(layout: Layout, state: State, sums: Sums) -> Floats:
-    """What the totals have more than those judged: nothing, where they have less, for then the server lost some."""
+def _since(layout: Layout, state: DetectorState, sums: LedgerSums) -> Floats:
+    """The totals minus those counted so far. Zero if the totals are smaller, because then the server lost some."""
     if not sums.totals.size:
         return layout.empty()
     if sums.born != state.born:

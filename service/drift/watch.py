@@ -1,7 +1,7 @@
-"""One version on this replica: its tally, and the way from there into the ledger.
+"""One version on this replica: its tally, and the parcel on its way from there into the ledger.
 
-What was taken from the tally and not confirmed stays as it is, under its sequence number, until the ledger has it;
-meanwhile the tally goes on adding up. So a server that is away costs nothing but time, in memory that does not grow.
+A parcel keeps its content and its sequence number until the ledger confirms it. Meanwhile the tally goes on counting.
+So nothing is lost while the server is away, and the memory does not grow.
 """
 
 import time
@@ -18,21 +18,21 @@ class Watch:
     def __init__(self, layout: Layout, tally: Tally) -> None:
         self.layout, self.tally = layout, tally
         self.place = Place(layout.manifest.model, layout.manifest.version, layout.fingerprint)
-        self.is_retired = False  # its line is closed: nothing more is observed
+        self.is_retired = False  # its version is closed: no more images will come
         self._sequence = 0
         self._under_way: Parcel | None = None
-        self.replica = uuid.uuid4().hex  # its own: a version that comes back counts from 0 again
+        self.replica = uuid.uuid4().hex  # a new name each time: a version that is loaded again counts from 0
 
     @property
     def unflushed(self) -> int:
-        """Images that a crash of this process would take out of the count."""
+        """Images that a crash of this process would lose from the count."""
         return self.tally.unflushed + (self._under_way.images if self._under_way else 0)
 
     def retire(self) -> None:
         self.is_retired = True
 
     def pack(self) -> Parcel | None:
-        """What is to be flushed: the parcel that is under way, or what there is since; None for nothing."""
+        """The parcel to flush: the unconfirmed one, or else the images since then. None if there are none."""
         if self._under_way is None:
             images, sums = self.tally.unflushed, self.tally.take()
             if sums is not None:
@@ -46,12 +46,12 @@ class Watch:
 
 
 class Watches:
-    """Those of all lines of this replica, retired ones until they are flushed."""
+    """The watches of all versions on this replica; a retired one stays until it is flushed."""
 
     def __init__(self, source_interval_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._source_interval_s, self._clock = source_interval_s, clock
         self._watches: list[Watch] = []
-        self._faults = 0  # of those forgotten
+        self._faults = 0  # of watches that are gone
 
     def __iter__(self) -> Iterator[Watch]:
         return iter(list(self._watches))
@@ -62,18 +62,18 @@ class Watches:
 
     @property
     def faults(self) -> int:
-        """Images that a fault kept from counting."""
+        """Images that do not count because observing them failed."""
         return self._faults + sum(watch.tally.faults for watch in self._watches)
 
     def open(self, manifest: Manifest) -> Watch:
-        """Raises ValueError for references that nothing can be judged by."""
+        """Raises ValueError for a reference that cannot be used."""
         layout = Layout(manifest)
         watch = Watch(layout, Tally(layout, self._source_interval_s, self._clock))
         self._watches.append(watch)
         return watch
 
     def tidy(self) -> None:
-        """Forgets those that are retired and flushed."""
+        """Drops the watches that are retired and flushed."""
         done = [watch for watch in self._watches if watch.is_retired and not watch.unflushed]
         self._faults += sum(watch.tally.faults for watch in done)
         self._watches = [watch for watch in self._watches if watch not in done]

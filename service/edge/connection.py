@@ -1,9 +1,9 @@
-"""One client's connection, as uvicorn has it, with bounds on what is no body.
+"""One client's connection: uvicorn's, with limits on everything but the body.
 
-uvicorn waits for ever for a request to begin and for its headers to end, takes headers and trailers of any size, and
-queues any number of pipelined requests: connections that send nothing would use up the process's files, and one that
-sends headers or requests without end its memory. The body itself is bounded, in size and time, by
-`service.edge.middleware` and `service.edge.waiting`. uvicorn sends a reply in two pieces; here it is one.
+uvicorn waits without limit for a request to begin and for its headers to end, takes headers and trailers of any size,
+and holds any number of pipelined requests. So silent connections could use up the process's open files, and endless
+headers or requests its memory. `edge.limits` limits the size of a body, `edge.waiting` its time. uvicorn also sends a
+reply in two pieces; here it is one.
 """
 
 import asyncio
@@ -12,17 +12,17 @@ from typing import Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-HEAD_S = 10.0  # for a new connection's first bytes, and for a request's headers from the first to the last
-MAX_HEAD_BYTES = 64 * 1024  # beside the piece in which they begin
+HEAD_S = 10.0  # for the first bytes of a new connection, and from the first to the last byte of a request's headers
+MAX_HEAD_BYTES = 64 * 1024  # not counting the piece in which they begin
 MAX_PIPELINED = 32  # requests behind the one that is being answered
 
 
 class Connection(HttpToolsProtocol):
-    _in_request = False  # whether one has begun and not come in full
+    _in_request = False  # whether a request has begun and is not complete
     _in_head = False  # whether headers have begun and not ended
-    _is_new = False  # whether a request began in the piece that is being read
+    _is_new = False  # whether a request began in the piece that is read now
     _received = 0  # bytes of a request, from its second piece on
-    _body = 0  # of them
+    _body = 0  # of them, the bytes of the body
     _limit: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
@@ -58,12 +58,12 @@ class Connection(HttpToolsProtocol):
         super().data_received(data)
         if self._is_new:
             self._is_new, self._received, self._body = False, 0, 0
-            if self._in_head:  # seldom: headers come in one piece
+            if self._in_head:  # seldom, because headers mostly come in one piece
                 self._unlimit()
                 self._restrict()
-        elif not was_in_request and self._limit is None:  # empty lines, which begin nothing
+        elif not was_in_request and self._limit is None:  # empty lines, which are no request
             self._restrict()
-        # Chunks bring bytes of their own beside the body's, and trailers come behind it.
+        # Chunks have bytes that are not of the body, and trailers come after it.
         if self._received > MAX_HEAD_BYTES + 2 * self._body and not self.transport.is_closing():
             self.send_400_response("The headers are too long.")
 
@@ -77,9 +77,10 @@ class Connection(HttpToolsProtocol):
 
 
 class _InOnePiece:
-    """A transport that sends the head of a reply together with what follows at once, or by itself a moment later.
+    """A transport that keeps the head of a reply for a moment, and sends it together with the body.
 
-    Each piece is a call of the system that wakes the client: on a small model the first was a tenth of the event loop.
+    Each piece is a system call that wakes the client. With a small model, sending the head took a tenth of the event
+    loop's time.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:

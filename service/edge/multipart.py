@@ -1,6 +1,6 @@
 """The images of a multipart/form-data body (RFC 7578), in memory: bytes in, bytes out.
 
-The whole body was bounded before it was read, so nothing is spooled to disk and each part is a slice of it.
+The size of the whole body is limited already, so nothing is written to disk, and each part is a slice of the body.
 """
 
 from email.message import Message
@@ -15,7 +15,7 @@ _HEAD = BytesHeaderParser()
 
 
 def boundary_of(content_type: str) -> bytes | None:
-    """The boundary that a Content-Type of FORM names; None for another type. Raises BadRequest when it names none."""
+    """The boundary in a Content-Type of FORM; None for another type. Raises BadRequest for a form without one."""
     if content_type.partition(";")[0].strip().lower() != FORM:
         return None
     header = Message()
@@ -29,7 +29,7 @@ def boundary_of(content_type: str) -> bytes | None:
 def images_of(body: bytes, boundary: bytes, max_images: int) -> list[bytes]:
     """The contents of the parts named `image`, in order.
 
-    Raises BadRequest for a body that is cut short, for other parts and for none, TooLarge for more than max_images.
+    Raises BadRequest for a body that is cut short, has other parts or has none, TooLarge for more than max_images.
     """
     _, *sections = (b"\r\n" + body).split(b"\r\n--" + boundary, max_images + 2)
     if not sections:
@@ -44,7 +44,7 @@ def images_of(body: bytes, boundary: bytes, max_images: int) -> list[bytes]:
 
 
 def _image(section: bytes) -> bytes:
-    """section: what stands between two boundaries."""
+    """section: the bytes between two boundaries."""
     end = section.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
     if end < 0:
         raise BadRequest("a part of the form has no headers, or too long ones: it needs a Content-Disposition")

@@ -1,23 +1,22 @@
-"""POST an image, get the prediction with the loss it is about to make.
+"""POST an image, get the prediction and the loss that the model is about to make.
 
-Answered in front of the router, as plain ASGI: routing, dependencies and responses would cost more than a
-small model does. Errors, keys, limits and counts are the edge's, as for every other path; the
-documentation is declared in `predict_docs`.
+This is plain ASGI in front of the router: routing, dependencies and response objects would cost more than a small model
+does. The middleware looks after errors, keys, limits and counts, as for every other path. `api.predict_docs` declares
+the documentation.
 """
 
 import asyncio
-import time
 from typing import Final, NamedTuple
-from urllib.parse import parse_qs
 
 import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.edge.headers import announced_bytes, source_of
-from service.edge.multipart import boundary_of, images_of
-from service.edge.waiting import in_time, time_allowed_s, whole_body
-from service.errors import ServiceError, UnsupportedImage
-from service.predictor import Call, Predictor
+from service.edge.admitted import admitted
+from service.edge.headers import form_boundary, operating_point
+from service.edge.multipart import images_of
+from service.errors import ServiceError
+from service.inference.intake import Intake
+from service.predictor import Predictor
 from service.resources import Resources
 from service.schemas.predictions import error_object, predict_reply
 from service.telemetry.metrics import Metrics
@@ -25,11 +24,11 @@ from service.telemetry.metrics import Metrics
 PATH, NAMED_PATH = "/v1/predict", "/v1/models/{model}/predict"
 VERSION_PATH = "/v1/models/{model}/versions/{version}/predict"
 MAX_IMAGES: Final = 64  # of one form
-JSON_HEADERS = [(b"content-type", b"application/json")]
+JSON = (b"content-type", b"application/json")
 
 
 class Endpoint(NamedTuple):
-    """In scope["route"] for the edge's count, as the router's own routes."""
+    """Stands in scope["route"], as a route of the router does: requests are counted under its path."""
 
     path: str
 
@@ -38,7 +37,7 @@ DEFAULT, NAMED, VERSION = Endpoint(PATH), Endpoint(NAMED_PATH), Endpoint(VERSION
 
 
 class Predict:
-    """Answers predictions; hands all else on to `app`."""
+    """Answers requests for predictions, and hands all others on to `app`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -62,66 +61,37 @@ class Predict:
 
 
 async def _answer(scope: Scope, receive: Receive, send: Send, model: str | None, version: str | None) -> None:
-    arrived_at = time.monotonic()
     shared: Resources = scope["app"].state.resources
-    settings = shared.settings
-    headers = dict(scope["headers"])
-    boundary = _boundary(headers.get(b"content-type", b"").decode("latin-1"))
-    source = source_of(scope)
-    allowed_s = time_allowed_s(headers.get(b"x-request-timeout-ms"), settings.request_timeout_s)
-    deadline = None if allowed_s is None else arrived_at + allowed_s
-    announced = announced_bytes(scope, shared)
-    with shared.models.using(model, version) as predictor, shared.admission.request(announced) as places:
-        point = predictor.choose(_operating_point(scope["query_string"]))
-        body = await whole_body(receive, settings.upload_timeout_s, deadline, places.take)
-        if deadline is None:
-            deadline = time.monotonic() + settings.request_timeout_s
-        call = Call(scope["state"]["request_id"], source, point, deadline)
+    intake: Intake = scope["state"]["intake"]
+    boundary = form_boundary(intake)
+    with admitted(shared, intake, receive, model, version) as request:
+        predictor, places = request.predictor, request.places
+        point = predictor.choose(operating_point(intake))
+        body = await request.body()
+        intake = request.for_line(point)
         if boundary is None:
             places.take(images=1)
-            reply = predict_reply(await in_time(predictor.predict(body, call), receive, deadline), predictor.manifest)
+            outcome = await request.in_time(predictor.predict(body, intake), intake)
+            reply = predict_reply(outcome, predictor.manifest)
         else:
-            images = images_of(body, boundary, min(MAX_IMAGES, settings.max_in_flight))
+            images = images_of(body, boundary, min(MAX_IMAGES, shared.settings.max_in_flight))
             places.take(images=len(images))
-            reply = await in_time(_predict_each(predictor, images, call, shared.metrics), receive, deadline)
-    await send({"type": "http.response.start", "status": 200, "headers": [*JSON_HEADERS, _length(reply)]})
+            reply = await request.in_time(_predict_each(predictor, images, intake, shared.metrics), intake)
+    headers = [JSON, (b"content-length", b"%d" % len(reply))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": reply})
 
 
-async def _predict_each(predictor: Predictor, images: list[bytes], call: Call, metrics: Metrics) -> bytes:
-    """The body of a ManyReply: an image that cannot be answered costs no other its answer."""
+async def _predict_each(predictor: Predictor, images: list[bytes], intake: Intake, metrics: Metrics) -> bytes:
+    """The body of a ManyReply. An image that cannot be answered gets an error; the others are answered."""
 
     async def one(image: bytes) -> orjson.Fragment:
         try:
-            return orjson.Fragment(predict_reply(await predictor.predict(image, call), predictor.manifest))
+            return orjson.Fragment(predict_reply(await predictor.predict(image, intake), predictor.manifest))
         except ServiceError as error:
             metrics.rejected(error.code)
-            return orjson.Fragment(error_object(error, call.request_id))
+            return orjson.Fragment(error_object(error, intake.request_id))
 
-    async with asyncio.TaskGroup() as group:  # a bug in one answer ends the others: none goes on without its places
+    async with asyncio.TaskGroup() as group:  # when a bug ends one, the others end too: none runs on without its places
         answers = [group.create_task(one(image)) for image in images]
     return orjson.dumps({"results": [answer.result() for answer in answers]})
-
-
-def _length(body: bytes) -> tuple[bytes, bytes]:
-    return b"content-length", b"%d" % len(body)
-
-
-def _operating_point(query: bytes) -> str | None:
-    if not query:
-        return None
-    return parse_qs(query.decode("latin-1"), keep_blank_values=True).get("operating_point", [None])[-1]
-
-
-def _boundary(content_type: str) -> bytes | None:
-    """Of a form; None for a body that is an image itself."""
-    media_type = content_type.partition(";")[0].strip().lower()
-    if not media_type or media_type.startswith("image/") or media_type == "application/octet-stream":
-        return None
-    boundary = boundary_of(content_type)
-    if boundary is None:
-        raise UnsupportedImage(
-            f"Content-Type {media_type} is not an image: send the raw bytes with Content-Type image/jpeg, image/png "
-            "or image/webp, or several images as multipart/form-data"
-        )
-    return boundary

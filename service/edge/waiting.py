@@ -1,4 +1,4 @@
-"""Waiting for a client and for an answer: each ends when its time is over or when the client has left."""
+"""Waits for a client's body and for an answer. A wait ends when its time is over or when the client leaves."""
 
 import asyncio
 import time
@@ -8,30 +8,20 @@ from typing import TypeVar
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from service.errors import BadRequest, DeadlineExceeded, UploadTimeout
+from service.errors import DeadlineExceeded, UploadTimeout
 
 T = TypeVar("T")
 
-# A client's leaving is looked for after this long: most answers are there sooner, and watching costs a task.
+# The watch for a client that leaves begins after this long: it costs an asyncio task, and most answers come sooner.
 WATCH_AFTER_S = 0.02
-MAX_DIGITS = 9
-
-
-def time_allowed_s(header: bytes | None, at_most_s: float) -> float | None:
-    """X-Request-Timeout-Ms in seconds; None when there is none. Raises BadRequest unless it is a whole number > 0."""
-    if header is None:
-        return None
-    if not header.isdigit() or len(header) > MAX_DIGITS or not int(header):
-        raise BadRequest("X-Request-Timeout-Ms must be a whole number of milliseconds above 0, of at most 9 digits")
-    return min(int(header) / 1000, at_most_s)
 
 
 async def whole_body(
     receive: Receive, upload_timeout_s: float, deadline: float | None, arrived: Callable[[int], None]
 ) -> bytes:
-    """The body. arrived: told the bytes of each piece, and may refuse them by raising.
+    """The body. arrived: called with the number of bytes of each piece; it refuses them by raising.
 
-    Raises UploadTimeout, DeadlineExceeded when it comes first, and ClientDisconnect.
+    Raises UploadTimeout, DeadlineExceeded when the deadline comes first, and ClientDisconnect.
     """
     limit_s = upload_timeout_s if deadline is None else min(upload_timeout_s, deadline - time.monotonic())
     try:
@@ -44,7 +34,7 @@ async def whole_body(
 
 
 async def in_time(work: Awaitable[T], receive: Receive, deadline: float) -> T:
-    """What `work` returns; it is cancelled when the deadline (of time.monotonic) passes or the client leaves.
+    """The result of `work`, which is cancelled when the deadline (of time.monotonic) passes or the client leaves.
 
     receive: of a request whose body was read. Raises DeadlineExceeded and ClientDisconnect.
     """

@@ -1,7 +1,7 @@
 """Labels as a COCO keypoints document, which annotation tools and training code read. Pure.
 
-Ids are whole numbers in COCO: they are made from the sample ids, so that the documents of several
-pages can be put together by joining their lists.
+COCO needs whole numbers as ids. They are derived from the sample ids, so that the documents of several pages can be
+joined by joining their lists.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ ID_DIGITS = 13  # 52 bits: JavaScript and other readers keep numbers as doubles
 
 
 def document(task: Task, records: Iterable[LabelRecord]) -> dict[str, Any]:
-    """The labels of one task. Raises BadRequest when the task has no keypoints."""
+    """The labels of one task. Raises BadRequest if the task has no keypoints."""
     if task.kind != "keypoints":
         raise BadRequest(f"COCO holds keypoints and {task.name} is a vector: take format=ndjson")
     records = list(records)
@@ -45,8 +45,8 @@ def _image(record: LabelRecord) -> dict[str, Any]:
     return {
         "id": _number(sample.id),
         "file_name": file_name(sample.id, sample.content_type),
-        "width": sample.width or 0,  # 0: queued by a version that did not note it
-        "height": sample.height or 0,
+        "width": sample.width,
+        "height": sample.height,
         "coco_url": image_path(sample.model, sample.id),
     }
 

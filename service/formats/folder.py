@@ -1,7 +1,8 @@
-"""A folder through which samples go to annotators and labels come back: an image and a JSON file for each sample.
+"""A folder that carries samples to annotators and labels back: an image and a JSON file for each sample.
 
-The JSON has the prediction by name as a starting point, and an empty `label` to be filled in: in the same
-form, null for a keypoint that cannot be placed. Files are written whole or not at all, never moved or deleted.
+The JSON has the prediction by name as a starting point, and an empty `label` for the annotator to fill in, in the same
+form (null for a keypoint that cannot be placed). A file is written completely or not at all, and is never moved or
+deleted.
 """
 
 from collections.abc import Iterator
@@ -15,12 +16,12 @@ from service.schemas.labelling import LeasedSample, file_name
 
 
 class ExchangeError(Exception):
-    """The file is none that `write` made, or was spoiled; the message is one line."""
+    """The file does not come from `write`, or is damaged. The message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampleFile:
-    """What a JSON file of the folder says."""
+    """The content of a JSON file of the folder."""
 
     sample_id: str
     model: str
@@ -30,7 +31,7 @@ class SampleFile:
 
 
 def write(folder: Path, sample: LeasedSample, image: bytes) -> Path:
-    """Writes both files and returns the path of the JSON. A label that is there already stays. Raises OSError."""
+    """Writes both files and returns the path of the JSON. A label that is already there stays. Raises OSError."""
     name = file_name(sample.sample_id, sample.content_type)
     path = folder / f"{sample.sample_id}.json"
     fields = {

@@ -7,15 +7,16 @@ snapshot of the same model, gives images and keeps its samples in the splits tha
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import cv2
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from models.contract.manifest import Preprocessing, Task
@@ -30,7 +31,34 @@ from service.schemas.labelling import LabelLine
 PRINT_PX = 96  # the longer side of the picture that a print is taken of
 MAX_PIXELS = 100_000_000
 
-Fetch = Callable[[LabelLine], bytes | str]  # the image, or why there is none
+AT_ONCE = 8  # images that are fetched at a time
+
+Fetch = Callable[[LabelLine], bytes | str]  # the image of a label, or the reason why there is none
+
+
+def write_snapshot(  # noqa: PLR0913 - where to, of what, from where
+    out: Path,
+    model: str,
+    task: Mapping[str, Any],
+    *,
+    pages: Iterable[Sequence[LabelLine]],
+    fetch: Fetch,
+    previous: Path | None = None,
+) -> Snapshot:
+    """Writes the labels of `pages` and their images to `out`. task: as in the model's manifest.
+
+    Raises SnapshotError (`out` is there, `previous` is of another model, no label can be used), OSError, and the errors
+    of `pages` and `fetch`.
+    """
+    folder = _Folder(out, model, Task.model_validate_json(orjson.dumps(task)), previous)
+
+    def image(line: LabelLine) -> bytes | str:
+        return folder.image(line) or fetch(line)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for lines in pages:
+            folder.add(lines, list(pool.map(image, lines)))
+    return folder.finish()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +71,8 @@ class _Taken:
     looks: NDArray[np.float32]  # [d]
 
 
-class SnapshotFolder:
-    def __init__(self, out: Path, model: str, task: Task, previous: Path | None = None) -> None:
-        """Raises SnapshotError when `out` is there already, or `previous` is no snapshot of this model."""
+class _Folder:
+    def __init__(self, out: Path, model: str, task: Task, previous: Path | None) -> None:
         if out.exists():
             raise SnapshotError(f"{out} exists, and a snapshot never changes: choose another folder")
         self._out, self._part = out, out.with_name(f"{out.name}.part")
@@ -60,7 +87,7 @@ class SnapshotFolder:
             (self._part / name).write_bytes(b"")
 
     def add(self, lines: Sequence[LabelLine], images: Sequence[bytes | str]) -> None:
-        """The next page: its labels, and of each its image or why there is none. Raises OSError."""
+        """A page of labels, and of each its image or the reason why there is none."""
         new = [(line, image) for line, image in zip(lines, images, strict=True) if not self._is_known(line)]
         taken, left_out = [], []
         for line, image in new:
@@ -84,7 +111,7 @@ class SnapshotFolder:
         return None
 
     def finish(self) -> Snapshot:
-        """Counts the rows, signs them, and gives the folder its name. Raises SnapshotError without rows, and OSError."""
+        """Counts the rows, signs them, and gives the folder its name."""
         rows = list(read_rows(self._part / "rows.ndjson"))
         if not rows:
             raise SnapshotError(f"model {self._model} has no label that can be used: label samples first")
@@ -104,7 +131,7 @@ class SnapshotFolder:
     def _take(self, line: LabelLine, image: bytes | str) -> _Taken:
         """Raises ServiceError or ValueError when the label or the image cannot be used."""
         if isinstance(image, str):
-            raise ValueError(image)
+            raise ValueError(image)  # noqa: TRY004 - it is the reason why there is no image
         try:
             label = read_values(line.label.values, self._task)
         except InvalidLabel as error:
@@ -145,7 +172,8 @@ def _looks(image: bytes) -> NDArray[np.float32]:
     picture = decode(image, spec, MAX_PIXELS)
     (left, top), (right, bottom) = picture.placement.to_canvas(np.array([(0, 0), (picture.width, picture.height)]))
     content = picture.canvas[round(top) : round(bottom), round(left) : round(right)]
-    return prints(np.ascontiguousarray(content)[None])[0]
+    (looks,) = prints(np.ascontiguousarray(content)[None])
+    return np.asarray(looks, np.float32)
 
 
 def _subjects(taken: Sequence[_Taken]) -> list[Subject]:

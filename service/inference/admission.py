@@ -1,7 +1,8 @@
-"""What the whole service takes on at a time, bounded in images and in bytes; what is more is refused at once.
+"""Limits how many images, and how many bytes, the whole service works on at a time. It refuses more at once.
 
-One for all models: memory is one. A slow model slows its callers down, and not the machine. Bytes count as they come,
-images from when their body is there: a client that sends slowly, or never what it announced, takes no image's place.
+The limits are for all models together, because they share the memory. A slow model slows its own callers down, not the
+machine. Bytes count as they come, and images once their body has come: a client that sends slowly, or less than it
+announced, takes no image's place.
 """
 
 from collections.abc import Iterator
@@ -19,9 +20,9 @@ class Admission:
 
     @contextmanager
     def request(self, announced_bytes: int) -> Iterator["Places"]:
-        """Around one request, from before its body is read until it is answered.
+        """Around one request, from before its body is read until it is answered. It holds nothing at first.
 
-        Raises QueueFull when it could not be taken on as things are now; nothing is held yet.
+        Raises QueueFull when there is no room for the request now.
         """
         places = Places(self)
         places.check(announced_bytes, 1)
@@ -33,7 +34,7 @@ class Admission:
 
 
 class Places:
-    """What one request holds."""
+    """The images and bytes that one request holds."""
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
@@ -41,7 +42,7 @@ class Places:
         self.size_bytes = 0
 
     def check(self, size_bytes: int, images: int) -> None:
-        """Raises QueueFull when so much more would be too much; a request by itself never is."""
+        """Raises QueueFull when this would exceed a limit, unless no other request holds anything."""
         one = self._admission
         full = one.in_flight + images > one.max_in_flight or (
             size_bytes and one.in_flight_bytes + size_bytes > one.max_in_flight_bytes
@@ -53,7 +54,7 @@ class Places:
             )
 
     def take(self, size_bytes: int = 0, images: int = 0) -> None:
-        """Holds so much more until the request is answered. Raises QueueFull."""
+        """Holds these as well until the request is answered. Raises QueueFull."""
         self.check(size_bytes, images)
         self.size_bytes += size_bytes
         self.images += images

@@ -1,9 +1,9 @@
 """The queue in front of an engine.
 
-Nothing waits for a timer: a free worker takes its share of whatever queued up while it was busy, at most
-`max_batch` items, and runs it in a thread. `service.inference.admission` bounds what may queue up. Whoever
-left, or whose deadline passed, is not computed. A batch that fails is halved until its culprits are
-found. A worker that dies is started again; a run that hangs ends the process, for no thread can be stopped.
+No timer delays a batch. A free worker takes its share of the items that have queued up, at most `max_batch`, and runs
+them in a thread. `inference.admission` limits the length of the queue. An item whose client has left, or whose deadline
+has passed, is not computed. A batch that fails is halved until the items that cause it are found. A worker that dies is
+started again. A run that hangs ends the process, because a thread cannot be stopped.
 """
 
 import asyncio
@@ -24,12 +24,12 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 EXIT_HUNG = 70  # EX_SOFTWARE
-LAST_WORDS_S = 1.0  # between the end of readiness and that of the process: replies that are ready go out
-RESTART_S, MAX_RESTART_S = 0.1, 5.0  # pause before a worker starts again: doubled each time that it dies at once
+LAST_WORDS_S = 1.0  # from the end of readiness to the end of the process: time to send replies that are ready
+RESTART_S, MAX_RESTART_S = 0.1, 5.0  # pause before a worker starts again, doubled each time it dies soon
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Generic[Out]):
+class BatchResult(Generic[Out]):
     output: Out
     wait_s: float
     run_s: float
@@ -41,17 +41,17 @@ class _Item(Generic[In, Out]):
     input: In
     queued_at: float
     deadline: float
-    answer: asyncio.Future[Answer[Out]]
+    future: asyncio.Future[BatchResult[Out]]
 
 
 def end_process() -> None:
-    """Ends it at once, whatever its threads are at; the journal is on disk."""
+    """Ends the process at once, without waiting for its threads. The journal is on disk."""
     logging.shutdown()
     os._exit(EXIT_HUNG)
 
 
 class Batcher(Generic[In, Out]):
-    """Runs `run` on batches: n inputs in, n outputs out, called from threads. An output may be its item's own error."""
+    """Runs `run` on batches: n inputs in, n outputs out, called from threads. An output may be an error of its item."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Batcher(Generic[In, Out]):
         name: str = "model",
         hang_s: float = 30.0,
     ) -> None:
-        """name: for the log. hang_s: a run that takes longer hangs, and the process ends."""
+        """name: for the log. hang_s: a run that takes longer counts as hung, and the process ends."""
         self._run = run
         self._max_batch = max_batch
         self._workers = workers
@@ -70,22 +70,22 @@ class Batcher(Generic[In, Out]):
         self._hang_s = hang_s
         self._queue: asyncio.Queue[_Item[In, Out]] = asyncio.Queue()  # bounded by admission
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix=f"engine-{name}")
-        self._tasks: list[asyncio.Task[None]] = []
+        self._working: list[asyncio.Task[None]] = []
         self._dead = 0  # workers
         self._hung = False
 
     async def __aenter__(self) -> "Batcher[In, Out]":
-        self._tasks = [
+        self._working = [
             asyncio.create_task(self._keep_working(), name=f"{self._name}-{n}") for n in range(self._workers)
         ]
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        for task in self._tasks:
+        for task in self._working:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._working, return_exceptions=True)
         for item in self._take(self._queue.qsize()):
-            item.answer.cancel()
+            item.future.cancel()
         try:
             await asyncio.wait_for(asyncio.to_thread(self._threads.shutdown), self._hang_s)
         except TimeoutError:
@@ -93,23 +93,23 @@ class Batcher(Generic[In, Out]):
 
     @property
     def alive(self) -> bool:
-        """Whether every worker is running: readiness depends on it."""
-        return bool(self._tasks) and not (self._dead or self._hung or any(task.done() for task in self._tasks))
+        """Whether every worker runs. Readiness depends on it."""
+        return bool(self._working) and not (self._dead or self._hung or any(task.done() for task in self._working))
 
-    async def __call__(self, item: In, deadline: float = math.inf) -> Answer[Out]:
-        """The output for one item. deadline: of `time.monotonic`; after it nobody wants the answer.
+    async def __call__(self, item: In, deadline: float = math.inf) -> BatchResult[Out]:
+        """The output for one item. deadline: of `time.monotonic`; after it the item is not computed.
 
         Raises ModelFault when the item makes the model fail, DeadlineExceeded when its turn came too late,
         Unavailable when its worker died or the model hangs.
         """
         if self._hung:
             raise _hanging()
-        answer: asyncio.Future[Answer[Out]] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait(_Item(item, time.perf_counter(), deadline, answer))
-        return await answer
+        future: asyncio.Future[BatchResult[Out]] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait(_Item(item, time.perf_counter(), deadline, future))
+        return await future
 
     async def _keep_working(self) -> None:
-        """One worker, started again whenever it dies."""
+        """One worker, which starts again when it dies."""
         pause_s = RESTART_S
         while True:
             began = time.monotonic()
@@ -117,7 +117,7 @@ class Batcher(Generic[In, Out]):
                 await self._work()
             except asyncio.CancelledError:  # closing
                 raise
-            except BaseException:  # whatever it is, the worker must come back
+            except BaseException:  # the worker must start again after any error
                 log.exception("a worker of %s died; it starts again in %g s", self._name, pause_s)
             self._dead += 1
             await asyncio.sleep(pause_s)
@@ -127,13 +127,13 @@ class Batcher(Generic[In, Out]):
     async def _work(self) -> None:
         while True:
             first = await self._queue.get()
-            share = math.ceil((self._queue.qsize() + 1) / self._workers)  # the other workers are free soon
+            share = math.ceil((self._queue.qsize() + 1) / self._workers)  # the other workers take the rest soon
             batch = [first, *self._take(min(share, self._max_batch) - 1)]
             try:
                 await self._answer(batch)
-            except asyncio.CancelledError:  # closing: nobody must be left waiting
+            except asyncio.CancelledError:  # closing: no caller may wait without end
                 for item in batch:
-                    item.answer.cancel()
+                    item.future.cancel()
                 raise
             except BaseException:
                 _refuse(batch, Unavailable("the engine's worker died over this batch: retry"))
@@ -143,9 +143,9 @@ class Batcher(Generic[In, Out]):
         return [self._queue.get_nowait() for _ in range(min(most, self._queue.qsize()))]
 
     async def _answer(self, batch: list[_Item[In, Out]]) -> None:
-        """Answers each item; a part that fails is halved, so that its culprits alone get the error.
+        """Answers each item. A part that fails is halved, so that only the items that cause it get the error.
 
-        One culprit of n costs 2 log2(n) runs more; a model that fails at everything fewer than two for each item.
+        One bad item of n costs 2 log2(n) more runs. A model that fails on every item costs fewer than two runs an item.
         """
         parts = [batch]
         while parts:
@@ -163,13 +163,13 @@ class Batcher(Generic[In, Out]):
                 parts += [part[half:], part[:half]]
 
     async def _run_part(self, part: list[_Item[In, Out]], batch: list[_Item[In, Out]]) -> ServiceError | None:
-        """Answers the items of a part of a batch, or returns why the run failed."""
+        """Answers the items of a part of a batch, or returns the error of the run."""
         started, loop = time.perf_counter(), asyncio.get_running_loop()
         running = loop.run_in_executor(self._threads, self._run, [item.input for item in part])
         limit = loop.call_later(self._hang_s, self._hang, batch)
         try:
             outputs = await running
-        except Exception as error:  # noqa: BLE001 - a model may raise anything; its callers are told, the worker lives on
+        except Exception as error:  # noqa: BLE001 - a model may raise anything; callers get the error, and the worker goes on
             return error if isinstance(error, ServiceError) else ModelFault(f"the model failed: {error}")
         finally:
             limit.cancel()
@@ -179,12 +179,12 @@ class Batcher(Generic[In, Out]):
         for item, output in zip(part, outputs, strict=True):
             if isinstance(output, ServiceError):
                 _refuse([item], output)
-            elif not item.answer.done():
-                item.answer.set_result(Answer(output, started - item.queued_at, run_s, len(part)))
+            elif not item.future.done():
+                item.future.set_result(BatchResult(output, started - item.queued_at, run_s, len(part)))
         return None
 
     def _hang(self, batch: list[_Item[In, Out]]) -> None:
-        """Tells whoever waits, and ends the process a moment later."""
+        """Refuses all items that wait, and ends the process a moment later."""
         if not self._hung:
             self._hung = True
             message = "%s hangs: no answer in %g s; this process ends with code %d, to be started again"
@@ -199,12 +199,12 @@ def _hanging() -> Unavailable:
 
 def _refuse(items: list[_Item[In, Out]], error: ServiceError) -> None:
     for item in items:
-        if not item.answer.done():
-            item.answer.set_exception(error)
+        if not item.future.done():
+            item.future.set_exception(error)
 
 
 def _wanted(item: _Item[In, Out], now: float) -> bool:
-    """Whether somebody still waits for it; who waited for too long is told."""
-    if now >= item.deadline and not item.answer.done():
-        item.answer.set_exception(DeadlineExceeded("the deadline passed before the image's turn: retry, or allow more"))
-    return not item.answer.done()
+    """Whether a caller still waits for the item. One that is past its deadline gets the error here."""
+    if now >= item.deadline and not item.future.done():
+        item.future.set_exception(DeadlineExceeded("the deadline passed before the image's turn: retry, or allow more"))
+    return not item.future.done()

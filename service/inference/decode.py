@@ -1,8 +1,8 @@
 """Bytes -> checked, oriented uint8 array on the model's canvas.
 
-The content decides what an image is, never its name or Content-Type. The header is read first, so
-that 739 bytes claiming 60000x60000 pixels are refused before a decoder allocates anything. A JPEG much
-larger than the canvas is decoded at a fraction of its size, which is most of its cost (docs/decisions/0013).
+The content alone decides what an image is, not its name or Content-Type. The header is read first, so that a file of
+739 bytes that claims 60000x60000 pixels is refused before a decoder allocates memory. A JPEG that is much larger than
+the canvas is decoded at a fraction of its size: a full decode would be most of the cost (docs/decisions/0013).
 """
 
 import io
@@ -18,17 +18,17 @@ from models.contract.manifest import Preprocessing
 from models.contract.preprocess import Placement, letterbox
 from service.errors import BadRequest, ServiceError, TooLarge, UndecodableImage, UnsupportedImage
 
-# Pillow's own limit warns through a process-wide filter; ours is checked on the header, before Pillow opens anything.
+# Pillow's own limit only warns. Ours is checked on the header, before Pillow opens the file.
 Image.MAX_IMAGE_PIXELS = None
 
-MAX_SCANS = 50  # of a JPEG; encoders make about ten, a bomb thousands, each as costly as the whole image
+MAX_SCANS = 50  # of a JPEG. Encoders make about ten; a bomb has thousands, each as costly as the whole image
 ORIENTATION = 0x0112  # the EXIF tag, and its values
 UPRIGHT, TURNED, QUARTER_TURNS = 1, range(2, 9), range(5, 9)
 SMALL_BYTES, SMALL_PIXELS = 16 * 1024, 128 * 128
-SPARE = 1.5  # a reduced JPEG is still that much larger than on its canvas: the letterbox averages the rest
+SPARE = 1.5  # a reduced JPEG is still so much larger than its canvas; the letterbox averages the rest
 MAX_PADDING = 0.25  # pixels of the canvas by which a reduced JPEG may be larger than the image
-START_OF_SCAN = b"\xff\xda"  # cannot stand in compressed data, where 0xff is always stuffed
-ANIMATED = ("PNG", "WEBP")  # the further pictures of a JPEG are previews, as several cameras add them
+START_OF_SCAN = b"\xff\xda"  # never occurs in compressed data, where a zero follows each 0xff
+ANIMATED = ("PNG", "WEBP")  # not JPEG: cameras add previews as further pictures
 SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B")  # Pillow's modes for a 16-bit grey PNG
 
 
@@ -63,14 +63,14 @@ def decode(data: bytes, spec: Preprocessing, max_pixels: int) -> Picture:
             image = _to_array(file, orientation, spec.channels)
     except ServiceError:
         raise
-    except Exception as error:  # decoders fail on hostile bytes with errors of every kind
+    except Exception as error:  # hostile bytes make decoders raise errors of every kind
         raise UndecodableImage(f"the {media_type} data is damaged or cut short: {error}") from error
     canvas, placement = letterbox(image, spec, reduced_by)
     return Picture(canvas, placement, media_type, width, height)
 
 
 def is_small(data: bytes) -> bool:
-    """Whether it is decoded in less time than another thread takes to begin: about 0.1 ms."""
+    """Whether decoding takes less time than handing the image to a thread: about 0.1 ms."""
     if len(data) > SMALL_BYTES:
         return False
     width, height = _stated_size(data)
@@ -78,7 +78,7 @@ def is_small(data: bytes) -> bool:
 
 
 def as_picture(canvas: NDArray[np.uint8], spec: Preprocessing) -> Picture:
-    """A canvas that came as it is. Raises BadRequest when it is not uint8 [height, width, channels] of the model."""
+    """A canvas that a client sent. Raises BadRequest when it is not uint8 [height, width, channels] of the model."""
     if canvas.shape != spec.canvas_shape or canvas.dtype != np.uint8:
         raise BadRequest(f"the model takes uint8 {list(spec.canvas_shape)}, not {canvas.dtype} {list(canvas.shape)}")
     return Picture(canvas, Placement((1.0, 1.0), (0.0, 0.0)), "image/png", spec.width, spec.height)
@@ -105,7 +105,7 @@ def sniff(data: bytes) -> str:
 
 
 def _stated_size(data: bytes) -> tuple[int, int]:
-    """Width and height by the header alone, as stored; -1 where it states none."""
+    """Width and height that the header states, before rotation; -1 for one that it does not state."""
     width, height = imagesize.get(io.BytesIO(data), exif_rotation=False)
     return int(width), int(height)
 
@@ -119,7 +119,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 def _check(file: ImageFile, stated: tuple[int, int], max_pixels: int) -> None:
     _check_size(*file.size, max_pixels)
-    if file.size != stated:  # else `is_small` is told a small size, and the event loop decodes a large one
+    if file.size != stated:  # else `is_small` would see a small size, and the event loop decode a large image
         raise UndecodableImage("the image header is damaged: it states two sizes")
     if file.format in ANIMATED and getattr(file, "is_animated", False):
         raise UnsupportedImage("the image is animated: send one frame as a JPEG, PNG or WebP file")
@@ -133,9 +133,10 @@ def _orientation(file: ImageFile) -> int:
 
 
 def _reduce(file: ImageFile, scale: float) -> int:
-    """Has a JPEG decoded at 1/2, 1/4 or 1/8, with SPARE left for the letterbox; by how much, 1 for other files.
+    """Sets a JPEG to be decoded at 1/2, 1/4 or 1/8 of its size, with SPARE left for the letterbox.
 
-    scale: from the image to its canvas. What does not divide is padded by the decoder: MAX_PADDING bounds that.
+    scale: from the image to its canvas. Returns the divisor, 1 for other files. The decoder pads a side that it does
+    not divide; MAX_PADDING limits that.
     """
     width, height = file.size
     factors = [n for n in (8, 4, 2) if n * scale * SPARE <= 1 and max(-width % n, -height % n) * scale <= MAX_PADDING]
@@ -152,5 +153,7 @@ def _to_array(file: ImageFile, orientation: int, channels: int) -> NDArray[np.ui
     if upright.mode == "P" and "transparency" in upright.info:
         upright = upright.convert("RGBA")
     mode = "L" if channels == 1 else "RGB"
-    array = np.asarray(upright if upright.mode == mode else upright.convert(mode))  # converting copies even then
+    if upright.mode != mode:  # convert copies an image even when it has the mode already
+        upright = upright.convert(mode)
+    array = np.asarray(upright)
     return array.reshape(*array.shape[:2], channels)

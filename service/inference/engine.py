@@ -1,7 +1,7 @@
 """ONNX Runtime behind one call: canvases in, forecasts out.
 
-The only user of ONNX Runtime in the service. Sessions (one on the CPU, one on each GPU) are checked against what was
-asked (the provider, the manifest) and warmed up before the service is ready; each failure stops the start.
+Nothing else in the service uses ONNX Runtime. There is one session on the CPU, or one on each GPU. Sessions are checked
+against the settings' provider and the manifest, and warmed up, before a version is ready.
 """
 
 import itertools
@@ -16,27 +16,35 @@ from numpy.typing import NDArray
 from models.contract.bundle import BundleError
 from models.contract.manifest import Manifest
 from models.contract.runtime import RuntimeMissing, load_runtime, open_session, visible_gpus
-from service.errors import ModelFault
+from service.errors import ModelFault, StartError
 from service.inference.outcome import Forecast
 from service.settings import available_cpus
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider"}
-BOUND_TO = "cuda"  # where outputs are made on a GPU: left there until all are
-LARGEST_BATCH = {"cpu": 32, "gpu": 128}  # that is worth a try
-CHECKED = ("prediction", "score", "predicted_loss", "ood_score", "keypoint_loss")  # must be finite numbers
+BOUND_TO = "cuda"  # outputs stay on the GPU until all are ready
+LARGEST_BATCH = {"cpu": 32, "gpu": 128}  # that is tried
+CHECKED = ("prediction", "score", "predicted_loss", "ood_score", "keypoint_loss")  # these must be finite
 
 
-class EngineError(RuntimeError):
+class EngineError(StartError):
     """The engine cannot be started on this machine; the message says what to do."""
 
 
+def runtime_version() -> str:
+    """The version of ONNX Runtime. Raises EngineError unless exactly one build of it is installed."""
+    try:
+        return str(load_runtime().__version__)
+    except RuntimeMissing as error:
+        raise EngineError(str(error)) from error
+
+
 class Engine:
-    """A session for each device. Calls from several threads at once are safe and scale with the cores."""
+    """A session for each device. Several threads may call it at once, and throughput grows with the cores."""
 
     def __init__(self, onnx: bytes, manifest: Manifest, provider: str = "cpu", hang_s: float = 30.0) -> None:
         """hang_s: for one batch at warm-up.
 
-        Raises RuntimeMissing; EngineError for a provider that is not there; BundleError for another ONNX.
+        Raises EngineError without ONNX Runtime or the provider, BundleError for an ONNX file that does not fit.
         """
         self._provider = provider
         self._manifest = manifest
@@ -59,16 +67,16 @@ class Engine:
         return [forecast if fine else _not_finite() for forecast, fine in zip(forecasts, finite, strict=False)]
 
     def padded(self, size: int) -> int:
-        """The batch that a batch of this size is run as: a GPU plans each size anew, so it gets powers of two."""
+        """The size at which such a batch runs. On a GPU each new size costs time to plan, so it is a power of two."""
         return size if self._provider == "cpu" else 1 << (size - 1).bit_length()
 
     def batch_sizes(self, largest: int | None = None) -> list[int]:
-        """1, 2, 4, ... up to the largest batch, which is always among them; when left out, what is worth a try."""
+        """1, 2, 4, ... and the largest batch itself. largest: LARGEST_BATCH when left out."""
         largest = largest or LARGEST_BATCH[self._provider]
         return sorted({*(1 << power for power in range(largest.bit_length())), largest})
 
     def worker_counts(self) -> list[int]:
-        """How many threads are worth a try: as many as processors, or two for each GPU so that one feeds it."""
+        """Numbers of threads to try: up to one a processor, or one and two a GPU: the second one feeds it."""
         if self._provider == "gpu":
             return [len(self._sessions), 2 * len(self._sessions)]
         return self.batch_sizes(available_cpus())
@@ -76,7 +84,7 @@ class Engine:
     def warm_up(self, size: int) -> None:
         """Runs a batch of this size on each device.
 
-        Raises BundleError when it fails, hangs, or the outputs are not as the manifest says.
+        Raises BundleError when it fails or hangs, or when the outputs differ from the manifest.
         """
         size = self.padded(size)
         for device in range(len(self._sessions)):
@@ -89,18 +97,18 @@ class Engine:
                     )
 
     def rehearse(self, size: int) -> None:
-        """Answers a batch of blank canvases, as it would for callers."""
+        """Runs a batch of blank canvases, as for callers."""
         self(list(self._blank(size)))
 
     def close(self) -> None:
-        """Gives the sessions' memory back now, and not when Python comes to it. The last call."""
+        """Frees the sessions' memory now, without the garbage collector. This is the last call."""
         self._sessions.clear()
 
     def _blank(self, size: int) -> NDArray[np.uint8]:
         return np.zeros((size, *self._manifest.preprocessing.canvas_shape), np.uint8)
 
     def _device(self) -> int:
-        """The device of the calling thread: threads are dealt out to the devices and stay there."""
+        """The device of the calling thread. Threads are spread over the devices, and each keeps its own."""
         device: int | None = getattr(self._of_thread, "device", None)
         if device is None:
             device = self._of_thread.device = next(self._next)
@@ -125,7 +133,7 @@ class Engine:
         timer.start()
         try:
             return self._run(device, batch, options)
-        except Exception as error:  # the runtime raises a class of its own per fault
+        except Exception as error:  # the runtime has an error class for each kind of fault
             reason = f"does not finish in {limit_s:g} s" if options.terminate else f"fails: {error}"
             raise BundleError(
                 f"model.onnx, given a batch of {len(batch)}, {reason}; export the bundle again"
@@ -146,12 +154,12 @@ class Engine:
 
 def _open(onnx: bytes, wanted: str, device: int) -> Any:
     try:
-        with warnings.catch_warnings():  # a provider that is not there is told below, in one line
+        with warnings.catch_warnings():  # the missing provider is reported below
             warnings.simplefilter("ignore", UserWarning)
             session = open_session(onnx, wanted, device)
-    except RuntimeMissing:
-        raise
-    except Exception as error:  # the runtime raises a class of its own per fault
+    except RuntimeMissing as error:
+        raise EngineError(str(error)) from error
+    except Exception as error:  # the runtime has an error class for each kind of fault
         raise BundleError(f"model.onnx cannot be loaded: {error}") from error
     if wanted not in session.get_providers():
         raise EngineError(
@@ -169,9 +177,9 @@ def _forecasts(outputs: dict[str, NDArray[np.float32]], n: int) -> list[Forecast
 
 
 def _finite_rows(outputs: dict[str, NDArray[np.float32]], n: int) -> NDArray[np.bool_]:
-    """Whether what callers are told is a number, for each row: bool [n]."""
-    told = np.concatenate([outputs[name].reshape(n, -1) for name in CHECKED if name in outputs], axis=1)
-    finite: NDArray[np.bool_] = np.isfinite(told).all(axis=1)
+    """Whether all numbers that callers get are finite, for each row: bool [n]."""
+    checked = np.concatenate([outputs[name].reshape(n, -1) for name in CHECKED if name in outputs], axis=1)
+    finite: NDArray[np.bool_] = np.isfinite(checked).all(axis=1)
     return finite
 
 

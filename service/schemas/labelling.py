@@ -1,4 +1,4 @@
-"""What the labelling queue says over HTTP: request bodies, replies, and how a sample becomes one."""
+"""The labelling queue over HTTP: request bodies and replies."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -12,7 +12,7 @@ _EXTENSIONS = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp"}
 
 Text = Annotated[str, Field(min_length=1, max_length=128)]
 Annotator = Annotated[Text, Field(description="Who labels.")]
-Token = Annotated[Text, Field(description="Chosen by the client for one lease; repeat it to retry safely.")]
+Token = Annotated[Text, Field(description="The client chooses it for one lease; send it again to retry safely.")]
 SampleId = Annotated[str, Field(min_length=1, max_length=64)]
 LeaseSeconds = Annotated[float | None, Field(gt=0, le=86_400, description="How long to keep the samples.")]
 UnixTime = Annotated[float, Field(description="Unix time, seconds.")]
@@ -67,7 +67,7 @@ class SkipRequest(_ByAnnotator):
 
 class RejectRequest(_ByAnnotator):
     sample_id: SampleId
-    reason: Annotated[Text, Field(description="Why no label can be given: blurred, nobody in it, ...")]
+    reason: Annotated[Text, Field(description="Why it cannot be labelled: blurred, nobody in it, ...")]
 
 
 class RequeueRequest(_OfModel):
@@ -83,26 +83,26 @@ class SampleReply(Wire):
     content_type: str
     lane: Literal["predicted_loss", "ood_score", "audit"]
     reasons: list[str] = Field(description="Why the verdict is lossy; may be empty in the audit lane.")
-    source: str | None = Field(description="The X-Source that it came with.")
-    audit_probability: float | None = Field(description="With which it was drawn, in the audit lane.")
-    value: float = Field(description="Surprise of the score under the reference, in nats; leases go by it.")
+    source: str | None = Field(description="The X-Source header of its request.")
+    audit_probability: float | None = Field(description="Probability of being drawn, in the audit lane.")
+    value: float = Field(
+        description="Surprise of the score under the reference, in nats. Samples with a larger value are leased first."
+    )
     predicted_loss: float
     score: float
     ood_score: float
     prediction: PredictionFields
     flagged_at: UnixTime
-    width: int | None = Field(
-        description="Of the image as posted, upright, in pixels; null in samples of old versions."
-    )
-    height: int | None
+    width: int = Field(description="Of the image as posted, upright, in pixels.")
+    height: int
     image: str = Field(description="Where to GET the original bytes.")
 
 
 class KnownSample(SampleReply):
     state: Literal["pending", "leased", "labelled", "rejected", "dead"] = Field(
-        description="Where it is; dead: its leases ran out, or it was skipped, too often (see /v1/queue/requeue)."
+        description="dead: its leases ran out, or it was skipped, too often (see /v1/queue/requeue)."
     )
-    reject_reason: str | None = Field(description="Of a rejected one: why no label could be given.")
+    reject_reason: str | None = Field(description="Of a rejected sample: why it could not be labelled.")
 
 
 class LeasedSample(SampleReply):
@@ -115,7 +115,7 @@ class LeaseReply(Wire):
     samples: list[LeasedSample] = Field(
         description="Most valuable first. Fewer than asked for, or none, when no more are pending, when the budget "
         "of the hour is spent, or when this annotator skipped thousands that still wait: one call passes over "
-        "10,000 of them at most, the next one goes on from there."
+        "10,000 of them at most, and the next call continues from there."
     )
 
 
@@ -177,16 +177,16 @@ class LabelLine(Wire):
     prediction: PredictionFields
     predicted_loss: float
     flagged_at: UnixTime
-    width: int | None
-    height: int | None
+    width: int
+    height: int
     image: str
 
 
 def file_name(sample_id: str, content_type: str) -> str:
-    """What the image of a sample is called, here and in COCO documents."""
+    """File name of a sample's image, in folders and in COCO documents."""
     return sample_id + _EXTENSIONS.get(content_type, "")
 
 
 def image_path(model: str, sample_id: str) -> str:
-    """Where to GET the image of a sample."""
+    """The path of GET for a sample's image."""
     return f"/v1/samples/{sample_id}/image?model={model}"

@@ -1,7 +1,7 @@
-"""What predictions and errors look like on the wire, and how an outcome becomes a reply.
+"""Predictions and errors as JSON, and how an outcome becomes a reply.
 
-Replies are written by orjson and documented by these models; nothing is validated a second time.
-The labelling queue's are in `service.schemas.labelling`.
+orjson writes the replies, and these models document them: nothing is validated a second time. The labelling queue's
+models are in `service.schemas.labelling`.
 """
 
 from typing import Any, Literal
@@ -19,7 +19,7 @@ MAX_SOURCE = 128
 
 
 class Wire(BaseModel):
-    """Strict: no unknown fields, no number from a string or a bool, no NaN."""
+    """Strict: no unknown fields, no numbers from strings or bools, no NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -28,22 +28,24 @@ class PredictionFields(Wire):
     kind: Literal["keypoints", "vector"]
     names: list[str]
     values: list[Any] = Field(description="[[x, y], ...] in pixels of the image as posted, or one number per name.")
-    predicted_loss: list[float] | None = Field(default=None, description="For each keypoint, where the model has it.")
+    predicted_loss: list[float] | None = Field(default=None, description="For each keypoint, if the model predicts it.")
 
 
 class VerdictFields(Wire):
     lossy: bool
-    reasons: list[str] = Field(description='Of "predicted_loss" and "ood_score".')
-    operating_point: str = Field(description="The promise that this verdict keeps: see the model's `operating_points`.")
+    reasons: list[str] = Field(description='"predicted_loss", "ood_score", or both.')
+    operating_point: str = Field(
+        description="The operating point whose guarantee this verdict keeps: see the model's `operating_points`."
+    )
 
 
 class PredictReply(Wire):
     request_id: str
-    sample_id: str = Field(description="Unique per model and content.")
+    sample_id: str = Field(description="Unique for a model and an image content.")
     model: str
     version: str
     prediction: PredictionFields
-    predicted_loss: float = Field(description="The loss the model expects to make, in `loss_unit`.")
+    predicted_loss: float = Field(description="The loss that the model expects to make, in `loss_unit`.")
     loss_unit: str
     ood_score: float = Field(description="Distance of the image's embedding from the reference.")
     verdict: VerdictFields
@@ -71,14 +73,14 @@ class OipError(Wire):
 
 
 def is_source(text: str) -> bool:
-    """Whether it can be an X-Source: 1 to MAX_SOURCE printable ASCII characters, which every header can carry."""
+    """Whether the text is a valid X-Source: 1 to MAX_SOURCE printable ASCII characters, as headers allow."""
     return 0 < len(text) <= MAX_SOURCE and text.isascii() and text.isprintable()
 
 
 def prediction_fields(
     manifest: Manifest, values: NDArray[np.floating], keypoint_loss: NDArray[np.floating] | None
 ) -> dict[str, Any]:
-    """`prediction` of a reply and of a sample. values: [k, 2] in image pixels, or [k]."""
+    """The `prediction` of a reply or a sample. values: [k, 2] in image pixels, or [k]."""
     fields: dict[str, Any] = {
         "kind": manifest.task.kind,
         "names": list(manifest.task.names),
@@ -112,11 +114,11 @@ def predict_reply(outcome: Outcome, manifest: Manifest) -> bytes:
 
 
 def error_reply(error: ServiceError, request_id: str, path: str) -> tuple[bytes, dict[str, str]]:
-    """Body and headers for an error: a string under /v2 (Open Inference Protocol), an object elsewhere."""
+    """Body and headers of an error: a string under /v2 (Open Inference Protocol), an object elsewhere."""
     headers = {"content-type": "application/json"}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)
-    if error.status == 401:  # noqa: PLR2004 - the one status that must name its scheme (RFC 9110, 11.6.1)
+    if error.status == 401:  # noqa: PLR2004 - only this status must name its scheme (RFC 9110, 11.6.1)
         headers["www-authenticate"] = "Bearer"
     if path.startswith("/v2"):
         return orjson.dumps({"error": str(error)}), headers

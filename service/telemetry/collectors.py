@@ -1,7 +1,7 @@
-"""What is read when /metrics is scraped: the queue's own figures, the latest drift reports, and readings of whatever
-stands elsewhere (journal, drain, admission).
+"""Collectors, which are read when /metrics is scraped: the queue's figures, the latest drift reports, and readings of
+other parts (journal, drain, admission).
 
-Queue and drift state are shared by all replicas, which report the same: take max, not sum.
+All replicas report the same figures of the queue and of drift: take their max, not their sum.
 """
 
 import time
@@ -13,22 +13,22 @@ from prometheus_client.registry import Collector
 
 from service.schemas.drift import DriftReport, DriftState
 
-STATES = ("pending", "leased", "labelled", "rejected", "dead", "evicted", "erased")  # a sample is in one of them
-EVENTS = ("accepted", "expired", "duplicates")  # how often it happened; the other events are states as well
+STATES = ("pending", "leased", "labelled", "rejected", "dead", "evicted", "erased")  # of a sample
+EVENTS = ("accepted", "expired", "duplicates")  # how often they happened; the other events are states
 AMOUNTS = {
     "oldest_age_s": ("losscast_queue_oldest_age_seconds", "Age of the oldest pending sample."),
     "pending_audit": ("losscast_queue_pending_audit", "Pending samples of the audit lane."),
     "pending_ood": ("losscast_queue_pending_ood", "Pending samples flagged by their OOD score alone."),
     "bytes": ("losscast_queue_bytes", "Bytes of images that are pending or leased."),
-    "budget_left": ("losscast_queue_budget_left", "Samples that may still be leased this hour; -1: no limit."),
+    "budget_left": ("losscast_queue_budget_left", "Samples that may still be leased in this hour; -1: no limit."),
 }
-ALL_SIGNALS = "all"  # stands for a signal's name where the evidence is that of the page
+ALL_SIGNALS = "all"  # the label of the evidence of all signals, which decides about the alert
 
 Readings = Mapping[str, tuple[str, Callable[[], float]]]  # metric name -> (help, reading)
 
 
 class QueueFigures(Collector):
-    """By model: `LabelQueue.stats`, empty while the server is away."""
+    """`LabelQueue.stats` by model; empty while the queue's server is away."""
 
     def __init__(self) -> None:
         self.counts: dict[str, Mapping[str, int]] = {}
@@ -49,20 +49,25 @@ class QueueFigures(Collector):
 
 
 class DriftFigures(Collector):
-    """The latest report of each model; what it cannot tell has no series."""
+    """The latest drift report of each model. A figure that the report lacks has no series."""
 
     def __init__(self) -> None:
         self.reports: dict[str, DriftReport] = {}
 
     def collect(self) -> Iterator[Metric]:
         reports = self.reports.values()
-        yield _gauge("state", "1 for the state that drift detection is in.", "state", map(_states, reports))
         yield _gauge(
-            "evidence_log10", "log10 of the evidence of a change; all: of the page.", "signal", map(_evidence, reports)
+            "state", "1 for the present state of drift detection, 0 for the others.", "state", map(_states, reports)
+        )
+        yield _gauge(
+            "evidence_log10",
+            "log10 of the evidence of a change, by signal; all: of all signals together.",
+            "signal",
+            map(_evidence, reports),
         )
         yield _gauge(
             "shift",
-            "Mean reference rank of the window minus 1/2.",
+            "Mean rank in the reference, minus 1/2.",
             "signal",
             (_signals(one, "shift") for one in reports),
         )
@@ -97,29 +102,29 @@ def _gauge(name: str, text: str, label: str, series: Iterable[Mapping[tuple[str,
 
 
 OF_REPORT: Mapping[str, tuple[str, Callable[[DriftReport], float | None]]] = {
-    "losscast_drift_threshold_log10": ("Evidence from which it counts.", lambda report: report.threshold),
+    "losscast_drift_threshold_log10": ("log10 from which evidence counts.", lambda report: report.threshold),
     "losscast_estimated_loss": (
         "Estimated mean loss of the window, in the task's loss unit.",
         lambda report: report.loss.value if report.loss else None,
     ),
     "losscast_estimated_loss_low": (
-        "Lower end of its interval.",
+        "Lower end of the interval of the estimated loss.",
         lambda report: report.loss.low if report.loss else None,
     ),
     "losscast_estimated_loss_high": (
-        "Upper end of its interval.",
+        "Upper end of the interval of the estimated loss.",
         lambda report: report.loss.high if report.loss else None,
     ),
     "losscast_reference_loss": (
-        "Mean loss of the reference.",
+        "Mean predicted loss of the reference.",
         lambda report: report.loss.reference if report.loss else None,
     ),
     "losscast_ood_exceedance_ratio": (
-        "Share of the window whose OOD score is above the reference's 95 % point.",
+        "Share of images whose OOD score is above the reference's 95 % point.",
         lambda report: report.ood.rate if report.ood else None,
     ),
     "losscast_drift_embedding_shift": (
-        "Length of the mean embedding, in standard deviations of the reference, less what it has by chance.",
+        "Length of the mean embedding, in standard deviations of the reference, minus its expectation by chance.",
         lambda report: report.embedding_shift,
     ),
     "losscast_drift_report_age_seconds": (
@@ -130,6 +135,8 @@ OF_REPORT: Mapping[str, tuple[str, Callable[[DriftReport], float | None]]] = {
 
 
 class Watched(Collector):
+    """Readings that are taken at every scrape."""
+
     def __init__(self, gauges: Readings, counters: Readings) -> None:
         self._gauges = gauges
         self._counters = counters

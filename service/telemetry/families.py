@@ -1,6 +1,6 @@
-"""Every metric family that is counted as things happen, made once; `service.telemetry.metrics` binds children to them.
+"""The metric families that are counted as things happen. `service.telemetry.metrics` binds their children.
 
-docs/metrics.md lists them all, with those of `service.telemetry.collectors`; a test holds the list true.
+docs/metrics.md lists them, with those of `service.telemetry.collectors`. A test compares the list with the code.
 """
 
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summ
 STATIONS = ("decode", "wait", "infer", "journal", "total")
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
-RANKS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)  # of the reference, whatever the version
+RANKS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)  # quantiles of each version's reference
 HOURS = (1 / 60, 0.25, 1.0, 4.0, 12.0, 24.0, 72.0, 168.0, 720.0)
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # shipped without types; a creation time beside every counter doubles the series and is read by nobody
+disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no types; creation times of counters would double the series, and nobody reads them
 
 
 class Families:
@@ -31,11 +31,11 @@ class Families:
         self.requests = counter("requests", "HTTP requests answered.", "endpoint", "code")
         self.rejected = counter("rejected", "Predictions refused or failed, by error code.", "reason")
 
-        # The line
+        # The way of an image through predictor.py
         self.station = histogram(
-            "station_seconds", "Time an image spent at each station of the line.", SECONDS, "model", "station"
+            "station_seconds", "Time of an image at each station of its way.", SECONDS, "model", "station"
         )
-        self.batch_size = histogram("batch_size", "Size of the batch each image was in.", BATCH_SIZES, "model")
+        self.batch_size = histogram("batch_size", "Size of the batch of each image.", BATCH_SIZES, "model")
         self.predicted_loss = Summary(
             "losscast_predicted_loss", "Predicted loss in the task's loss unit.", ["model"], registry=registry
         )
@@ -47,12 +47,15 @@ class Families:
         )
         self.verdicts = counter("verdicts", "Images by verdict: passed or lossy.", "model", "verdict")
         self.flags = counter("flags", "Images flagged, by reason.", "model", "reason")
-        self.audited = counter("audited", "Images drawn for the audit lane, whatever their verdict.", "model")
-        self.samples = counter("samples", "Images by the queue state they were answered with.", "model", "queue")
+        self.audited = counter("audited", "Images drawn for the audit lane, independently of their verdict.", "model")
+        self.samples = counter("samples", "Images by the queue state in their reply.", "model", "queue")
 
-        # Drift, as this replica adds it up
+        # Drift, counted by this replica
         self.drift_observations = counter(
-            "drift_observations", "Images seen by drift detection; not_finite are counted as well.", "model", "outcome"
+            "drift_observations",
+            "Images seen by drift detection; images of not_finite are also in counted.",
+            "model",
+            "outcome",
         )
 
         # Labelling
@@ -62,15 +65,17 @@ class Families:
             [3600 * hours for hours in HOURS],
             "model",
         )
-        self.queue_up = gauge("queue_up", "Whether the labelling queue's server answers.", "model")
+        self.queue_up = gauge("queue_up", "1 while the labelling queue's server answers, else 0.", "model")
 
-        # What runs
+        # The program and its versions
         self.model_info = gauge("model_info", "The live version of a model.", "model", "version")
         self.engine_info = gauge(
-            "engine_info", "What the live version of a model runs on.", "model", "version", "provider"
+            "engine_info", "The provider that the live version of a model runs on.", "model", "version", "provider"
         )
-        self.build_info = gauge("build_info", "The program and what it runs on.", "version", "python", "onnxruntime")
-        self.load_failures = counter("model_load_failures", "Times that a version could not be loaded.", "model")
+        self.build_info = gauge(
+            "build_info", "The versions of the program, Python and ONNX Runtime.", "version", "python", "onnxruntime"
+        )
+        self.load_failures = counter("model_load_failures", "Failed attempts to load a version.", "model")
         self.versions_failed = gauge(
-            "model_versions_failed", "Versions that model.json names and that could not be loaded.", "model"
+            "model_versions_failed", "Versions named by model.json that could not be loaded.", "model"
         )

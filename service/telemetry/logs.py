@@ -1,7 +1,7 @@
-"""The log: one line for each record of any of the process's loggers, on stderr, as JSON or for people.
+"""The log: one line on stderr for each record of the process's loggers, as JSON or for people.
 
-record -> bounded in number -> its fields, the request's ids, what it carries by name -> secrets and contents taken out
--> rendered. Modules log by the standard library's loggers; structlog is used here alone.
+record -> limit of lines per second -> its fields, the request's ids -> secrets and file contents removed -> rendered.
+Modules use the loggers of the standard library; only this module uses structlog.
 """
 
 import logging
@@ -20,29 +20,29 @@ from service.telemetry.request_ids import ids
 
 Format = Literal["json", "console"]
 
-# What a line may carry beside its message. Other extras stay out of the log: nobody knows what libraries put there.
+# Fields that a line may have beside its message. Other extras stay out of the log: libraries may put anything there.
 FIELDS = (
     "sample_id", "model", "version", "lane", "reasons",
     "status", "code", "method", "route", "ms", "not_logged",
     "stamina.callable", "stamina.retry_num", "stamina.wait_for", "stamina.caused_by",
 )  # fmt: skip
-MOST_PER_S: Final = 100  # lines of one kind; a flood of errors must not become a flood of the log
+MOST_PER_S: Final = 100  # lines of one kind, so that a flood of errors does not flood the log
 MAX_KINDS: Final = 1_000
-MIN_SECRET: Final = 4  # characters; a shorter one would be found in many words
+MIN_SECRET: Final = 4  # characters; a shorter secret would match parts of many words
 
 HIDDEN = "***"
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 _CONTENT = re.compile(
-    r"""\bb(['"])(?:\\.|(?!\1).){32,}\1"""  # bytes, as an exception shows them
+    r"""\bb(['"])(?:\\.|(?!\1).){32,}\1"""  # bytes, as exceptions print them
     r"|[A-Za-z0-9+/]{256,}={0,2}",  # base64
     re.DOTALL,
 )
 
 
 def configure(form: Format | None, secrets: Iterable[str]) -> None:
-    """Gives the root logger its one handler. form: None is console on a terminal and JSON elsewhere.
+    """Gives the root logger its only handler. form: None means console on a terminal and JSON elsewhere.
 
-    secrets: never to be seen in a line, wherever they come from.
+    secrets: texts that no line may contain, from any logger.
     """
     is_terminal = sys.stderr.isatty()
     handler = logging.StreamHandler(sys.stderr)
@@ -61,7 +61,7 @@ def configure(form: Format | None, secrets: Iterable[str]) -> None:
 
 
 class Bounded(logging.Filter):
-    """Lets through MOST_PER_S records a second of each logger and message; the next one says how many it did not."""
+    """Passes MOST_PER_S records per second of each logger and message. The next one says how many were dropped."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ def _formatter(form: Format, secrets: Iterable[str], *, colors: bool) -> logging
         upper = {name.upper(): style for name, style in styles.items()}
         render = [structlog.dev.ConsoleRenderer(colors=colors, level_styles=upper, sort_keys=False)]
     return structlog.stdlib.ProcessorFormatter(
-        # Tracebacks without local variables: those hold images and keys.
+        # Tracebacks have no local variables, because those may hold images and keys.
         processors=[_fields, structlog.processors.format_exc_info, _Hiding(secrets), *render],
         keep_exc_info=False,
     )
@@ -114,7 +114,7 @@ def _fields(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 class _Hiding:
-    """Takes secrets, credentials in URLs, and what looks like a file's content out of every text."""
+    """Hides secrets, credentials in URLs, and anything that looks like the content of a file."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         known: Collection[str] = {secret for secret in secrets if len(secret) >= MIN_SECRET}

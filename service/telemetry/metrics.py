@@ -1,7 +1,7 @@
-"""Prometheus metrics: what the service tells of what happens. Only `service.telemetry` imports prometheus_client.
+"""The Prometheus metrics of the service. Only `service.telemetry` imports prometheus_client.
 
-Outcomes and requests are observed as they happen; what lives elsewhere (journal, drain, queue, drift) is
-read when /metrics is scraped. Children are bound once: looking one up costs more than using it.
+Outcomes and requests are observed as they happen. Figures of other parts (journal, drain, queue, drift) are read when
+/metrics is scraped. Children are bound once, because looking one up costs more than using it.
 """
 
 import math
@@ -17,18 +17,18 @@ from service.inference.outcome import Outcome
 from service.schemas.drift import DriftReport
 from service.telemetry.collectors import DriftFigures, QueueFigures, Readings, Watched
 from service.telemetry.families import STATIONS, Families
-from service.telemetry.triton_statistics import Statistics
+from service.telemetry.triton_statistics import TritonStatistics
 
-CLIENT_LEFT: Final = "client_left"  # why a prediction has no answer, where no error was raised
+CLIENT_LEFT: Final = "client_left"  # the reason of a prediction that nobody waited for; no error is raised then
 
 
 class Metrics:
-    """One registry per service. CONTENT_TYPE goes with `render`."""
+    """One registry per service. CONTENT_TYPE is the type of `render`."""
 
     CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
     def __init__(self, provider: str = "cpu") -> None:
-        """provider: what the engines of all models run on."""
+        """provider: that of all engines, cpu or gpu."""
         self._registry = CollectorRegistry()
         self._families = Families(self._registry)
         self._queue, self._drift = QueueFigures(), DriftFigures()
@@ -38,15 +38,15 @@ class Metrics:
         self._provider = provider
         self._live: dict[str, str] = {}  # model -> version
         self._requests: dict[tuple[str, int], Counter] = {}
-        # From 0 on, so that the first one is an increase as well.
+        # They start at 0, so that the first rejection is an increase as well.
         self._rejected = {reason: self._families.rejected.labels(reason) for reason in (*_codes(), CLIENT_LEFT)}
 
     def for_model(self, manifest: Manifest) -> "ModelMetrics":
-        """What one served model observes."""
+        """The metrics of one version."""
         return ModelMetrics(self._families, manifest)
 
     def built(self, version: str, python: str, onnxruntime: str) -> None:
-        """Which program this is; once, at the start."""
+        """States the versions of the program, once, at the start."""
         self._families.build_info.labels(version, python, onnxruntime).set(1)
 
     def request(self, endpoint: str, code: int) -> None:
@@ -56,15 +56,15 @@ class Metrics:
         child.inc()
 
     def rejected(self, reason: str) -> None:
-        """A prediction was refused or failed. reason: the code of its error, or CLIENT_LEFT."""
+        """Counts a prediction that was refused or failed. reason: the code of its error, or CLIENT_LEFT."""
         self._rejected[reason].inc()
 
     def live(self, model: str, version: str | None) -> None:
-        """That version is served from now on; None: none is."""
+        """The version that is served from now on; None: no version is."""
         if was := self._live.pop(model, None):
             self._families.model_info.remove(model, was)
             self._families.engine_info.remove(model, was, self._provider)
-            self._drift.reports.pop(model, None)  # each version has evidence of its own
+            self._drift.reports.pop(model, None)  # evidence belongs to a version
         if version is not None:
             self._families.model_info.labels(model, version).set(1)
             self._families.engine_info.labels(model, version, self._provider).set(1)
@@ -74,27 +74,27 @@ class Metrics:
         self._families.load_failures.labels(model).inc()
 
     def versions_failed(self, model: str, n: int) -> None:
-        """So many of the versions that are wanted are missing now; a model.json that cannot be read counts as one."""
+        """The number of wanted versions that are missing now. An unreadable model.json counts as one."""
         self._families.versions_failed.labels(model).set(n)
 
     def queue(self, model: str, counts: Mapping[str, int] | None) -> None:
-        """counts: `LabelQueue.stats`, or None when the server is away: old counts are then withdrawn."""
+        """counts: `LabelQueue.stats`. None means that the server is away; the old counts then disappear."""
         self._families.queue_up.labels(model).set(counts is not None)
         self._queue.counts[model] = counts or {}
 
     def labelled(self, model: str, age_s: float) -> None:
-        """A label came for a sample that was flagged that long ago."""
+        """A label arrived for a sample that was flagged age_s ago."""
         self._families.label_age.labels(model).observe(age_s)
 
     def drift(self, report: DriftReport) -> None:
-        """The latest there is of a model; it takes the place of the one before, and goes when the version goes.
+        """Replaces the drift report of a model. It disappears with its version.
 
-        Its time is of another clock than ours: its age tells when that was.
+        The report's time is by another machine's clock, so its age tells when it was made.
         """
         self._drift.reports[report.model] = report.model_copy(update={"updated_at": time.time() - report.age_s})
 
     def drift_observed(self, model: str, outcome: str, n: int = 1) -> None:
-        """That drift detection has seen n more images. outcome: counted, thinned, or not_finite of those counted."""
+        """Drift detection has seen n more images. outcome: counted, thinned, or not_finite for those of counted."""
         self._families.drift_observations.labels(model, outcome).inc(n)
 
     def watch(self, gauges: Readings, counters: Readings) -> None:
@@ -102,14 +102,16 @@ class Metrics:
         self._registry.register(Watched(gauges, counters))
 
     def render(self) -> bytes:
-        """The exposition of everything, in Prometheus' text format."""
+        """All metrics, in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
 class ModelMetrics:
+    """The metrics of one version of a model, with their children bound."""
+
     def __init__(self, families: Families, manifest: Manifest) -> None:
         model = manifest.model
-        self.statistics = Statistics()
+        self.triton_statistics = TritonStatistics()
         self._stations = {name: families.station.labels(model, name) for name in STATIONS}
         self._batch_size = families.batch_size.labels(model)
         self._predicted_loss = families.predicted_loss.labels(model)
@@ -119,11 +121,11 @@ class ModelMetrics:
         self._flags = {reason: families.flags.labels(model, reason) for reason in ("predicted_loss", "ood_score")}
         self._audited = families.audited.labels(model)
         self._samples = {state: families.samples.labels(model, state) for state in ("accepted", "none", "unavailable")}
-        families.label_age.labels(model)  # from 0 on: no label yet is what an alert asks about
+        families.label_age.labels(model)  # it starts at 0, because an alert asks for models without any label
         families.load_failures.labels(model)
 
     def observe(self, outcome: Outcome, batch_size: int) -> None:
-        self.statistics.observe(outcome, batch_size)
+        self.triton_statistics.observe(outcome, batch_size)
         for station, seconds in outcome.station_s.items():
             self._stations[station].observe(seconds)
         self._batch_size.observe(batch_size)
@@ -139,12 +141,12 @@ class ModelMetrics:
 
 
 def _rank(nats: float) -> float:
-    """The quantile whose surprise this is: in [0, 1], and below 1 as far as floats tell."""
+    """The quantile of a surprise in nats, in [0, 1]. It is below 1 as far as floats can tell."""
     return -math.expm1(-nats)
 
 
 def _codes(kind: type[ServiceError] = ServiceError) -> Iterator[str]:
-    """Every code that an error can have, repeated where kinds share one."""
+    """Every code that an error can have. A code that classes share is repeated."""
     yield kind.code
     for special in kind.__subclasses__():
         yield from _codes(special)

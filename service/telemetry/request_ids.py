@@ -1,6 +1,6 @@
-"""Which request a task is at work on, by a context variable: what log lines say of it is looked up when one is written.
+"""The ids of the request that a task works on, in a context variable. Log lines look them up when they are written.
 
-edge -> `begin` -> whatever is awaited or started on behalf of the request -> `ids`, for `service.telemetry.logs`.
+edge -> `begin` -> everything that is awaited or started for the request -> `ids`, for `service.telemetry.logs`.
 """
 
 import re
@@ -9,18 +9,18 @@ from contextvars import ContextVar
 
 from starlette.types import Scope
 
-TRACE_ID = "trace_id"  # in scope["state"], of a request that is traced
+TRACE_ID = "trace_id"  # key in scope["state"] of a traced request
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context, version 00
 _SCOPE: ContextVar[Scope | None] = ContextVar("scope", default=None)
 
 
 def begin(scope: Scope) -> None:
-    """From here on this task, and each that it starts, works on this ASGI request."""
+    """From now on this task, and every task that it starts, works on this ASGI request."""
     _SCOPE.set(scope)
 
 
 def ids() -> dict[str, str]:
-    """request_id, and trace_id if the request is traced or came with a valid `traceparent`. Empty outside requests."""
+    """request_id, and trace_id if the request is traced or has a valid `traceparent`. Empty outside requests."""
     scope = _SCOPE.get()
     if scope is None:
         return {}

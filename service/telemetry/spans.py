@@ -1,9 +1,9 @@
-"""Spans by OpenTelemetry: one for each request, below it one for each image, below that one for each of its stations.
+"""Spans by OpenTelemetry: one per request, below it one per image, and below that one per station.
 
-request -> `around` starts its span, below the caller's if a W3C `traceparent` came -> the line tells of an answered
-image, whose spans are made after the fact from the times that it took anyway -> a bounded queue -> a thread
--> OTLP/HTTP. Where they go to, how many are sampled and how long the queue is, is said by the OTEL_ variables. An
-endpoint that is away costs spans, and nothing else.
+request -> `around` starts its span, below the caller's if the request has a W3C `traceparent` -> `line` makes the spans
+of an answered image afterwards, from the times that were measured anyway -> a bounded queue -> a thread -> OTLP/HTTP.
+The OTEL_ variables set the endpoint, the sampling and the length of the queue. While the endpoint is away, spans are
+lost, and nothing else happens.
 """
 
 import asyncio
@@ -24,23 +24,24 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, format_trace_id, get
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.errors import StartError
 from service.inference.outcome import Outcome
 from service.telemetry.request_ids import TRACE_ID
 
 log = logging.getLogger(__name__)
 
-UNTRACED = ("/v2/health/live", "/v2/health/ready", "/metrics")  # asked every few seconds, by machines
+UNTRACED = ("/v2/health/live", "/v2/health/ready", "/metrics")  # machines ask these every few seconds
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 FLUSH_S: Final = 2.0
 SERVER_ERROR: Final = 500
 
 
 class Spans:
-    """Implements `service.telemetry.tracing.Tracing`. Raises ValueError for OTEL_ variables that cannot be used."""
+    """Implements `service.telemetry.tracing.Tracing`. Raises ValueError for unusable OTEL_ variables."""
 
     def __init__(self, version: str) -> None:
         own = {"service.name": "losscast", "service.version": version, "service.instance.id": str(uuid4())}
-        resource = Resource.create(own).merge(OTELResourceDetector().detect())  # OTEL_SERVICE_NAME and the like win
+        resource = Resource.create(own).merge(OTELResourceDetector().detect())  # OTEL_SERVICE_NAME and others override
         self._exporter = ToldOnce(OTLPSpanExporter())
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._tracer = self._provider.get_tracer("losscast", version)
@@ -51,14 +52,14 @@ class Spans:
         try:
             self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         except ValueError as error:
-            raise ValueError(f"an OTEL_BSP_ variable cannot be used: {error}") from error
+            raise StartError(f"an OTEL_BSP_ variable cannot be used: {error}") from error
         sdk = logging.getLogger("opentelemetry")
-        sdk.propagate = False  # it repeats itself for as long as an endpoint is away
+        sdk.propagate = False  # it repeats its errors while an endpoint is away
         sdk.addHandler(self._exporter.reasons)
         try:
             yield
         finally:
-            # It waits for up to half a minute on an endpoint that hangs; a thread of this kind keeps no process.
+            # It waits up to half a minute for an endpoint that hangs. A daemon thread does not keep the process alive.
             end = threading.Thread(target=self._provider.shutdown, name="last-spans", daemon=True)
             end.start()
             await asyncio.to_thread(end.join, FLUSH_S)
@@ -101,18 +102,18 @@ class Spans:
     def _start(self, scope: Scope) -> Span:
         headers = dict(scope["headers"])
         given = {name: headers.get(name.encode(), b"").decode("latin-1") for name in self._propagator.fields}
-        # Not below what this task's context holds: a pipelined request begins in that of the one before it.
+        # A fresh context: a pipelined request starts in the context of the request before it.
         context = self._propagator.extract(given, Context())
         method = scope["method"] if scope["method"] in METHODS else "_OTHER"
         attributes = {"http.request.method": method, "url.scheme": scope.get("scheme", "http")}
         span = self._tracer.start_span(method, context, SpanKind.SERVER, attributes)
         scope.setdefault("state", {})[TRACE_ID] = format_trace_id(span.get_span_context().trace_id)
-        attach(set_span_in_context(span, context))  # for good: the task ends with the request
+        attach(set_span_in_context(span, context))  # never detached: the task ends with the request
         return span
 
 
 class ToldOnce(SpanExporter):
-    """Another exporter, whose failures are logged when they begin and when they end; meanwhile spans are lost."""
+    """Wraps an exporter. It logs when failures begin and when they end. Meanwhile spans are lost."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self.reasons = _Last()
@@ -139,7 +140,7 @@ class ToldOnce(SpanExporter):
 
 
 class _Last(logging.Handler):
-    """Keeps the last message of the SDK's loggers, which is where exporters say why they failed."""
+    """Keeps the last message of the SDK's loggers: there exporters say why they failed."""
 
     message = "no reason is given"
 
@@ -148,10 +149,10 @@ class _Last(logging.Handler):
 
 
 def intervals(station_s: Mapping[str, float], end_ns: int) -> list[tuple[str, int, int]]:
-    """(station, start, end) in ns since the epoch, without gaps from the line's first moment to its last, `end_ns`.
+    """(station, start, end) in ns since the epoch, without gaps. `end_ns` is the end of the image's way.
 
-    station_s: seconds as in `Outcome`. What is between inference and the journal, or the end, is the verdict: waking
-    up, mapping back to the image, judging.
+    station_s: seconds, as in `Outcome`. The time between inference and the journal (or the end) is that of the verdict:
+    waking up, mapping back to the image, deciding.
     """
     start_ns = end_ns - _ns(station_s["total"])
     journal_ns = end_ns - _ns(station_s.get("journal", 0.0))
@@ -187,7 +188,7 @@ def _of_outcome(outcome: Outcome) -> dict[str, Any]:
 
 
 def _describe(span: Span, scope: Scope, status: int) -> None:
-    """What is known of a request at its end. Not its path and query: they may hold anything."""
+    """Describes a request at its end. Its path and query are left out, because they may contain anything."""
     state, route = scope["state"], getattr(scope.get("route"), "path", None)
     if route is not None:
         span.update_name(f"{scope['method']} {route}")

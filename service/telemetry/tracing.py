@@ -1,6 +1,6 @@
-"""Whether spans are made, as OpenTelemetry's own environment variables say; `service.telemetry.spans` makes them.
+"""Decides from OpenTelemetry's environment variables whether spans are made. `service.telemetry.spans` makes them.
 
-That module, and with it OpenTelemetry's SDK, is imported only then: it comes with the extra `otel`.
+That module, and with it OpenTelemetry's SDK, is imported only then: the extra `otel` installs it.
 """
 
 import logging
@@ -10,11 +10,12 @@ from typing import Protocol
 
 from starlette.types import ASGIApp
 
+from service.errors import StartError
 from service.inference.outcome import Outcome
 
 log = logging.getLogger(__name__)
 
-EXPORTER, PROTOCOL = "otlp", "http/protobuf"  # what there is
+EXPORTER, PROTOCOL = "otlp", "http/protobuf"  # the only ones supported
 
 
 class Tracing(Protocol):
@@ -22,16 +23,16 @@ class Tracing(Protocol):
         """The application with a span around each of its requests."""
 
     def line(self, outcome: Outcome, batch_size: int) -> None:
-        """Spans for the stations that an image came through, told when it has."""
+        """Makes the spans of an answered image and its stations."""
 
     def running(self) -> AbstractAsyncContextManager[None]:
-        """Sends spans until it is left; the last ones then get a moment."""
+        """Sends spans while the block runs; at its end the last ones get a moment."""
 
 
 def open_tracing(version: str) -> Tracing | None:
-    """None, and nothing to pay for, unless the environment names an OTLP endpoint. version: of the service.
+    """None, which costs nothing, unless the environment names an OTLP endpoint. version: of the service.
 
-    Raises ValueError for OTEL_ variables that OpenTelemetry cannot use.
+    Raises StartError for OTEL_ variables that OpenTelemetry cannot use.
     """
     if not _of_traces("ENDPOINT") or os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return None
@@ -41,7 +42,7 @@ def open_tracing(version: str) -> Tracing | None:
         return None
     if exporter != EXPORTER or protocol != PROTOCOL:
         log.warning(
-            "no spans are sent: only %s over %s is there, not %s over %s", EXPORTER, PROTOCOL, exporter, protocol
+            "no spans are sent: only %s over %s is supported, not %s over %s", EXPORTER, PROTOCOL, exporter, protocol
         )
         return None
     try:
@@ -52,7 +53,7 @@ def open_tracing(version: str) -> Tracing | None:
         log.warning("no spans are sent, %s is missing: pip install 'losscast[otel]'", error.name)
         return None
     except ValueError as error:
-        raise ValueError(f"an OTEL_ variable cannot be used: {error}") from error
+        raise StartError(f"an OTEL_ variable cannot be used: {error}") from error
 
 
 def _of_traces(name: str) -> str | None:

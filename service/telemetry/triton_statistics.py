@@ -1,7 +1,7 @@
-"""What one line has done since it was loaded, counted as Triton's statistics extension tells it.
+"""The statistics of one version since it was loaded, in the form of Triton's statistics extension.
 
-Each image is an inference, whichever interface it came by. All times are sums, so that a reader of two moments knows
-what happened between them.
+Each image is an inference, through every interface. All times are sums, so the difference of two readings tells what
+happened between them.
 """
 
 import time
@@ -13,16 +13,18 @@ from typing import Any
 from service.inference.outcome import Outcome
 
 
-class Statistics:
+class TritonStatistics:
     def __init__(self) -> None:
         self._last_inference_s = 0.0  # unix seconds
         self._success, self._fail, self._queue = _Duration(), _Duration(), _Duration()
         self._input, self._infer, self._output = _Duration(), _Duration(), _Duration()
-        self._batches: defaultdict[int, _Duration] = defaultdict(_Duration)  # images and their runs, by batch size
+        self._batches: defaultdict[int, _Duration] = defaultdict(
+            _Duration
+        )  # the images and the duration of their runs, by batch size
 
     @contextmanager
     def inference(self) -> Iterator[None]:
-        """Around one image's way along the line: counts it as failed when it ends in an error."""
+        """Put it around the way of one image: it counts an image whose way ends in an error."""
         started = time.perf_counter()
         try:
             yield
@@ -31,7 +33,7 @@ class Statistics:
             raise
 
     def observe(self, outcome: Outcome, batch_size: int) -> None:
-        """Counts an image that was answered, in a batch of that size."""
+        """Counts an answered image that was in a batch of that size."""
         stations = outcome.station_s
         self._last_inference_s = time.time()
         self._success.add(stations["total"])
@@ -42,7 +44,7 @@ class Statistics:
         self._batches[batch_size].add(stations["infer"])
 
     def read(self) -> dict[str, Any]:
-        """The fields of Triton's `model_stats`. compute_input is decoding, compute_output verdict and journal."""
+        """The fields of Triton's `model_stats`. compute_input is decoding; compute_output is verdict and journal."""
         batches = [_batch(size, images) for size, images in sorted(self._batches.items())]
         return {
             "last_inference": int(self._last_inference_s * 1000),
@@ -63,7 +65,7 @@ class Statistics:
 
 
 class _Duration:
-    """How often something happened, and how long it took in all."""
+    """How often something happened, and how long it took in total."""
 
     __slots__ = ("count", "seconds")
 
@@ -80,7 +82,7 @@ class _Duration:
 
 
 def _batch(size: int, images: _Duration) -> dict[str, Any]:
-    """Each of its images saw the whole run; a run whose caller left or failed has fewer than `size`, so round up."""
+    """Each image had the whole run. A run whose caller left or failed counts fewer images than `size`: round up."""
     runs = _Duration(-(-images.count // size), images.seconds / size)
-    apart = _Duration().read()  # a batch is put together and taken apart within its run
+    apart = _Duration().read()  # a batch is assembled and split within its run
     return {"batch_size": size, "compute_input": apart, "compute_infer": runs.read(), "compute_output": apart}

@@ -1,6 +1,6 @@
-"""The images in a request's input tensor: files in a BYTES tensor, canvases in a UINT8 one.
+"""The images in a request's input tensor: image files in a BYTES tensor, canvases in a UINT8 tensor.
 
-A file is given by its bytes; in JSON, which cannot carry them, as base64.
+A binary tensor holds the bytes of a file. JSON cannot hold them, so there a file is base64.
 """
 
 import base64
@@ -68,18 +68,18 @@ def _canvases(tensor: InputTensor) -> list[NDArray[np.uint8]]:
     else:
         raw = tensor.raw
     if len(raw) != size:
-        raise BadRequest(f"{INPUT} of shape {list(tensor.shape)} is {size} bytes, and {len(raw)} came")
+        raise BadRequest(f"{INPUT} of shape {list(tensor.shape)} needs {size} bytes, and {len(raw)} came")
     return list(np.frombuffer(raw, np.uint8).reshape(tensor.shape))
 
 
 def _flat(tensor: InputTensor, kind: type) -> list[Any]:
-    """The elements of JSON data, which may be flat or nested as the shape is."""
+    """The elements of JSON data, which may be flat, or nested as the shape says."""
     values: list[Any] = tensor.data or []
     if values and type(values[0]) is list:
         values = [values]
         for size in tensor.shape:
             if any(type(part) is not list or len(part) != size for part in values):
-                raise BadRequest(f"{INPUT}: data is not nested as the shape {list(tensor.shape)} is")
+                raise BadRequest(f"{INPUT}: data is not nested as the shape {list(tensor.shape)} says")
             values = list(itertools.chain.from_iterable(values))
     if len(values) != math.prod(tensor.shape):
         raise BadRequest(f"{INPUT}: the shape {list(tensor.shape)} and {len(values)} elements of data do not fit")

@@ -1,4 +1,4 @@
-"""The model repository extension: what is in the bundle store, and loading and unloading it while the service runs."""
+"""The model repository extension: lists the bundle store, and loads and unloads models while the service runs."""
 
 from dataclasses import asdict
 from typing import Any
@@ -17,14 +17,14 @@ router = APIRouter(
 
 @router.post("/v2/repository/index")
 async def index(request: Request, shared: Shared) -> list[dict[str, Any]]:
-    """Every model and version with its state; of those that can be asked alone with `{"ready": true}`."""
+    """Every model and version with its state. With `{"ready": true}`, only those that answer requests."""
     only_ready = maybe(await _fields(request), "ready", bool)
     return [asdict(one) for one in shared.models.index() if one.state == "READY" or not only_ready]
 
 
 @router.post("/v2/repository/models/{model}/load", response_class=Response)
 async def load(model: str, request: Request, shared: Shared) -> Response:
-    """Loads what the bundle store names of a model. When that fails, the version that was served stays."""
+    """Loads the versions of a model that the bundle store names. When that fails, the served version stays."""
     await _no_parameters(request)
     await shared.models.load(model)
     return Response()
@@ -32,8 +32,8 @@ async def load(model: str, request: Request, shared: Shared) -> Response:
 
 @router.post("/v2/repository/models/{model}/unload", response_class=Response)
 async def unload(model: str, request: Request, shared: Shared) -> Response:
-    """Takes a model out of service once the requests that it has are answered."""
-    await _no_parameters(request, "unload_dependents")  # no model here has any
+    """Takes a model out of service, once the requests that it holds are answered."""
+    await _no_parameters(request, "unload_dependents")  # accepted without effect: no model here has dependents
     await shared.models.unload(model)
     return Response()
 
@@ -47,5 +47,5 @@ async def _no_parameters(request: Request, *but: str) -> None:
     for name in maybe(await _fields(request), "parameters", dict) or {}:
         if name not in but:
             raise BadRequest(
-                f"parameters: {shown(name)} is not known here: what is loaded is what the bundle store names"
+                f"parameters: {shown(name)} is not known here: the bundle store alone decides which versions are loaded"
             )

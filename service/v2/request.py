@@ -1,8 +1,8 @@
 """An inference request of the Open Inference Protocol v2, from the bytes of its body.
 
-The JSON comes first, then the bytes of the tensor where it is binary (binary tensor data extension); the header
-Inference-Header-Content-Length says where the JSON ends. Whatever a client sends ends in an InferRequest or in one of
-our errors with one line. Types are strict: true is no number.
+The JSON comes first. The bytes of a binary tensor follow it (binary tensor data extension); the header
+Inference-Header-Content-Length says where the JSON ends. Any body gives an InferRequest or a ServiceError of one line.
+Types are strict: true is not a number.
 """
 
 import zlib
@@ -16,18 +16,18 @@ from service.errors import BadRequest, TooLarge, UnsupportedImage
 
 T = TypeVar("T")
 
-INPUT = "image"  # the one input that our models have
-EITHER_ENCODING = 32 + zlib.MAX_WBITS  # zlib tells gzip and deflate apart by their headers
+INPUT = "image"  # the only input that the models have
+EITHER_ENCODING = 32 + zlib.MAX_WBITS  # makes zlib recognise gzip and deflate by their headers
 ENCODINGS = ("gzip", "deflate")
 MAX_SHOWN = 80  # characters of what the client sent, in a message
 WORDS = {str: "a string", int: "a whole number", bool: "true or false", list: "an array", dict: "an object"}
 
-HINT = "content_type"  # known and without effect: MLServer's clients say how they coded a tensor
+HINT = "content_type"  # accepted without effect: MLServer's clients say with it how they encoded a tensor
 
 
 @dataclass(frozen=True, slots=True)
 class InputTensor:
-    """Either data (JSON) or raw (binary) is there."""
+    """It has either data (JSON) or raw (binary)."""
 
     datatype: str
     shape: tuple[int, ...]
@@ -39,8 +39,8 @@ class InputTensor:
 class InferRequest:
     id: str | None
     input: InputTensor
-    outputs: Mapping[str, bool] | None  # those asked for, and whether in binary; None: all
-    binary: bool  # whether all outputs are binary when none is asked for
+    outputs: Mapping[str, bool] | None  # the outputs asked for, and whether each is sent in binary; None: all
+    binary: bool  # for the outputs, when the request names none
     operating_point: str | None
     timeout_us: int | None  # None: the service's own
 
@@ -103,7 +103,7 @@ def need(fields: Mapping[str, Any], key: str, kind: type[T], where: str = "") ->
 
 
 def maybe(fields: Mapping[str, Any], key: str, kind: type[T], where: str = "") -> T | None:
-    """As `need`; None when it is left out or null."""
+    """As `need`, but None when the field is missing or null."""
     value = fields.get(key)
     if value is None or type(value) is kind:
         return value
@@ -111,7 +111,7 @@ def maybe(fields: Mapping[str, Any], key: str, kind: type[T], where: str = "") -
 
 
 def shown(text: str) -> str:
-    """What a client sent, as one short line."""
+    """A text that a client sent, as one short line."""
     return repr(text[:MAX_SHOWN]) + ("..." if len(text) > MAX_SHOWN else "")
 
 
@@ -126,11 +126,11 @@ def _json_length(header: str | None, body_bytes: int) -> int:
 
 
 def _parameters(fields: Mapping[str, Any], where: str, known: Collection[str]) -> dict[str, Any]:
-    """Refuses those without a meaning here, rather than answer as if they had been obeyed."""
+    """The parameters. Raises BadRequest for unknown ones, because the reply could not obey them."""
     parameters = maybe(fields, "parameters", dict, where) or {}
     for name in parameters:
         if name not in known and name != HINT:
-            raise BadRequest(f"{where}parameters: {shown(name)} is not known here, but {', '.join(known)}")
+            raise BadRequest(f"{where}parameters: {shown(name)} is not known here; known are {', '.join(known)}")
     return parameters
 
 

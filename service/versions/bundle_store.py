@@ -1,7 +1,7 @@
-"""Finds, verifies and reads bundles. What is served is what `model.json` names.
+"""Finds, verifies and reads bundles. `model.json` names the versions that are served.
 
-The store may lie on a network folder: `PatientStore` asks it from a thread of its own, so that one that hangs
-holds up neither the event loop nor the end of the process.
+The store may be a network folder that hangs. `PatientStore` asks it from a thread of its own, so that it blocks neither
+the event loop nor the end of the process.
 """
 
 import asyncio
@@ -13,10 +13,11 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
 
-from models.contract.bundle import BundleError, ModelIndex, read_index, read_manifest, read_onnx
+from models.contract.bundle import BundleError, read_manifest, read_onnx
+from models.contract.index import ModelIndex, read_index
 from models.contract.manifest import Manifest
 
-ANSWER_S = 60.0  # a store that takes longer counts as away
+ANSWER_S = 60.0  # a store that takes longer to answer counts as away
 FILES = ("manifest.json", "model.onnx")
 
 T = TypeVar("T")
@@ -24,7 +25,7 @@ Stamp = tuple[int, int, int]  # inode, size, time of change
 
 
 class StoreAway(BundleError):  # noqa: N818 - the condition is the name
-    """The store does not answer; it is asked again."""
+    """The store does not answer. It is asked again later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +36,10 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the store says of a model, without reading its bundles: unequal to the last time when it changed."""
+    """The state of a model in the store, without the content of its bundles. It differs once the model changes."""
 
     index: ModelIndex
-    stamps: tuple[Stamp | None, ...]  # of the files of every version that is named; None: not there
+    stamps: tuple[Stamp | None, ...]  # of the files of every named version; None: no such file
 
     @property
     def versions(self) -> list[str]:
@@ -50,14 +51,14 @@ class BundleStore:
         self.folder = folder
 
     def models(self) -> list[str]:
-        """Names of the models in the store; none when it is not there. Raises StoreAway when it cannot be read."""
+        """The names of the models in the store; none when there is no store. Raises StoreAway if it cannot be read."""
         try:
             return sorted(path.parent.name for path in self.folder.glob("*/model.json"))
         except OSError as error:
             raise StoreAway(f"the bundle store {self.folder} cannot be read ({error.strerror})") from error
 
     def look(self, model: str) -> Seen:
-        """What is to be served of a model. Raises BundleError when it is not there or model.json is damaged."""
+        """The versions of a model to serve. Raises BundleError when there is no such model or model.json is damaged."""
         if model not in self.models():
             known = ", ".join(self.models()) or "none"
             raise BundleError(
@@ -78,7 +79,7 @@ class BundleStore:
 
 
 class PatientStore:
-    """The same for the event loop. Each call raises StoreAway as well: after ANSWER_S, and until the store answers."""
+    """A store for the event loop. Its calls also raise StoreAway: after ANSWER_S, and from then until it answers."""
 
     def __init__(self, store: BundleStore) -> None:
         self._store = store
@@ -87,7 +88,7 @@ class PatientStore:
 
     @property
     def silent_s(self) -> float:
-        """For how long the store has not answered; 0 when nothing is asked of it."""
+        """For how long the store has not answered; 0 when it has no question to answer."""
         return time.monotonic() - self._asked_at if self._answer and not self._answer.done() else 0.0
 
     async def models(self) -> list[str]:
@@ -105,7 +106,7 @@ class PatientStore:
             raise away  # at most one thread hangs
         answer: Future[T] = Future()
         self._answer, self._asked_at = answer, time.monotonic()
-        # Not an executor's: the interpreter would wait for it at exit.
+        # Not a thread of an executor: the interpreter would wait for that at exit.
         Thread(target=_settle, args=(answer, question), name="bundle-store", daemon=True).start()
         try:
             return await asyncio.wait_for(asyncio.wrap_future(answer), ANSWER_S)
@@ -113,19 +114,19 @@ class PatientStore:
             raise away from error
         finally:
             if answer.done():
-                self._answer = None  # a bundle is large
+                self._answer = None  # frees the bundle, which is large
 
 
 def _settle(answer: Future[T], question: Callable[[], T]) -> None:
-    answer.set_running_or_notify_cancel()  # from here on it cannot be cancelled, and so has its end here
+    answer.set_running_or_notify_cancel()  # from here on it cannot be cancelled, so it is settled below
     try:
         answer.set_result(question())
-    except BaseException as error:  # noqa: BLE001 - raised again to whoever asked
+    except BaseException as error:  # noqa: BLE001 - raised again by `_ask`
         answer.set_exception(error)
 
 
 def _versions(index: ModelIndex) -> list[str]:
-    """The live one first."""
+    """The named versions, the live one first."""
     named = (index.live, index.previous, index.shadow)
     return list(dict.fromkeys(str(version) for version in named if version is not None))
 

@@ -1,6 +1,6 @@
-"""From a bundle to a line that answers: engine, tuning, batcher, predictor; and its end.
+"""One version that is loaded: its engine, batcher and predictor, from the bundle to the end.
 
-Whoever uses a line holds it; one that was replaced is closed when its last user has let go.
+Each request holds the version that it uses. A version that was replaced is closed when its last user lets go.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ from service.telemetry.tracing import Tracing
 from service.versions.bundle_store import Bundle
 
 
-class Line:
-    """One version's predictor with what it owns."""
+class LoadedVersion:
+    """The predictor of one version, with its engine and all else that only this version uses."""
 
     def __init__(self, predictor: Predictor, tuning: Tuning, stack: AsyncExitStack) -> None:
         self.predictor = predictor
@@ -48,21 +48,21 @@ class Line:
                 self._free.set()
 
     async def retire(self) -> None:
-        """Closes it once nobody holds it. Nobody new may take it meanwhile."""
-        while self._users > 0:  # below it after `abandon`, when users let go of what nobody counts any more
+        """Closes it once nobody holds it. The caller gives it to nobody else meanwhile."""
+        while self._users > 0:  # `abandon` sets it to 0, and users who let go later take it below
             self._free.clear()
             await self._free.wait()
         await self._stack.aclose()
 
     def abandon(self) -> None:
-        """Lets go of it for all its users: the service ends."""
+        """Lets go of it on behalf of all its users, because the service ends."""
         self._users = 0
         self._free.set()
 
 
 @dataclass(frozen=True, slots=True)
-class LineMaker:
-    """Opens lines that share everything but their engine and its queue."""
+class VersionLoader:
+    """Opens versions. They share everything but the engine, its batcher and what drift counts."""
 
     settings: Settings
     metrics: Metrics
@@ -71,12 +71,12 @@ class LineMaker:
     watches: Watches
     tracing: Tracing | None = None
 
-    async def open(self, bundle: Bundle) -> Line:
-        """Loads, tunes and warms up in a thread. Raises RuntimeMissing, EngineError, BundleError."""
+    async def open(self, bundle: Bundle) -> LoadedVersion:
+        """Loads, tunes and warms up in a thread. Raises EngineError and BundleError."""
         settings, manifest = self.settings, bundle.manifest
         operating_point = _operating_point(settings, manifest)
         engine, tuning = await asyncio.to_thread(self._start, bundle)
-        async with AsyncExitStack() as opening:  # closes what is open already when the rest fails
+        async with AsyncExitStack() as opening:  # when a step fails, this closes what the steps before it opened
             opening.callback(engine.close)
             watch = self._watch(manifest)
             opening.callback(watch.retire)
@@ -96,13 +96,13 @@ class LineMaker:
                 drift=watch.tally,
                 tracing=self.tracing,
             )
-            return Line(predictor, tuning, opening.pop_all())
+            return LoadedVersion(predictor, tuning, opening.pop_all())
 
     def _watch(self, manifest: Manifest) -> Watch:
         try:
             return self.watches.open(manifest)
         except ValueError as error:
-            raise BundleError(f"{error}: export the bundle anew") from error
+            raise BundleError(f"{error}: export the bundle again") from error
 
     def _start(self, bundle: Bundle) -> tuple[Engine, Tuning]:
         settings = self.settings
@@ -111,7 +111,7 @@ class LineMaker:
 
 
 def _operating_point(settings: Settings, manifest: Manifest) -> str:
-    """The one that the settings name; it is meant for the default model, others may not have it."""
+    """The operating point of the settings. It is meant for the default model; others that lack it use their own."""
     name = settings.operating_point or manifest.default_operating_point
     if name in manifest.operating_points:
         return name

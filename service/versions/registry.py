@@ -1,7 +1,7 @@
-"""The models that are served, as the bundle store names them, while it changes.
+"""The models that are served. They follow the bundle store while it changes.
 
-The whole store, or the models that the settings list. One thing at a time is opened; requests meanwhile take
-the lines that are there.
+All models of the store are served, or those that the settings list. One version is opened at a time; meanwhile
+requests use the versions that are loaded.
 """
 
 import asyncio
@@ -9,13 +9,14 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 
+from models.contract.bundle import BundleError
 from models.contract.manifest import Manifest
-from service.errors import NotFound, Unavailable
+from service.errors import NotFound, StartError, Unavailable
 from service.predictor import Predictor
 from service.telemetry.metrics import Metrics
 from service.versions.bundle_store import Bundle, PatientStore, StoreAway
-from service.versions.loaded_version import Line
-from service.versions.served_model import ModelState, ServedModel
+from service.versions.loaded_version import LoadedVersion
+from service.versions.served_model import ServedModel, VersionEntry
 
 log = logging.getLogger(__name__)
 
@@ -24,18 +25,18 @@ class Registry:
     def __init__(
         self,
         store: PatientStore,
-        open_line: Callable[[Bundle], Awaitable[Line]],
+        open_version: Callable[[Bundle], Awaitable[LoadedVersion]],
         metrics: Metrics,
         default: str,
         only: Sequence[str] = (),
     ) -> None:
-        """only: what is served, beside the default model; empty: the whole store."""
+        """only: the models that are served beside the default one; empty: all of the store."""
         self.default = default
-        self._store, self._open_line, self._metrics = store, open_line, metrics
+        self._store, self._open_version, self._metrics = store, open_version, metrics
         self._only = only
         self._models: dict[str, ServedModel] = {}
         self._changing = asyncio.Lock()
-        self._is_away = False  # whether the store was, when last polled
+        self._is_away = False  # whether the store was away at the last look
 
     @property
     def names(self) -> list[str]:
@@ -44,45 +45,54 @@ class Registry:
 
     def live(self, model: str | None = None) -> Predictor:
         """The predictor of a model's live version, of the default model when left out. Raises as `using`."""
-        return self._model(model).line().predictor
+        return self._model(model).loaded().predictor
 
     def using(self, model: str | None = None, version: str | None = None) -> AbstractContextManager[Predictor]:
-        """Holds a line while a request is answered: of the default model, of its live version, when left out.
+        """Holds a version while a request is answered. Left out: the default model, and its live version.
 
         Raises NotFound, and Unavailable for a model or version that is loading or failed to.
         """
-        return self._model(model).line(version).hold()
+        return self._model(model).loaded(version).hold()
 
     def live_version(self, model: str) -> str | None:
-        """None: none is. Raises NotFound."""
+        """None while the model has none. Raises NotFound."""
         return self._model(model).live
 
-    def line(self, model: str, version: str | None = None) -> Line:
-        """To look at, not to use. Raises as `using`."""
-        return self._model(model).line(version)
+    def loaded(self, model: str, version: str | None = None) -> LoadedVersion:
+        """A version to look at. Requests take it by `using`. Raises as `using`."""
+        return self._model(model).loaded(version)
 
     def manifest(self, model: str | None = None) -> Manifest:
-        """Of the version that is or was live last: tasks stay known of a model that was unloaded. Raises as `using`."""
-        known = self._model(model)
-        return known.manifest or known.line().predictor.manifest
+        """Of the version that is live, or was live last: samples of an unloaded model can be labelled still.
 
-    def index(self) -> Sequence[ModelState]:
+        Raises as `using`.
+        """
+        known = self._model(model)
+        return known.manifest or known.loaded().predictor.manifest
+
+    def index(self) -> Sequence[VersionEntry]:
         """Every version of every model known here, with its state."""
         return [state for model in self._models.values() for state in model.states()]
 
     def dead(self) -> list[str]:
-        """Lines whose batcher has stopped."""
+        """Versions whose batcher has stopped."""
         return [
             f"{model.name} {version}"
             for model in self._models.values()
-            for version, line in model.lines.items()
-            if not line.alive
+            for version, loaded in model.versions.items()
+            if not loaded.alive
         ]
 
     async def open(self) -> None:
-        """Serves what the store names. Raises what is wrong with the default model; of others it is logged."""
+        """Serves the versions that the store names. Faults of models that are not the default one are logged.
+
+        Raises StartError when the default model cannot be served.
+        """
         async with self._changing:
-            await self._known(self.default).follow(is_strict=True)
+            try:
+                await self._known(self.default).follow(is_strict=True)
+            except BundleError as error:
+                raise StartError(str(error)) from error
         await self.poll()
 
     async def run(self, every_s: float) -> None:
@@ -92,7 +102,7 @@ class Registry:
             await self.poll()
 
     async def poll(self) -> None:
-        """Looks at the store once; whatever is wrong there leaves what is served as it is."""
+        """Looks at the store once. Faults there change nothing about the versions that are served."""
         async with self._changing:
             try:
                 names = self._only or await self._store.models()
@@ -101,16 +111,16 @@ class Registry:
                         await model.follow()
             except StoreAway as error:
                 if not self._is_away:
-                    log.error("models are served on as they are: %s", error)  # noqa: TRY400 - one line, once
+                    log.error("the served versions stay as they are: %s", error)  # noqa: TRY400 - one line, once
                 self._is_away = True
             else:
                 self._is_away = False
 
     async def load(self, model: str) -> None:
-        """Loads what the store names of a model, and tries again what failed.
+        """Loads the versions that the store names of a model, those that failed before included.
 
-        Raises NotFound when the store has no such model, Conflict when its live version cannot be had (the one that
-        is served stays), Unavailable when the store does not answer.
+        Raises NotFound when the store has no such model, Conflict when its live version fails (the version that is
+        served stays), Unavailable when the store does not answer.
         """
         async with self._changing:
             try:
@@ -138,5 +148,5 @@ class Registry:
 
     def _known(self, name: str) -> ServedModel:
         if name not in self._models:
-            self._models[name] = ServedModel(name, self._store, self._open_line, self._metrics)
+            self._models[name] = ServedModel(name, self._store, self._open_version, self._metrics)
         return self._models[name]

@@ -1,7 +1,7 @@
-"""One model: a line for every version that its `model.json` names, and one of them live.
+"""One model: every version that its `model.json` names is loaded, and one of them is live.
 
-store looked at -> changed? -> live version opened, then flipped -> the other named versions opened -> what is
-not named any more retired. Whatever fails to open leaves what is served as it is.
+model.json changed -> the live version opened, then made live -> the other versions in it opened -> versions that it no
+longer names retired. A version that cannot be opened changes nothing about those that are served.
 """
 
 import asyncio
@@ -14,64 +14,68 @@ from models.contract.manifest import Manifest
 from service.errors import Conflict, NotFound, Unavailable
 from service.telemetry.metrics import Metrics
 from service.versions.bundle_store import Bundle, PatientStore, Seen, StoreAway
-from service.versions.loaded_version import Line
+from service.versions.loaded_version import LoadedVersion
 
 log = logging.getLogger(__name__)
 
-State = Literal["READY", "UNAVAILABLE", "LOADING", "UNLOADING"]  # Triton's words
-INDEX = ""  # stands for the version where model.json itself is at fault
+VersionState = Literal["READY", "UNAVAILABLE", "LOADING", "UNLOADING"]  # Triton's words
+INDEX = ""  # in the place of a version, when model.json itself is at fault
 
 
 @dataclass(frozen=True, slots=True)
-class ModelState:
-    """One version of a model. `version` is empty where model.json cannot be read."""
+class VersionEntry:
+    """One version of a model in the repository's index. `version` is empty where model.json cannot be read."""
 
     name: str
     version: str
-    state: State
+    state: VersionState
     reason: str = ""
 
 
 class ServedModel:
-    """Not to be called from two tasks at once, but for `line` and what only reads."""
+    """Only one caller at a time may change it; any number may read it at any time."""
 
     def __init__(
-        self, name: str, store: PatientStore, open_line: Callable[[Bundle], Awaitable[Line]], metrics: Metrics
+        self,
+        name: str,
+        store: PatientStore,
+        open_version: Callable[[Bundle], Awaitable[LoadedVersion]],
+        metrics: Metrics,
     ) -> None:
         self.name = name
-        self.lines: dict[str, Line] = {}  # by version
+        self.versions: dict[str, LoadedVersion] = {}
         self.live: str | None = None
-        self.manifest: Manifest | None = None  # of the last live version, also when none is served any more
+        self.manifest: Manifest | None = None  # of the version that is live, or was live last
         self.is_wanted = True  # until it is unloaded
-        self._store, self._open_line, self._metrics = store, open_line, metrics
+        self._store, self._open_version, self._metrics = store, open_version, metrics
         self._seen: Seen | None = None
         self._loading: str | None = None  # the version that is being opened
         self._failed: dict[str, str] = {}  # version -> why it could not be opened
-        self._retiring: dict[asyncio.Task[None], Line] = {}
+        self._retiring: dict[asyncio.Task[None], LoadedVersion] = {}
 
-    def line(self, version: str | None = None) -> Line:
-        """The line of a version, of the live one when left out. Raises NotFound; Unavailable for one not loaded yet."""
-        line = self.lines.get(version if version is not None else self.live or "")
-        if line is None:
+    def loaded(self, version: str | None = None) -> LoadedVersion:
+        """A version, the live one when left out. Raises NotFound, and Unavailable for one that is not loaded yet."""
+        loaded = self.versions.get(version if version is not None else self.live or "")
+        if loaded is None:
             raise self._why_not(version)
-        return line
+        return loaded
 
-    def states(self) -> list[ModelState]:
-        states = dict[str, tuple[State, str]]()
-        states |= {line.predictor.manifest.version: ("UNLOADING", "") for line in self._retiring.values()}
+    def states(self) -> list[VersionEntry]:
+        states = dict[str, tuple[VersionState, str]]()
+        states |= {old.predictor.manifest.version: ("UNLOADING", "") for old in self._retiring.values()}
         states |= {version: ("UNAVAILABLE", reason) for version, reason in self._failed.items()}
-        states |= dict.fromkeys(self.lines, ("READY", ""))
+        states |= dict.fromkeys(self.versions, ("READY", ""))
         if self._loading is not None:
             states[self._loading] = ("LOADING", "")
         if not self.is_wanted and self._seen:
             states = dict.fromkeys(self._seen.versions, ("UNAVAILABLE", "unloaded")) | states
-        return [ModelState(self.name, version, *state) for version, state in sorted(states.items(), key=_by_number)]
+        return [VersionEntry(self.name, version, *state) for version, state in sorted(states.items(), key=_by_number)]
 
     async def follow(self, *, is_strict: bool = False) -> None:
-        """Serves what the store names, if that changed since it was last tried. Raises StoreAway.
+        """Serves the versions that the store names, if they changed since the last try. Raises StoreAway.
 
-        What is wrong there is counted and logged, and the rest goes on. is_strict: what is wrong with the live
-        version is not logged but raised, once the rest is done.
+        Other faults are counted and logged, and the versions without a fault are served. is_strict: a fault of the
+        live version is not logged but raised, at the end.
         """
         try:
             await self._follow(is_strict=is_strict)
@@ -94,7 +98,7 @@ class ServedModel:
             await self._adopt(seen, is_strict=is_strict)
 
     async def load(self) -> None:
-        """Tries everything again. Raises StoreAway; Conflict when the live version cannot be had, and keeps the old."""
+        """Tries everything again. Raises StoreAway, and Conflict when the live version fails: the old one stays."""
         self.is_wanted = True
         self._seen = None
         try:
@@ -102,10 +106,10 @@ class ServedModel:
         except StoreAway:
             raise
         except Exception as error:
-            raise Conflict(f"{self.name} was not loaded: {_line(error)}{self._kept}") from error
+            raise Conflict(f"{self.name} was not loaded: {_one_line(error)}{self._kept}") from error
 
     def unload(self) -> None:
-        """Closes every line once its users have let go. Polling does not undo it, `load` does."""
+        """Closes every version once its users have let go. Polling does not load them again, `load` does."""
         self.is_wanted = False
         self.live = None
         self._failed.clear()
@@ -114,15 +118,15 @@ class ServedModel:
         self._metrics.versions_failed(self.name, 0)
 
     async def close(self) -> None:
-        """Ends all lines at once."""
+        """Closes all versions at once."""
         self._retire_all_but([])
-        for line in self._retiring.values():
-            line.abandon()
+        for version in self._retiring.values():
+            version.abandon()
         await asyncio.gather(*self._retiring)
 
     async def _adopt(self, seen: Seen, *, is_strict: bool) -> None:
         self._failed.clear()
-        self._retire_all_but([*seen.versions, self.live])  # before there are more: memory
+        self._retire_all_but([*seen.versions, self.live])  # first, because each version takes memory
         live, *others = seen.versions
         fault = await self._open(live, is_raised=is_strict)
         if fault is None:
@@ -134,16 +138,16 @@ class ServedModel:
             raise fault
 
     async def _open(self, version: str, *, is_raised: bool) -> Exception | None:
-        """What went wrong, if anything did. Raises StoreAway."""
-        if version in self.lines:
+        """Returns the fault, if there is one. Raises StoreAway."""
+        if version in self.versions:
             return None
         self._loading = version
         try:
-            self.lines[version] = await self._open_line(await self._store.load(self.name, version))
+            self.versions[version] = await self._open_version(await self._store.load(self.name, version))
         except StoreAway:
-            self._seen = None  # nothing is known of the version yet
+            self._seen = None  # so that the next look tries this version
             raise
-        except Exception as error:  # noqa: BLE001 - a bundle may be wrong in any way; what is served goes on
+        except Exception as error:  # noqa: BLE001 - a bundle may be wrong in any way; the others are served on
             self._note(version, error, is_raised=is_raised)
             return error
         finally:
@@ -155,18 +159,18 @@ class ServedModel:
             log.info("%s: version %s is live%s", self.name, version, f", {self.live} was" if self.live else "")
             self._metrics.live(self.name, version)
         self.live = version
-        self.manifest = self.lines[version].predictor.manifest
+        self.manifest = self.versions[version].predictor.manifest
 
     def _retire_all_but(self, versions: Sequence[str | None]) -> None:
-        for version in [version for version in self.lines if version not in versions]:
-            line = self.lines.pop(version)
-            task = asyncio.create_task(line.retire(), name=f"retire-{self.name}-{version}")
-            self._retiring[task] = line
-            task.add_done_callback(self._retiring.pop)
+        for version in [version for version in self.versions if version not in versions]:
+            old = self.versions.pop(version)
+            retiring = asyncio.create_task(old.retire(), name=f"retire-{self.name}-{version}")
+            self._retiring[retiring] = old
+            retiring.add_done_callback(self._retiring.pop)
 
     def _note(self, version: str, error: Exception, *, is_raised: bool) -> None:
-        """Counted, and logged unless somebody is told, once for each new reason."""
-        reason = _line(error)
+        """Counts and logs a fault, once for each new reason. is_raised: it is not logged, because a caller gets it."""
+        reason = _one_line(error)
         if self._failed.get(version) != reason:
             self._metrics.load_failed(self.name)
             if not is_raised:
@@ -175,7 +179,7 @@ class ServedModel:
 
     @property
     def _kept(self) -> str:
-        return f"; version {self.live} is served on" if self.live else ""
+        return f"; version {self.live} is still served" if self.live else ""
 
     def _why_not(self, version: str | None) -> NotFound | Unavailable:
         if not self.is_wanted:
@@ -187,10 +191,10 @@ class ServedModel:
             return Unavailable(f"{self.name} was not loaded: {'; '.join(reasons)}")
         if version is None:
             return Unavailable(f"{self.name} is not loaded yet: retry in a few seconds")
-        return NotFound(f"there is no version {version!r} of {self.name}: {', '.join(self.lines)} are served")
+        return NotFound(f"there is no version {version!r} of {self.name}: {', '.join(self.versions)} are served")
 
 
-def _line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks.drift.conditions import CHANGES, INDEPENDENT, QUIET, SMALL_CYCLE, START_S, VALUES
-from benchmarks.drift.report import false_pages, tables
+from benchmarks.drift.report import false_alerts, tables
 from benchmarks.drift.rivals import NAMES, WINDOW, rivals
 from benchmarks.drift.running import run_change, run_quiet
 from benchmarks.drift.sequences import Autoregressive, Clips, Independent
@@ -85,11 +85,11 @@ def test_rivals_ring_when_scores_move_and_the_dummy_always() -> None:
 def test_quiet_days_and_changes_are_counted_as_they_are() -> None:
     quiet = replace(QUIET["independent, 1/s"], deployments=3, days=1, step_s=600.0)
     found = run_quiet("a", quiet, lambda _: None)
-    assert (found["days"], found["page_days"], found["warning_days"]) == (3, 0, 0)
+    assert (found["days"], found["alert_days"], found["warning_days"]) == (3, 0, 0)
     change = replace(CHANGES["+.5 sd, independent, 1/s"], score=1.5, deployments=3, horizon=300, rivals=1)
     found = run_change("b", change, lambda _: None)
-    assert found["page"]["found"] == 1
-    assert 0 < found["page"]["quartiles"][1] <= 60
+    assert found["alert"]["found"] == 1
+    assert 0 < found["alert"]["quartiles"][1] <= 60
     assert set(found["rivals"]) == set(NAMES)
 
 
@@ -127,15 +127,15 @@ def test_the_committed_results_are_of_the_conditions_that_are_described() -> Non
 
 
 def test_the_committed_results_meet_the_targets() -> None:
-    """At most one day with a false page of 30, and half a standard deviation within 300 images, half of the time."""
+    """At most one day with a false alert of 30, and half a standard deviation within 300 images, half of the time."""
     results = record()
     for name in ("independent, 1/s", "independent, 10/s", "independent, 100/s", "AR, 1/s", "AR, 10/s", "clips, 1/s"):
-        assert false_pages(results[name]) <= 1, name
+        assert false_alerts(results[name]) <= 1, name
     for name in ("clips with header, 1/s", "small cycle, 10/s"):
-        assert false_pages(results[name]) <= 1, name
+        assert false_alerts(results[name]) <= 1, name
     for name in ("+.5 sd, independent, 1/s", "+.5 sd, independent, 10/s"):
-        assert results[name]["page"]["quartiles"][1] <= 300, name
-        assert results[name]["page"]["found"] == 1, name
+        assert results[name]["alert"]["quartiles"][1] <= 300, name
+        assert results[name]["alert"]["found"] == 1, name
 
 
 def test_the_tables_and_the_page_show_the_committed_results() -> None:

@@ -12,10 +12,11 @@ from service.labelling.queue.blobs import BlobStore
 from service.labelling.queue.policy import QueuePolicy
 from service.labelling.queue.redis_queue import RedisQueue
 from service.labelling.samples.sample import Sample, sample_id
-from service.redis.private_valkey import embedded_valkey
+from service.redis.private_valkey import private_valkey
 from tests.faults.campaign import account
 from tests.faults.campaign.ledger import Told
 from tests.faults.campaign.load import MODEL
+from tests.service.labelling.queue.own_queue import OwnQueue
 
 LONG_S = 3600.0
 
@@ -38,6 +39,8 @@ class Room:
             ood_score=0.1,
             prediction=None,
             flagged_at=flagged_at,
+            width=64,
+            height=64,
             bytes=10,
         )
         await self.queue.put([one])
@@ -54,8 +57,8 @@ class Room:
 async def room(tmp_path: Path) -> AsyncIterator[Room]:
     """One place, and whatever is finished may be forgotten at once."""
     policy = QueuePolicy(max_pending=1, retention_s=1e-6)
-    async with embedded_valkey(tmp_path / "valkey") as socket:
-        queue = RedisQueue.open(str(socket), BlobStore.open("memory:///"), policy)
+    async with private_valkey(tmp_path / "valkey") as socket:
+        queue = OwnQueue.open(str(socket), BlobStore.open("memory:///"), policy)
         with Redis(unix_socket_path=str(socket), decode_responses=True) as client:
             yield Room(queue, client)
         await queue.close()

@@ -16,7 +16,7 @@ import onnx.parser
 import pytest
 import stamina
 
-from models.contract.bundle import ModelIndex, write_index
+from models.contract.index import ModelIndex, write_index
 
 CLIENTS = 4
 SWAPS = 20

@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
-from models.contract.bundle import ModelIndex, write_index
+from models.contract.index import ModelIndex, write_index
 from service.inference.batcher import EXIT_HUNG
 
 PNG = {"content-type": "image/png"}

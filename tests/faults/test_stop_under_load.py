@@ -99,7 +99,7 @@ def test_while_it_drains_it_is_not_ready_answers_all_who_come_and_sends_them_els
             ready = service.http.get("/v2/health/ready")
             assert ready.status_code == 503
     assert ready.headers["retry-after"]
-    assert "told to stop" in ready.json()["error"]
+    assert "is stopping" in ready.json()["error"]
     assert ready.headers["connection"] == "close"
     for client in clients:
         client.join()

@@ -22,7 +22,7 @@ from models.networks.regressors import normalise
 from models.networks.tapped import TappedRegressor
 from models.publishing.export import run_onnx
 from models.tasks.loaded import DataError
-from models.training.loss_head import TrainingConfig
+from models.training.config import TrainingConfig
 
 TUTORIAL = Path(__file__).resolve().parents[2] / "docs" / "adopt.md"
 SIDE = 32

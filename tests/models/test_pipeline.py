@@ -5,18 +5,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from models.calibration.bounds import budget_threshold
 from models.calibration.data import OOD_BUDGET
 from models.calibration.guarantees import FLAG_BUDGET
-from models.calibration.loss_map import budget_threshold
-from models.contract.bundle import BundleError, ModelIndex, read_index, read_manifest, read_onnx
+from models.contract.bundle import BundleError, read_manifest, read_onnx
+from models.contract.index import ModelIndex, read_index
 from models.contract.signals import SIGNALS
 from models.evaluation.bundle import evaluate_bundle
-from models.pipeline import train, train_bundle
+from models.pipeline import evaluate, go_live, publish, train, train_bundle
+from models.publishing.candidate import UNPUBLISHED, Candidate
 from models.publishing.export import run_onnx
 from models.tasks.digits import Digits
 from models.tasks.pose import Pose
-from models.training.loop import Engine
-from models.training.loss_head import TrainingConfig
+from models.training.config import TrainingConfig
+from models.training.loop import Trainer
 from models.training.recipes import recipe
 
 pytestmark = pytest.mark.slow
@@ -82,7 +84,6 @@ def test_what_drift_is_told_by_comes_from_the_same_views(folder: Path, digits: D
     assert {reference.size for reference in manifest.drift_reference.values()} == {400}
     assert max(manifest.drift_reference["aspect"].values) <= manifest.drift_reference["aspect"].jitter
     assert manifest.loss.definition == digits.loss.definition
-    assert manifest.loss_reference is not None
     assert manifest.loss_reference.mean_predicted_loss == pytest.approx(outputs["predicted_loss"].mean(), rel=1e-4)
     assert manifest.embedding_reference is not None
     whitened = manifest.embedding_reference.whitening()(outputs["embedding"])
@@ -109,6 +110,29 @@ def test_the_model_card_states_data_figures_and_guarantee(folder: Path) -> None:
     assert f"| {manifest.evaluation['rank_correlation']:.4g} |" in card
 
 
+def test_a_candidate_is_evaluated_published_and_made_live_in_three_separate_steps(
+    folder: Path, digits: Digits, tmp_path: Path
+) -> None:
+    store, ours = tmp_path / "store", read_manifest(folder)
+    unpublished = ours.model_copy(update={"version": UNPUBLISHED, "evaluation": {}})
+    candidate = Candidate(read_onnx(folder, ours), unpublished, "A network.")
+    figures = evaluate(candidate, digits)
+    assert figures == ours.evaluation
+    assert not store.exists()
+
+    go_live(publish(candidate, figures, digits, store))
+    served = read_index(store / "digits")
+    second = publish(candidate, figures, digits, store)
+    assert read_manifest(second) == ours.model_copy(update={"version": "2"})
+    assert "A network." in (second / "model_card.md").read_text()
+    assert read_index(store / "digits") == served == ModelIndex(live=1)
+    assert "versions: [ 1 ]" in (store / "digits" / "config.pbtxt").read_text()
+
+    go_live(second)
+    assert read_index(store / "digits") == ModelIndex(live=2, previous=1)
+    assert "versions: [ 2 ]" in (store / "digits" / "config.pbtxt").read_text()
+
+
 def test_a_task_that_is_not_of_keypoints_is_refused_before_training() -> None:
     vector = SimpleNamespace(task=SimpleNamespace(name="ages", kind="vector"))
     with pytest.raises(ValueError, match="'ages' predicts a vector"):
@@ -131,7 +155,7 @@ def test_a_store_that_cannot_take_the_version_is_refused_before_training(digits:
 def test_photographs_become_a_bundle_whose_training_can_be_taken_up_again(pose_folder: Path, tmp_path: Path) -> None:
     task = Pose(pose_folder)
     config = dataclasses.replace(recipe(task).config.scaled(0.02), batch_size=10)
-    folder = train_bundle(task, tmp_path / "store", config, engine=Engine.start(folder=tmp_path / "run"))
+    folder = train_bundle(task, tmp_path / "store", config, trainer=Trainer.start(folder=tmp_path / "run"))
     manifest = read_manifest(folder)
     assert manifest.evaluation == evaluate_bundle(folder, task)
     assert manifest.provenance.split_sizes == {"trunk": 50, "head": 10, "calibration": 120, "test": 24}
@@ -141,5 +165,5 @@ def test_photographs_become_a_bundle_whose_training_can_be_taken_up_again(pose_f
     assert outputs["keypoint_loss"].min() > 0
     assert "keypoint\nloss head" in (folder / "model_card.md").read_text()
     assert "Leeds Sports Pose" in (folder / "model_card.md").read_text()
-    again = train_bundle(task, tmp_path / "store", config, engine=Engine.start(folder=tmp_path / "run"))
+    again = train_bundle(task, tmp_path / "store", config, trainer=Trainer.start(folder=tmp_path / "run"))
     assert (again / "model.onnx").read_bytes() == (folder / "model.onnx").read_bytes()

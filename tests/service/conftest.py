@@ -1,5 +1,6 @@
 """A whole service: real engine, journal, blobs and Valkey, in this process over ASGI or as one of its own."""
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from service.settings import Settings
 from tests.service.labelling.queue.forgetful import ForgetfulServer
 
 OpenService = Callable[..., Awaitable[httpx.AsyncClient]]
+Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
 PROGRAMS = list(dict.fromkeys(filter(None, [server_program(), shutil.which("redis-server")])))
 
 
@@ -39,6 +41,18 @@ async def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 def model() -> str:
     """A name of its own on the server that all tests share."""
     return f"model-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def until() -> Until:
+    """Waits for a condition, at most 30 s."""
+
+    async def wait(condition: Callable[[], Awaitable[bool]]) -> None:
+        async with asyncio.timeout(30):
+            while not await condition():  # noqa: ASYNC110 - what is waited for is outside this process
+                await asyncio.sleep(0.01)
+
+    return wait
 
 
 @pytest.fixture

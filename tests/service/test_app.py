@@ -10,9 +10,9 @@ import pytest
 import stamina
 from redis.asyncio import Redis
 
-from models.contract.bundle import BundleError
+from service.errors import StartError
 from service.labelling.journal.errors import JournalBusy
-from service.redis.private_valkey import embedded_valkey
+from service.redis.private_valkey import private_valkey
 
 Grey = Callable[..., bytes]
 OpenService = Callable[..., Awaitable[httpx.AsyncClient]]
@@ -246,7 +246,7 @@ async def test_predictions_go_on_while_redis_is_away(open_service: OpenService, 
 async def test_a_queue_that_refuses_us_hides_no_other_metric(
     open_service: OpenService, grey: Grey, tmp_path: Path
 ) -> None:
-    async with embedded_valkey(tmp_path / "other") as socket:
+    async with private_valkey(tmp_path / "other") as socket:
         client = Redis(unix_socket_path=str(socket))
         await client.acl_setuser("guest", enabled=True, passwords=["+secret"], commands=["+@all"], keys=["other*"])
         await client.aclose()
@@ -272,5 +272,5 @@ async def test_two_services_cannot_share_a_state_folder(open_service: OpenServic
 
 
 async def test_an_unknown_operating_point_stops_the_start(open_service: OpenService) -> None:
-    with pytest.raises(BundleError, match="set LOSSCAST_OPERATING_POINT to one of budget"):
+    with pytest.raises(StartError, match="set LOSSCAST_OPERATING_POINT to one of budget"):
         await open_service(operating_point="none")

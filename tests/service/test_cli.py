@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import stamina
 
-from service.cli import _short
+from service.commands.predict import _short
 from service.schemas.predictions import PredictionFields
 
 Grey = Callable[..., bytes]

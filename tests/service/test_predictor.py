@@ -19,7 +19,7 @@ from PIL import Image
 from service.app import create_app
 from service.errors import BadRequest, DeadlineExceeded
 from service.inference.decode import png
-from service.predictor import Call
+from service.inference.intake import Intake
 from service.resources import Resources
 from service.settings import Settings
 
@@ -35,7 +35,7 @@ async def resources(tiny_store: Path, tmp_path: Path) -> AsyncIterator[Resources
 
 async def test_a_canvas_is_answered_in_its_own_pixels_and_queued_as_a_png_of_them(resources: Resources) -> None:
     canvas = LOSSY + np.arange(64, dtype=np.uint8).reshape(8, 8, 1) % 7
-    outcome = await resources.predictor().predict_canvas(canvas, Call("mine"))
+    outcome = await resources.predictor().predict_canvas(canvas, Intake("mine"))
     assert outcome.queue == "accepted"
     assert outcome.prediction.tolist() == [[2.0, 2.0], [6.0, 6.0]]
     async for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=20, wait_max=0.05):
@@ -49,7 +49,7 @@ async def test_a_canvas_is_answered_in_its_own_pixels_and_queued_as_a_png_of_the
 
 async def test_the_same_canvas_is_the_same_sample_and_another_is_another(resources: Resources) -> None:
     line = resources.predictor()
-    one, again, other = [await line.predict_canvas(canvas, Call("id")) for canvas in (PASSED, PASSED.copy(), LOSSY)]
+    one, again, other = [await line.predict_canvas(canvas, Intake("id")) for canvas in (PASSED, PASSED.copy(), LOSSY)]
     assert one.sample_id == again.sample_id != other.sample_id
     assert one.queue == "none"
 
@@ -59,7 +59,7 @@ async def test_the_same_canvas_is_the_same_sample_and_another_is_another(resourc
 )
 async def test_what_is_no_canvas_of_the_model_is_refused(resources: Resources, canvas: NDArray[Any]) -> None:
     with pytest.raises(BadRequest, match=r"uint8 \[8, 8, 1\]"):
-        await resources.predictor().predict_canvas(canvas, Call("mine"))
+        await resources.predictor().predict_canvas(canvas, Intake("mine"))
 
 
 async def test_a_client_that_leaves_while_its_sample_is_journalled_costs_no_sample(resources: Resources) -> None:
@@ -76,7 +76,7 @@ async def test_a_client_that_leaves_while_its_sample_is_journalled_costs_no_samp
 
     with Held(1) as decoders:
         line = replace(resources.predictor(), decoders=decoders)
-        asked = asyncio.create_task(line.predict_canvas(LOSSY, Call("mine")))
+        asked = asyncio.create_task(line.predict_canvas(LOSSY, Intake("mine")))
         await begun.wait()
         asked.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -89,7 +89,7 @@ async def test_a_client_that_leaves_while_its_sample_is_journalled_costs_no_samp
 
 async def test_an_image_whose_deadline_has_passed_is_not_decoded(resources: Resources) -> None:
     with pytest.raises(DeadlineExceeded):
-        await resources.predictor().predict(b"not even looked at", Call("mine", deadline=time.monotonic()))
+        await resources.predictor().predict(b"not even looked at", Intake("mine", deadline=time.monotonic()))
 
 
 async def test_a_sample_says_whether_drift_counts_it_and_a_canvas_has_no_size_there(
@@ -104,9 +104,9 @@ async def test_a_sample_says_whether_drift_counts_it_and_a_canvas_has_no_size_th
         return observe(forecast, canvas, size, source)
 
     monkeypatch.setattr(line.drift, "observe", note)
-    first = await line.predict_canvas(LOSSY, Call("id", "camera"))
-    again = await line.predict_canvas(LOSSY + np.uint8(1), Call("id", "camera"))
-    posted = await line.predict(png(PASSED), Call("id"))
+    first = await line.predict_canvas(LOSSY, Intake("id", "camera"))
+    again = await line.predict_canvas(LOSSY + np.uint8(1), Intake("id", "camera"))
+    posted = await line.predict(png(PASSED), Intake("id"))
     assert [outcome.counts_for_drift for outcome in (first, again, posted)] == [True, False, True]
     assert seen == [None, None, (8, 8)]
     async for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=20, wait_max=0.05):

@@ -2,7 +2,8 @@ import socket
 
 import pytest
 
-from service.server import StartError, _bind
+from service.errors import StartError
+from service.server import _bind
 from service.settings import Settings
 
 

@@ -1,11 +1,11 @@
--- KEYS: leader, report. ARGV: token, state ('' leaves it as it is), report, for how many milliseconds to keep them.
--- Writes unless somebody else has become the leader, or nobody is known to be. Returns 1, or 0 when refused.
-if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then
+-- KEYS: leader, report. ARGV: token, state ('' leaves the stored one), report, their retention in milliseconds.
+-- Writes only if the token is that of the last leader. Returns 1, or 0 if it refused.
+if call('HGET', KEYS[1], 'token') ~= ARGV[1] then
   return 0
 end
-redis.call('HSET', KEYS[2], 'report', ARGV[3])
+call('HSET', KEYS[2], 'report', ARGV[3])
 if ARGV[2] ~= '' then
-  redis.call('HSET', KEYS[2], 'state', ARGV[2])
+  call('HSET', KEYS[2], 'state', ARGV[2])
 end
-redis.call('PEXPIRE', KEYS[2], ARGV[4])
+call('PEXPIRE', KEYS[2], ARGV[4])
 return 1

@@ -1,28 +1,28 @@
-"""State and window -> the report that everybody reads. Pure.
+"""State and window -> the drift report that users read. Pure.
 
-Evidence is the largest since the restart at 0:00 UTC; shares are of the window; loss, OOD rate and what is
-said of a signal that moved are of the time since the change, where that is shorter. Audit labels correct a loss by
-images from after the change alone; without one, by those of two days.
+Evidence is the largest since the restart at 0:00 UTC. Shares are of the window. Loss, OOD rate and the shift of a moved
+signal are of the time since the change, if that is shorter than the window. Audit labels correct the loss: after a
+change only labels of images since then, otherwise those of two days.
 """
 
 from collections.abc import Mapping
 
 import numpy as np
 
+from service.drift.detector_state import DetectorState
 from service.drift.layout import Floats, Layout
-from service.drift.ledger import Sums
+from service.drift.ledger import LedgerSums
 from service.drift.report import decision, words
-from service.drift.state import State
-from service.drift.statistics import dependence, effect, evidence
-from service.drift.statistics import distances as display
+from service.drift.report.decision import Terms
+from service.drift.statistics import dependence, distances, effect, evidence
 from service.drift.statistics.bins import Bins
 from service.drift.statistics.effect import AuditSums, Interval
 from service.drift.statistics.onset import likeliest_start
-from service.drift.transition import Terms
 from service.schemas.drift import DriftReport, LossEstimate, OodRate, SignalReport
 
 
-def report(layout: Layout, terms: Terms, state: State, sums: Sums) -> DriftReport:
+def drift_report(layout: Layout, terms: Terms, state: DetectorState, sums: LedgerSums) -> DriftReport:
+    """The report on a version. state: after an update with these sums."""
     window = sums.window if sums.window.size else layout.empty()
     peak, threshold = float(state.detector.log10_peak), float(np.log10(terms.threshold))
     effects = {
@@ -71,7 +71,7 @@ def report(layout: Layout, terms: Terms, state: State, sums: Sums) -> DriftRepor
 
 
 def _signals(
-    layout: Layout, state: State, window: Floats, effects: Mapping[str, float], threshold: float
+    layout: Layout, state: DetectorState, window: Floats, effects: Mapping[str, float], threshold: float
 ) -> list[SignalReport]:
     named = evidence.named(np.array([state.peaks[name] for name in layout.signals]), threshold).tolist()
     reports = []
@@ -88,17 +88,17 @@ def _signals(
             design_effect=design,
             edges=bins.edges.tolist(),
             reference=bins.shares.tolist(),
-            window=display.window_shares(counts).tolist(),
-            psi=display.psi(bins, counts),
-            psi_null=display.psi_null(bins, float(counts.sum()) / design),
-            ks=display.ks_distance(bins, counts),
+            window=distances.window_shares(counts).tolist(),
+            psi=distances.psi(bins, counts),
+            psi_null=distances.psi_null(bins, float(counts.sum()) / design),
+            ks=distances.ks_distance(bins, counts),
         )
         reports.append(one)
     return reports
 
 
-def _affected(layout: Layout, state: State, start: int | None, window: Floats) -> Floats:
-    """What came since the start of the change, or in the window where that is less; as much as has a history."""
+def _affected(layout: Layout, state: DetectorState, start: int | None, window: Floats) -> Floats:
+    """Sums since the start of the change, or of the window if that has fewer images. Only sections with a history."""
     in_window = window[: layout.remembered]
     if start is None:
         return in_window
@@ -106,16 +106,14 @@ def _affected(layout: Layout, state: State, start: int | None, window: Floats) -
     return since if layout.of(since, "loss")[0] < layout.of(in_window, "loss")[0] else in_window
 
 
-def _start(layout: Layout, state: State, effects: Mapping[str, float]) -> int | None:
-    """By the signal that has the most evidence."""
+def _start(layout: Layout, state: DetectorState, effects: Mapping[str, float]) -> int:
+    """Index in the history at which the signal with the most evidence began to change."""
     strongest = max(layout.signals, key=lambda name: state.peaks[name])
     return _start_of(layout, state, strongest, effects[strongest])
 
 
-def _start_of(layout: Layout, state: State, name: str, design: float) -> int | None:
-    """Index in the history. None when there is none: the evidence was taken over from a leader that kept none."""
-    if not len(state.history.times):
-        return None
+def _start_of(layout: Layout, state: DetectorState, name: str, design: float) -> int:
+    """Index in the history, which has a moment as soon as there is evidence."""
     section = f"counts:{name}"
     return likeliest_start(
         layout.bins[name], layout.of(state.history.sums, section), layout.of(state.seen, section), design
@@ -125,10 +123,10 @@ def _start_of(layout: Layout, state: State, name: str, design: float) -> int | N
 def _loss(
     layout: Layout, affected: Floats, design: float, audit: AuditSums
 ) -> tuple[LossEstimate | None, Interval | None]:
-    """With its change relative to the reference; that is None as well where the reference's mean is 0."""
+    """The mean loss, and its change relative to the reference, which is None if the reference's mean is 0."""
     reference, unit = layout.manifest.loss_reference, layout.manifest.loss.unit
-    estimate = effect.mean_loss(effect.Sums(*layout.of(affected, "loss").tolist()), design, audit)
-    if reference is None or estimate is None:
+    estimate = effect.mean_loss(effect.LossSums(*layout.of(affected, "loss").tolist()), design, audit)
+    if estimate is None:
         return None, None
     mean = reference.mean_predicted_loss
     corrects = audit.labels >= effect.ENOUGH_LABELS
@@ -145,17 +143,20 @@ def _loss(
 
 
 def _ood(bins: Bins, counts: Floats, design: float) -> tuple[OodRate | None, Interval | None]:
-    """With its ratio to the reference's."""
+    """The rate of extreme OOD scores, and its ratio to the reference's rate."""
     reference = float(bins.shares[bins.extreme].sum())
     rate = effect.exceedance(float(counts[bins.extreme].sum()), float(counts.sum()), design)
-    if rate is None or bins.extreme.all():  # or the reference has but one value
+    if rate is None or bins.extreme.all():  # all: the reference has a single value
         return None, None
     made = OodRate(rate=rate.value, low=rate.low, high=rate.high, reference=reference)
     return made, effect.exceedance_ratio(rate, reference, bins.size)
 
 
 def _embedding_shift(layout: Layout, window: Floats, design: float) -> float | None:
-    """Length of the whitened mean, less what it has by chance: in the square d D / n, and d / m by the reference."""
+    """Length of the whitened mean embedding, less its expectation by chance.
+
+    By chance its square is d D / n from the window and d / m from the reference, for d directions.
+    """
     section, reference = layout.of(window, "embedding"), layout.manifest.embedding_reference
     if reference is None or not section[0]:
         return None

@@ -1,4 +1,4 @@
-"""A drift report in plain words: what moved, since when, by how much, and what to do. Pure."""
+"""A drift report in plain words: the signals that moved, since when and by how much, and what to do. Pure."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -21,17 +21,17 @@ CHECKS: Final = {
     "aspect": "whether a source sends other formats or crops",
     "size": "whether a source sends other resolutions",
 }
-SMALL: Final = 0.02  # a shift of the mean rank below it is a change of spread, not of place
+SMALL: Final = 0.02  # a smaller shift of the mean rank is a change of spread, not of level
 
 
 def summary(report: DriftReport) -> str:
     if report.state == "insufficient_data":
-        return f"{report.observations} images in the last {_span(report.window_s)}: no verdict yet."
+        return f"{report.observations} images in the last {_span(report.window_s)}: too few to tell yet."
     if report.state == "stable":
-        return f"Nothing moved, as far as {report.observations} images in the last {_span(report.window_s)} can tell."
+        return f"No change is visible in {report.observations} images of the last {_span(report.window_s)}."
     named = [signal for name in report.moved for signal in report.signals if signal.name == name]
     parts = [_moved(signal) for signal in named]
-    text = "; ".join(parts) if parts else "All signals together left the reference, none of them by itself"
+    text = "; ".join(parts) if parts else "All signals together left the reference, but no single one did"
     since = f" Since about {_time(report.since)}." if report.since is not None else ""
     return f"{text[0].upper()}{text[1:]}.{since}{_loss(report)}{_ood(report)}"
 
@@ -40,8 +40,8 @@ def advice(report: DriftReport) -> str:
     match report.state:
         case "insufficient_data":
             return (
-                "Nothing yet: to learn how alike images in a row are, "
-                "the monitor needs two blocks of 512 images, each on one replica since its start."
+                "Nothing yet. The monitor must first learn how much consecutive images depend on each other. "
+                "It needs two blocks of 512 images, each on one replica since its start."
             )
         case "stable":
             return "Nothing."
@@ -50,21 +50,21 @@ def advice(report: DriftReport) -> str:
 
 
 def _steps(report: DriftReport) -> list[str]:
-    steps = ["Look at samples from since then: `losscast queue lease`."]
+    steps = ["Look at samples since then: `losscast queue lease`."]
     if checks := [CHECKS[name] for name in report.moved if name in CHECKS]:
         steps.append(f"Check {'; '.join(checks)}.")
     if report.loss is None or report.loss.assumes_head:
-        steps.append("Label the audit lane: until then the estimated loss is what the loss head believes.")
+        steps.append("Label the audit lane: until then the estimated loss rests on the loss head alone.")
     if report.state == "drift":
-        steps.append("If the images are here to stay, label the most valuable ones and train the next version.")
+        steps.append("If the new images will stay, label the most valuable ones and train the next version.")
     elif report.moved == ["score"] or not report.moved:
-        steps.append("If the change is wanted, calibrate on images of now: they become the reference.")
+        steps.append("If the change is intended, calibrate on present images: they become the reference.")
     return steps
 
 
 def _moved(signal: SignalReport) -> str:
     if abs(signal.shift) < SMALL:
-        return f"{signal.name} spreads otherwise than in the reference"
+        return f"the spread of {signal.name} differs from the reference"
     up, down = UP_AND_DOWN[signal.name]
     rank = 100 * (signal.shift + 0.5)
     return (
@@ -77,14 +77,17 @@ def _loss(report: DriftReport) -> str:
     if loss is None or loss.reference <= 0:
         return ""
     change = loss.value / loss.reference - 1
-    basis = "by the loss head's word" if loss.assumes_head else f"corrected by {loss.audit_labels} audit labels"
+    basis = (
+        "estimated by the loss head alone" if loss.assumes_head else f"corrected by {loss.audit_labels} audit labels"
+    )
     return f" Mean loss {loss.value:.3g} {loss.unit}, {change:+.0%} against the reference, {basis}."
 
 
 def _ood(report: DriftReport) -> str:
     if report.ood is None:
         return ""
-    return f" {report.ood.rate:.0%} of the images lie further out than {1 - report.ood.reference:.0%} of the reference."
+    extreme = f"an OOD score above that of {1 - report.ood.reference:.0%} of the reference"
+    return f" {report.ood.rate:.0%} of the images have {extreme}."
 
 
 def _span(seconds: float) -> str:

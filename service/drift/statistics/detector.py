@@ -1,7 +1,7 @@
 """Detectors with their state: of one signal, and of all signals of one model version.
 
-Frozen: `update` returns the next one, so that a state that could not be written is simply not the current one.
-Leading axes as in `evidence`: a simulation runs many days in one.
+They are frozen: `update` returns the next one. So a state that could not be written is simply dropped.
+Arrays may have leading axes, as in `evidence`: the benchmark simulates many days at once.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Flush:
-    """What is new of one signal, from all replicas."""
+    """New observations of one signal, from all replicas."""
 
     counts: Floats  # [..., b]
     statistics: Floats  # [..., dependence.SIZE]
@@ -50,14 +50,14 @@ class Signal:
         return parts | {"dependence": self.dependence.tolist()}
 
     def design_effect(self, bins: Bins, replicas: Floats | float) -> Floats:
-        """D >= 1, [...], by what was seen so far."""
+        """D >= 1, [...], estimated from the traffic so far."""
         short = dependence.design_effect(self.dependence, bins, replicas)
         return np.maximum(short, rhythm.design_effect(self.rhythm))
 
     def update(self, bins: Bins, flush: Flush, *, at: float, share: float, replicas: Floats | float) -> Self:
-        """After a flush that began at `at` (unix seconds) and covers that share of the period.
+        """The signal after a flush that began at `at` (unix seconds) and covers that share of the period.
 
-        It is weighed by the design effect of what came before it, and not at all until that is known.
+        The flush is divided by the design effect of the traffic before it. It does not count until that is known.
         """
         known = dependence.is_known(self.dependence)
         weighed = np.where(known[..., None], flush.counts, 0.0)
@@ -70,17 +70,17 @@ class Signal:
         )
 
     def restart(self, bins: Bins) -> Self:
-        """At the end of a period: evidence begins anew, what is known of dependence stays."""
+        """At the end of a period evidence restarts; the estimate of dependence stays."""
         fresh = Evidence.fresh(bins, self.dependence.shape[:-1])
         return replace(self, evidence=fresh, rhythm=rhythm.end_day(self.rhythm, bins))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detector:
-    """All signals of a version. Names in the order of `bins`."""
+    """All signals of a version, in the order of `bins`."""
 
     signals: Mapping[str, Signal]
-    log10_peak: Floats  # [...], the largest evidence since the restart
+    log10_peak: Floats  # [...], largest evidence since the restart
     updated_s: float  # unix seconds; 0: never
 
     @classmethod
@@ -98,12 +98,12 @@ class Detector:
 
     @property
     def log10(self) -> Floats:
-        """Evidence of all signals together, [...]."""
+        """Evidence of all signals together: log10, [...]."""
         return evidence.average(np.stack([one.evidence.log10 for one in self.signals.values()]))
 
     @property
     def is_known(self) -> NDArray[np.bool_]:
-        """Whether any signal's dependence is known, [...]: before that there is no evidence."""
+        """Whether the dependence of any signal is known, [...]. Until then there is no evidence."""
         known = [dependence.is_known(one.dependence) for one in self.signals.values()]
         result: NDArray[np.bool_] = np.logical_or.reduce(known)
         return result
@@ -111,9 +111,9 @@ class Detector:
     def update(
         self, bins: Mapping[str, Bins], flush: Mapping[str, Flush], now_s: float, replicas: Floats | float = 1.0
     ) -> Self:
-        """After what came since the last update.
+        """The detector after the observations since the last update.
 
-        now_s: unix seconds, not before the last update's. replicas: as in `dependence.design_effect`.
+        now_s: unix seconds, not before the last update. replicas: as in `dependence.design_effect`.
         """
         current = self
         if now_s // PERIOD_S != self.updated_s // PERIOD_S:

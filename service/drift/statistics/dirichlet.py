@@ -1,4 +1,4 @@
-"""log Gamma for numpy arrays, which numpy lacks and the service takes no scipy for."""
+"""The Dirichlet-multinomial distribution, and log Gamma for arrays: numpy lacks it, and the service has no scipy."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 HALF_LOG_TAU = 0.5 * float(np.log(2 * np.pi))
-SHIFT = 8  # the series is good to 1e-13 from here
+SHIFT = 8  # from here on the series is exact to 1e-13
 
 
 def log_gamma(x: Floats) -> Floats:
@@ -25,10 +25,10 @@ def log_gamma(x: Floats) -> Floats:
 
 
 def log_dirichlet_multinomial(counts: Floats, alpha: Floats) -> Floats:
-    """Log probability of a sequence with these counts, its bin probabilities being Dirichlet(alpha).
+    """Log probability of a sequence with these counts, if its bin probabilities are Dirichlet(alpha).
 
-    counts: [..., b], not necessarily whole. alpha: [..., b]. Returns [...]. Of the sequence, not of the counts: the
-    multinomial coefficient is left out, as it cancels in ratios (Johnson, Kotz and Balakrishnan 1997, 35.13.1).
+    counts: [..., b], not necessarily whole. alpha: [..., b]. Returns [...]. It is that of the sequence,
+    not of the counts: the multinomial coefficient cancels in ratios (Johnson, Kotz and Balakrishnan 1997, 35.13.1).
     """
     total = alpha.sum(axis=-1)
     bins = (log_gamma(alpha + counts) - log_gamma(alpha)).sum(axis=-1)

@@ -1,4 +1,4 @@
-"""KS distance and PSI, for people who know them: shown beside what they would be without drift, deciding nothing."""
+"""KS distance and PSI, for readers who know them. Reports show them; they decide nothing."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ def ks_distance(bins: Bins, counts: Floats) -> float:
 def psi(bins: Bins, counts: Floats) -> float:
     """Population stability index: sum of (window - reference) log(window / reference). counts: [b].
 
-    Half an observation is added to each bin of the window, so that an empty one has a finite logarithm.
+    Half an observation is added to each bin of the window, so that the logarithm of an empty bin is finite.
     """
     if not counts.sum():
         return 0.0
@@ -33,8 +33,8 @@ def psi(bins: Bins, counts: Floats) -> float:
 
 
 def psi_null(bins: Bins, n: float) -> float:
-    """What PSI is on average without any drift: (b - 1) (1 / n + 1 / m) (Yurdakul and Naranjo 2020).
+    """The mean of PSI without drift: (b - 1) (1 / n + 1 / m) (Yurdakul and Naranjo 2020).
 
-    n: effective observations of the window; for 0 there is nothing to compare and it is 0.
+    n: effective observations of the window. The result is 0 for an empty window.
     """
     return (len(bins.alpha) - 1) * (1 / n + 1 / bins.size) if n > 0 else 0.0

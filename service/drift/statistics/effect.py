@@ -1,8 +1,8 @@
-"""How large a change is, in words that matter: the mean loss now, and how often the OOD score is extreme.
+"""How large a change is: the mean loss now, and the share of extreme OOD scores.
 
-An effect decides nothing by itself: a page needs evidence as well, which is what holds at any time. Intervals over a
-window are pointwise, with n / D observations for n, and not made for few; what audit labels correct is valid at any
-time after a given start. The reference is an estimate too, and its own error widens each comparison.
+An effect decides nothing alone: an alert also needs evidence, which is valid at any time. Intervals over a window are
+valid at one time only. They count n observations as n / D, and need enough of them. The correction by audit labels is
+valid at any time after a given start. The reference is an estimate too: its error widens each comparison.
 """
 
 import math
@@ -25,8 +25,8 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
-    """Of a quantity over a window: additive over replicas and flushes."""
+class LossSums:
+    """Sums of predicted losses over a window. They add up over replicas and flushes."""
 
     n: float = 0
     total: float = 0.0
@@ -38,13 +38,13 @@ class Sums:
 
     @property
     def variance(self) -> float:
-        """Unbiased; 0 for fewer than two."""
+        """The unbiased estimate; 0 for fewer than two losses."""
         return max(self.squares - self.n * self.mean**2, 0.0) / (self.n - 1) if self.n > 1 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class AuditSums:
-    """Of audit labels: differences d = true - predicted loss, with weights w = 1 / probability of being audited."""
+    """Sums over audit labels, of differences d = true - predicted loss with weights w = 1 / probability of the draw."""
 
     labels: int = 0
     w: float = 0.0
@@ -65,16 +65,16 @@ class AuditSums:
         )  # fmt: skip
 
 
-ENOUGH_LOSSES: Final = 30.0  # effective observations, below which a mean's interval does not cover
-ENOUGH_SCORES: Final = 100.0  # likewise for a rate of 5 %: two of ten would already be four times as many
-ENOUGH_LABELS: Final = 50  # before they correct anything: the sequence below is asymptotic, from 30 on it missed 8 %
+ENOUGH_LOSSES: Final = 30.0  # effective observations; with fewer, the interval of a mean is too short
+ENOUGH_SCORES: Final = 100.0  # for a rate of 5 %; of ten scores, two extreme ones would already be four times as many
+ENOUGH_LABELS: Final = 50  # for a correction: the sequence below is asymptotic; from 30 labels on it missed 8 %
 
 
-def mean_loss(window: Sums, design_effect: float, audit: AuditSums | None = None) -> Interval | None:
-    """Mean loss of the window's traffic, with an interval. None for too few observations.
+def mean_loss(window: LossSums, design_effect: float, audit: AuditSums | None = None) -> Interval | None:
+    """Mean loss of the window's traffic, with an interval; None for too few observations.
 
-    Mean predicted loss, plus the correction by audit labels where there are enough (prediction-powered inference:
-    Angelopoulos et al. 2023, Science 382). The two intervals are made at half the error each and added up.
+    It is the mean predicted loss, plus a correction if there are enough audit labels (prediction-powered inference:
+    Angelopoulos et al. 2023, Science 382). Then both intervals have half the error each, and add up.
     """
     effective = window.n / design_effect
     if effective < ENOUGH_LOSSES:
@@ -90,7 +90,10 @@ def mean_loss(window: Sums, design_effect: float, audit: AuditSums | None = None
 
 
 def t_quantile(level: float, freedom: float) -> float:
-    """Of Student's t, by its expansion in 1 / freedom (Fisher and Cornish 1960, Technometrics 2): 4 digits from 29."""
+    """Quantile of Student's t, by its expansion in 1 / freedom (Fisher and Cornish 1960, Technometrics 2).
+
+    Four digits are right from 29 degrees of freedom on.
+    """
     z = NORMAL.inv_cdf(level)
     first = (z**3 + z) / 4
     second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
@@ -98,9 +101,9 @@ def t_quantile(level: float, freedom: float) -> float:
 
 
 def correction(audit: AuditSums, error: float) -> Interval:
-    """Mean of true minus predicted loss over the traffic that was audited, from its labels, valid at any time.
+    """Mean of true minus predicted loss over the audited traffic, with an interval that is valid at any time.
 
-    Inverse-probability weighted mean (Hajek) with its linearised variance, in an asymptotic confidence sequence.
+    The inverse-probability weighted mean (Hajek), with its linearised variance in an asymptotic confidence sequence.
     """
     mean = audit.wd / audit.w
     spread = max(audit.w2d2 - 2 * mean * audit.w2d + mean**2 * audit.w2, 0.0) / audit.w**2
@@ -112,7 +115,7 @@ def sequence_margin(n: int, error: float, tightest_at: int = 300) -> float:
     """Half-width of an asymptotic confidence sequence for a mean, in standard deviations, after n observations.
 
     Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2024, Annals of Statistics 52, Theorem 2.2 and Proposition 2.5:
-    sqrt(2 (n rho^2 + 1) / (n^2 rho^2) log(sqrt(n rho^2 + 1) / error)), rho so that it is tightest at a stated n.
+    sqrt(2 (n rho^2 + 1) / (n^2 rho^2) log(sqrt(n rho^2 + 1) / error)). rho makes it tightest at `tightest_at`.
     """
     log_error = -2 * math.log(error)
     rho2 = (log_error + math.log(log_error) + 1) / tightest_at
@@ -121,9 +124,9 @@ def sequence_margin(n: int, error: float, tightest_at: int = 300) -> float:
 
 
 def rise(loss: Interval, reference_mean: float, reference_sd: float, reference_n: int) -> Interval:
-    """The loss's change relative to the reference's mean: .1 is up by a tenth.
+    """The change of the loss relative to the reference's mean: .1 is a rise of a tenth.
 
-    The reference is an estimate too: its standard error widens the interval (independent, so in quadrature).
+    The reference is an estimate too. Its standard error is independent, so it widens the interval in quadrature.
     """
     own = NORMAL.inv_cdf((1 + CONFIDENCE) / 2) * reference_sd / math.sqrt(reference_n)
     change = loss.value - reference_mean
@@ -148,10 +151,10 @@ def exceedance(count: float, n: float, design_effect: float) -> Interval | None:
 
 
 def exceedance_ratio(rate: Interval, reference: float, size: int) -> Interval:
-    """The rate against the reference's, as a ratio.
+    """The rate, as a multiple of the reference's rate.
 
-    With r of m reference values above the point, a new value's own chance is Beta(r, m + 1 - r): its mean is
-    `reference` = r / (m + 1), and its spread widens the interval's log on either side in quadrature.
+    With r of m reference values above the point, the chance of a new value is Beta(r, m + 1 - r). Its mean is
+    `reference` = r / (m + 1). Its spread widens the log of the interval on both sides, in quadrature.
     """
     own = NORMAL.inv_cdf((1 + CONFIDENCE) / 2) * math.sqrt((1 - reference) / (reference * (size + 2)))
     if rate.value <= 0:

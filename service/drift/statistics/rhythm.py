@@ -1,9 +1,9 @@
 """The slow part of dependence: traffic whose hours differ from each other, day after day.
 
-A reference is drawn from all hours; the hours of a day with a rhythm leave it and come back. What `dependence` cannot
-see in blocks of some hundred observations shows here: the design effect of hourly means, as a one-way analysis of
-variance has it. The smallest of the last three days with traffic counts, so that the day on which drift began is not
-taken for a rhythm: that is known from the third day on.
+A reference is drawn from all hours, so single hours of a daily rhythm leave it and return. `dependence` cannot see this
+in blocks of some hundred observations. Here it is the design effect of hourly means, as in a one-way analysis of
+variance. The smallest of the last three days with traffic counts: so the day on which drift began is not taken for a
+rhythm. A rhythm is therefore known from the third day on.
 """
 
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ from service.drift.statistics.dependence import variance
 HOURS = 24
 DAYS = 3  # remembered
 ENOUGH_DAYS = 2
-ENOUGH_HOURS = 12  # with traffic, for a day to count
+ENOUGH_HOURS = 12  # with traffic, so that a day counts
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Rhythm:
-    """Of one signal, or of several as leading axes."""
+    """The rhythm of one signal; leading axes hold several."""
 
     counts: Floats  # [..., hours], of the day so far
-    sums: Floats  # [..., hours], of normal scores
-    days: Floats  # [..., DAYS], design effects of past days, the latest last; nan: not known
+    sums: Floats  # [..., hours], of normal scores, of the day so far
+    days: Floats  # [..., DAYS], design effects of past days, the latest last; nan: unknown
 
     @classmethod
     def fresh(cls, shape: tuple[int, ...] = ()) -> Self:
@@ -47,7 +47,7 @@ class Rhythm:
 
 
 def update(state: Rhythm, bins: Bins, counts: NDArray[np.number], hour: int) -> Rhythm:
-    """After a flush of `counts` [..., b] in that hour of the day, 0..23."""
+    """The state after a flush of `counts` [..., b] in that hour of the day, 0..23."""
     at_hour = np.eye(HOURS)[hour]
     return Rhythm(
         state.counts + counts.sum(axis=-1)[..., None] * at_hour,
@@ -57,9 +57,9 @@ def update(state: Rhythm, bins: Bins, counts: NDArray[np.number], hour: int) -> 
 
 
 def end_day(state: Rhythm, bins: Bins) -> Rhythm:
-    """At the restart: the day's design effect joins the last ones, if the day had traffic enough, and a new day begins.
+    """Ends the day at the restart. Its design effect joins those of the last days, if it had enough traffic.
 
-    A day without leaves what is known: a site that rests on weekends still has its rhythm on Monday.
+    A day with too little traffic changes nothing: a site that closes on weekends still has its rhythm on Monday.
     """
     used = state.counts > 0
     hours = used.sum(axis=-1)

@@ -1,7 +1,7 @@
-"""Room that the journal holds on its disk, and gives up when the disk is full so that it can still delete.
+"""The journal reserves room on its disk, and gives it up when the disk is full, so that it can still delete.
 
-SQLite writes before it deletes. Without this, a journal that filled its disk could never let go of
-what was drained, and would stay full for good.
+SQLite writes before it deletes. Without this room, a journal that filled its disk could never delete drained samples,
+and would stay full.
 """
 
 import os
@@ -9,12 +9,12 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-SIZE_BYTES = 8 * 2**20  # SQLite's WAL, usually up to 4 MiB, must fit into the file before anything can be given back
+SIZE_BYTES = 8 * 2**20  # SQLite's WAL, usually up to 4 MiB, must fit in before the file can shrink
 RETRY_S = 1.0
 
 
 class Reserve:
-    """For one thread. It is held while its file is there in full."""
+    """Belongs to one thread. The reserve is held while its file has its full size."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -22,7 +22,7 @@ class Reserve:
         self.is_held = False
 
     def take(self) -> bool:
-        """Whether it is held; tries to get it, but not again within RETRY_S of a refusal."""
+        """Tries to get the reserve, but not within RETRY_S of a refusal. Whether it is held."""
         if self.is_held or self._was_just_refused():
             return self.is_held
         try:
@@ -35,7 +35,7 @@ class Reserve:
         return True
 
     def give_up(self) -> None:
-        """Raises nothing: what cannot be unlinked is not given up, and the disk stays as full as it was."""
+        """Raises nothing: if the file cannot be unlinked, the disk stays as full as it was."""
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
         self.is_held, self._refused_at_s = False, None
@@ -44,7 +44,7 @@ class Reserve:
         return self._refused_at_s is not None and time.monotonic() < self._refused_at_s + RETRY_S
 
     def _write(self) -> None:
-        if self._path.exists() and self._path.stat().st_size == SIZE_BYTES:  # of the process before this one
+        if self._path.exists() and self._path.stat().st_size == SIZE_BYTES:  # from the process before this one
             return
         with self._path.open("wb") as file:
             file.write(os.urandom(SIZE_BYTES))  # zeros would take no room where the file system compresses

@@ -1,13 +1,15 @@
-"""What can go wrong with the journal. Every message is one line that says what to do.
+"""Errors of the journal. Every message is one line that says what to do.
 
-JournalError
+JournalError                   stops the start; while the service runs, callers catch it
 ├── JournalBusy
 └── JournalUnavailable
     └── JournalDamaged
 """
 
+from service.errors import StartError
 
-class JournalError(Exception):
+
+class JournalError(StartError):
     """Base of them all."""
 
 
@@ -16,8 +18,8 @@ class JournalBusy(JournalError):  # noqa: N818 - named after the condition, as i
 
 
 class JournalUnavailable(JournalError):  # noqa: N818 - as above
-    """Not done: the journal is full, closed, or the disk refuses. The message says which."""
+    """The journal is full or closed, or the disk refuses: nothing was written. The message says which."""
 
 
 class JournalDamaged(JournalUnavailable):
-    """The file is not, or no longer, a journal."""
+    """The file is not a journal, or is damaged."""

@@ -1,7 +1,7 @@
-"""The journal: where a flagged sample is safe before the caller reads that it was accepted.
+"""The journal keeps a flagged sample safe before the caller reads that it was accepted.
 
-Endings (see `service.labelling.endings`) are kept here, too. One SQLite file, written by one thread
-(`service.labelling.journal.writer`); a lock file keeps a second process out.
+It also keeps endings (see `service.labelling.endings`). It is one SQLite file that one thread writes
+(`service.labelling.journal.writer`). A lock file keeps other processes out.
 """
 
 import asyncio
@@ -22,11 +22,14 @@ from service.labelling.journal.writer import Writer
 from service.labelling.samples.sample import Sample
 
 Found = TypeVar("Found")
-DELETE_ROWS = 256  # in one transaction, so that appends need not wait for a long deletion
+DELETE_ROWS = 256  # in one transaction, so that appends do not wait for a long deletion
 
 
 class Journal:
-    """Made by `Journal.open`; its methods belong to one event loop. `appended` and `kept` are set when something is."""
+    """Made by `Journal.open`. Its methods belong to one event loop.
+
+    `appended` is set after a sample was appended, `kept` after an ending was kept.
+    """
 
     def __init__(self, table: Table, writer: Writer, lock: int, *, max_bytes: int, max_rows: int) -> None:
         self.appended, self.kept = asyncio.Event(), asyncio.Event()
@@ -58,12 +61,12 @@ class Journal:
 
     @property
     def size_bytes(self) -> int:
-        """Of the samples and images in the journal; the file is somewhat larger."""
+        """Size of all samples and images in the journal; the file is somewhat larger."""
         return self._table.size_bytes
 
     @property
     def oldest_age_s(self) -> float:
-        """Age of the oldest sample, 0 when there is none."""
+        """Age of the oldest sample; 0 if there is none."""
         oldest_at = self._table.oldest_at
         return 0.0 if oldest_at is None else max(time.time() - oldest_at, 0.0)
 
@@ -72,48 +75,47 @@ class Journal:
         return self._table.endings
 
     async def append(self, sample: Sample, image: bytes) -> None:
-        """Returns once the sample is on disk. A sample that is there already is not written again.
+        """Returns once the sample is on disk. A sample that is already there is not written again.
 
-        Unless this time it was drawn for audit: then it takes the other's place.
-
-        Raises JournalUnavailable when the journal is full or closed, or the disk refuses.
+        But if it was drawn for audit this time, it replaces the other. Raises JournalUnavailable if the journal is full
+        or closed, or if the disk refuses.
         """
         data = sample.to_json()
         write = partial(self._append, sample.id, data, image, is_audit=sample.lane == "audit")
         await self._writer.write(write, takes_bytes=len(data) + len(image), wakes=self.appended)
 
     async def delete(self, rows: Sequence[int]) -> None:
-        """Raises JournalUnavailable; rows may then still be there."""
+        """Deletes samples. Raises JournalUnavailable; then rows may still be there."""
         for start in range(0, len(rows), DELETE_ROWS):
             await self._writer.write(_deletion(Table.delete, rows[start : start + DELETE_ROWS]))
 
     async def forget(self, sample_id: str) -> None:
-        """Deletes a sample by its id, if it is there. Raises JournalUnavailable; it may then still be there."""
+        """Deletes a sample by its id, if it is there. Raises JournalUnavailable; then it may still be there."""
         await self._writer.write(partial(_forget, sample_id))
 
     async def keep(self, ending: bytes) -> None:
-        """Returns once the ending is on disk, where it is at most once. Raises JournalUnavailable as `append` does."""
+        """Returns once the ending is on disk, where it is stored at most once. Raises JournalUnavailable."""
         await self._writer.write(partial(self._keep, ending), takes_bytes=len(ending), wakes=self.kept)
 
     async def drop(self, rows: Sequence[int]) -> None:
-        """Deletes endings. Raises JournalUnavailable; rows may then still be there."""
+        """Deletes endings. Raises JournalUnavailable; then rows may still be there."""
         if rows:
             await self._writer.write(_deletion(Table.drop, rows))
 
     async def oldest_endings(self, n: int, *, after: int = 0) -> list[KeptEnding]:
-        """The n oldest behind row `after`. Raises JournalUnavailable."""
+        """The n oldest endings after row `after`. Raises JournalUnavailable."""
         return await asyncio.to_thread(self._read, lambda: self._table.read_endings(n, after))
 
     async def oldest(self, n: int, *, after: int = 0) -> list[Entry]:
-        """The n oldest entries behind row `after`; fewer when they are large. Raises JournalUnavailable."""
+        """The n oldest entries after row `after`; fewer if they are large. Raises JournalUnavailable."""
         return await asyncio.to_thread(self._read, lambda: self._table.read(n, after))
 
     async def holds(self, sample_id: str) -> bool:
-        """Whether the sample is on disk here. Raises JournalUnavailable."""
+        """Whether this journal has the sample. Raises JournalUnavailable."""
         return await asyncio.to_thread(self._read, lambda: self._table.holds(sample_id))
 
     async def close(self) -> None:
-        """Commits what waits, then lets go of the file and the lock."""
+        """Commits the writes that wait, then closes the file and releases the lock."""
         if self._closed:
             return
         self._closed = True
@@ -136,13 +138,13 @@ class Journal:
             if not table.has_room(size, max_rows=self._max_rows, max_bytes=self._max_bytes):
                 return f"is full: {table.rows} samples, {table.size_bytes} bytes"
             table.insert(sample_id, sample_json, image)
-        elif is_audit:  # in a row of its own, since the drain may have the other in hand
+        elif is_audit:  # in a new row, since the drain may be working on the other
             table.delete([row])
             table.insert(sample_id, sample_json, image)
         return None
 
     def _keep(self, ending: bytes, table: Table) -> str | None:
-        if table.endings >= self._max_rows:  # as committed: a transaction may exceed it by a few
+        if table.endings >= self._max_rows:  # counts what is committed: one transaction may exceed the limit by a few
             return f"is full: {table.endings} endings"
         table.keep(ending)
         return None
@@ -161,7 +163,7 @@ def _opened(path: Path, reserve: Reserve) -> Table:
     """Raises sqlite3.Error."""
     try:
         return Table.open(path)
-    except sqlite3.OperationalError:  # on a full disk even reading needs a file beside it
+    except sqlite3.OperationalError:  # on a full disk SQLite cannot even read: it needs a file beside it
         reserve.give_up()
         return Table.open(path)
 

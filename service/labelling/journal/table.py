@@ -1,6 +1,6 @@
-"""The journal's tables in SQLite: rows in order of arrival, with counters that match what is committed.
+"""The journal's tables in SQLite: rows in the order of arrival, and counters that match the committed rows.
 
-Knows nothing of threads or event loops; raises sqlite3.Error. `service.labelling.journal.journal` gives it both.
+This module has no threads and no event loops: `service.labelling.journal.journal` adds both. It raises sqlite3.Error.
 """
 
 import sqlite3
@@ -13,8 +13,8 @@ from typing import Self
 
 from service.labelling.samples.sample import Sample
 
-READ_BYTES = 32 * 2**20  # most bytes of images in one reading, give or take one, so that memory stays bounded
-VACUUM_PAGES = 256  # given back to the disk in one step
+READ_BYTES = 32 * 2**20  # of images in one reading, exceeded by one image at most: this bounds memory
+VACUUM_PAGES = 256  # that one step gives back to the disk
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS samples (
     row INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -41,7 +41,7 @@ class Entry:
 
     @property
     def sample(self) -> Sample:
-        """Raises ValueError when the bytes are no sample's; the other entries can be read all the same."""
+        """Raises ValueError if the bytes are not a sample; other entries can still be read."""
         return Sample.from_json(self.sample_json)
 
 
@@ -58,25 +58,25 @@ class Table:
     def __init__(self, writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
         self._writer, self._reader = writer, reader
         query = "SELECT count(*), coalesce(sum(bytes), 0) FROM samples"
-        self.rows: int  # as committed, like the next three
-        self.size_bytes: int  # of samples and images; the file is somewhat larger
+        self.rows: int  # committed, like the next three
+        self.size_bytes: int  # of samples and images
         self.rows, self.size_bytes = writer.execute(query).fetchone()
         self._page_bytes: int = writer.execute("PRAGMA page_size").fetchone()[0]
         self.oldest_at = self._first()  # unix seconds; None when there are no rows
         self.endings: int = writer.execute("SELECT count(*) FROM endings").fetchone()[0]
-        # The same with what the transaction has done so far.
+        # The same, including the changes of the running transaction.
         self._rows, self._size_bytes, self._endings = self.rows, self.size_bytes, self.endings
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Raises sqlite3.OperationalError when the file cannot be had, another DatabaseError when it is damaged."""
+        """Raises sqlite3.OperationalError if the file cannot be opened, another DatabaseError if it is damaged."""
         writer = _connect(path)
         try:
-            writer.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts for a new file; see `shrink`
+            writer.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect in a new file only; see `shrink`
             writer.execute("PRAGMA journal_mode = WAL")
             writer.execute("PRAGMA synchronous = FULL")
             writer.execute("PRAGMA journal_size_limit = 67108864")
-            writer.execute("PRAGMA secure_delete = FAST")  # zeros over what is deleted would double what is written
+            writer.execute("PRAGMA secure_delete = FAST")  # zeros over deleted data would double the writes
             _check(writer)
             writer.executescript(_SCHEMA)
             return cls(writer, _connect(path))
@@ -86,7 +86,7 @@ class Table:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commits what happens inside, or undoes it and lets the error pass; the counters follow."""
+        """Commits the changes made inside, or undoes them and lets the error pass. The counters follow."""
         try:
             self._writer.execute("BEGIN IMMEDIATE")
             yield
@@ -95,17 +95,17 @@ class Table:
             self.oldest_at = self._first()
         except BaseException:
             self._rows, self._size_bytes, self._endings = self.rows, self.size_bytes, self.endings
-            with suppress(sqlite3.Error):  # SQLite may have rolled back by itself
+            with suppress(sqlite3.Error):  # SQLite may have rolled back already
                 self._writer.execute("ROLLBACK")
             raise
 
     def row_of(self, sample_id: str) -> int | None:
-        """With what the transaction has done so far."""
+        """Includes the changes of the running transaction."""
         found = self._writer.execute("SELECT row FROM samples WHERE id = ?", (sample_id,)).fetchone()
         return None if found is None else int(found[0])
 
     def has_room(self, size_bytes: int, *, max_rows: int, max_bytes: int) -> bool:
-        """For a sample; endings are few and small, and bounded by their number."""
+        """Whether a sample of this size fits. Endings are few and small; a limit on their number is enough."""
         return self._rows + 1 <= max_rows and self._size_bytes + size_bytes <= max_bytes
 
     def insert(self, sample_id: str, sample_json: bytes, image: bytes) -> None:
@@ -124,7 +124,7 @@ class Table:
                 self._size_bytes -= size
 
     def keep(self, ending: bytes) -> None:
-        """In a new row each time: whoever settles the one before has not seen this one."""
+        """Uses a new row each time: whoever is settling the old row has not seen this ending."""
         self._endings -= self._writer.execute("DELETE FROM endings WHERE ending = ?", (ending,)).rowcount
         self._writer.execute("INSERT INTO endings (kept_at, ending) VALUES (?, ?)", (time.time(), ending))
         self._endings += 1
@@ -135,23 +135,23 @@ class Table:
 
     @property
     def free_bytes(self) -> int:
-        """Of pages in the file that hold nothing."""
+        """Size of the empty pages in the file."""
         pages: int = self._writer.execute("PRAGMA freelist_count").fetchone()[0]
         return pages * self._page_bytes
 
     def shrink(self) -> None:
-        """Gives the WAL and some free pages back to the disk: a step, as all that is written waits for it."""
+        """Gives the WAL and some free pages back to the disk. Only a small step, since all writes wait for it."""
         self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self._writer.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
         self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def holds(self, sample_id: str) -> bool:
-        """As committed; of the reading side, like `read`."""
+        """Whether the sample is committed. Uses the reading connection, like `read`."""
         with closing(self._reader.execute("SELECT 1 FROM samples WHERE id = ?", (sample_id,))) as found:
             return found.fetchone() is not None
 
     def read(self, n: int, after: int) -> list[Entry]:
-        """The first n entries behind row `after`; fewer, but two, when their images come to READ_BYTES."""
+        """The first n entries after row `after`; fewer, but at least two, once their images reach READ_BYTES."""
         entries: list[Entry] = []
         size = 0
         query = "SELECT row, id, sample, image FROM samples WHERE row > ? ORDER BY row LIMIT ?"
@@ -164,7 +164,7 @@ class Table:
         return entries
 
     def read_endings(self, n: int, after: int) -> list[KeptEnding]:
-        """The first n behind row `after`; of the reading side."""
+        """The first n endings after row `after`. Uses the reading connection."""
         query = "SELECT row, kept_at, ending FROM endings WHERE row > ? ORDER BY row LIMIT ?"
         with closing(self._reader.execute(query, (after, n))) as found:
             return [KeptEnding(*values) for values in found]

@@ -1,7 +1,7 @@
-"""The journal's writer: one thread, so that callers on an event loop wait for the disk without holding up others.
+"""The journal's writer is one thread, so that callers on an event loop wait for the disk without blocking others.
 
-What waits when it becomes free shares one transaction, hence one fsync. When the disk is full, or would be, it
-does only what needs no room of its own, with what the reserve gives up, until there is room for that again.
+All jobs that wait when the thread becomes free share one transaction, hence one fsync. When the disk is full, or would
+be full, the writer gives up the reserve and does only jobs that need no room of their own, until there is room again.
 """
 
 import asyncio
@@ -18,26 +18,25 @@ from service.labelling.journal.disk_reserve import Reserve
 from service.labelling.journal.errors import JournalUnavailable
 from service.labelling.journal.table import Table
 
-# The index of the WAL is a file, too: when that cannot grow, SQLite calls it an I/O error.
+# The WAL's index is a file as well: if it cannot grow, SQLite reports an I/O error.
 _DISK_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 
-
-MAX_WAITING_BYTES = 128 * 2**20  # of images in memory, when the disk is slower than they come
+MAX_WAITING_BYTES = 128 * 2**20  # of images in memory that wait for a slow disk
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Job:
     future: asyncio.Future[None]
-    apply: Callable[[Table], str | None]  # within the transaction; why it is refused
-    takes_bytes: int  # of the disk; 0 when it gives some back
-    wakes: asyncio.Event | None = None  # when it is done
+    apply: Callable[[Table], str | None]  # runs in the transaction; returns a reason to refuse, or None
+    takes_bytes: int  # of the disk; 0 for a job that frees room
+    wakes: asyncio.Event | None = None  # set when the job is done
 
 
 _Outcome = JournalUnavailable | None
 
 
 class Writer:
-    """Its methods belong to one event loop."""
+    """Its public methods belong to one event loop."""
 
     def __init__(self, path: Path, table: Table, reserve: Reserve) -> None:
         self._path, self._table, self._reserve = path, table, reserve
@@ -50,7 +49,9 @@ class Writer:
     async def write(
         self, apply: Callable[[Table], str | None], *, takes_bytes: int = 0, wakes: asyncio.Event | None = None
     ) -> None:
-        """Returns once what `apply` did is on disk. Raises JournalUnavailable, which may be for its reason."""
+        """Returns once the changes of `apply` are on disk. Raises JournalUnavailable, also for the reason that it
+        gives.
+        """
         if self._closed:
             raise JournalUnavailable("the journal is closed")
         if takes_bytes and self._waiting_bytes + takes_bytes > MAX_WAITING_BYTES:
@@ -61,7 +62,7 @@ class Writer:
         await future
 
     async def close(self) -> None:
-        """Commits what waits."""
+        """Commits the jobs that wait."""
         self._closed = True
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
@@ -85,11 +86,11 @@ class Writer:
     def _outcomes(self, jobs: Sequence[_Job]) -> list[_Outcome]:
         try:
             return self._write(jobs)
-        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must be told, and the thread lives on
+        except Exception as error:  # noqa: BLE001 - callers must learn of any error, and the thread must live on
             return [self._refusal(error) for _ in jobs]
 
     def _write(self, jobs: Sequence[_Job]) -> list[_Outcome]:
-        """Does what there is room for, and the rest is refused; what takes none is done in any case."""
+        """Does the jobs that there is room for, and those that need none. Refuses the others."""
         chosen = _fitting(jobs, self._room_bytes())
         outcomes = self._committed(chosen)
         if any(map(_is_disk_full, outcomes)):
@@ -104,7 +105,7 @@ class Writer:
         return [done.get(id(job), full) for job in jobs]
 
     def _room_bytes(self) -> int:
-        """For what is written twice: into the WAL, and from there into the file where that has no free pages."""
+        """Room for jobs. Data is written twice: into the WAL, then into the file, unless that has free pages."""
         try:
             free = shutil.disk_usage(self._path.parent).free if self._reserve.take() else 0
         except OSError:
@@ -112,11 +113,11 @@ class Writer:
         return min(free, (free + self._table.free_bytes) // 2)
 
     def _committed(self, jobs: Sequence[_Job]) -> list[_Outcome]:
-        """One transaction for all jobs; the outcome of each."""
+        """Runs all jobs in one transaction. Returns the outcome of each."""
         try:
             with self._table.transaction():
                 reasons = [job.apply(self._table) for job in jobs]
-        except Exception as error:  # noqa: BLE001 - one bad job undoes the transaction, and all in it must be told
+        except Exception as error:  # noqa: BLE001 - one bad job undoes the transaction, and all its callers must learn of it
             return [self._refusal(error) for _ in jobs]
         return [JournalUnavailable(f"{self._path} {reason}") if reason else None for reason in reasons]
 
@@ -134,7 +135,7 @@ class Writer:
             self._waiting_bytes -= job.takes_bytes
             if job.wakes and outcome is None:
                 job.wakes.set()
-            if job.future.done():  # whoever waited has gone; the job is done all the same
+            if job.future.done():  # the caller has gone; the job is done anyway
                 continue
             if isinstance(outcome, JournalUnavailable):
                 job.future.set_exception(outcome)
@@ -143,7 +144,7 @@ class Writer:
 
 
 def _fitting(jobs: Sequence[_Job], room_bytes: int) -> list[_Job]:
-    """In the order in which they came: a large one that does not fit keeps none that does from its place."""
+    """The jobs that fit, in their order. A large job that does not fit does not stop a smaller one after it."""
     chosen = []
     for job in jobs:
         if job.takes_bytes <= room_bytes or not job.takes_bytes:

@@ -1,9 +1,9 @@
-"""Labels for good: the beginning of the label stream, as NDJSON objects in the blob store.
+"""Archives keep labels for good: NDJSON objects in the blob store that hold the beginning of the label stream.
 
-The stream in the queue's server holds the newest labels with their samples; older ones move into
-archives of ARCHIVE_LABELS. An archive counts from the moment in which the server notes its name and
-takes its labels off the stream, in one step; one that was written and does not come to count is garbage.
-No archive is ever changed: to take a label out, a new one takes its place.
+The stream in the queue's server holds the newest labels with their samples. Older labels move into archives of
+ARCHIVE_LABELS each. An archive is valid from the moment in which the server notes its name and takes its labels off the
+stream, in one step. An archive that is written but never becomes valid is garbage. An archive is never changed: to take
+a label out, a new archive replaces the old one.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from service.labelling.queue.scripts import Scripts
 from service.labelling.samples.sample import Sample
 
 ARCHIVE_LABELS = 1000
-ARCHIVE_AGE_S = 86_400.0  # labels do not wait longer for an archive to be full
+ARCHIVE_AGE_S = 86_400.0  # labels wait no longer for their archive to be full
 
 
 class Archive:
@@ -28,7 +28,7 @@ class Archive:
         self._scripts, self._blobs = scripts, blobs
 
     async def page(self, model: str, cursor: str, n: int) -> LabelPage:
-        """Up to n labels behind the cursor, from archives and then from the stream."""
+        """Up to n labels after the cursor, from archives first and then from the stream."""
         labels: list[LabelRecord] = []
         while len(labels) < n:
             found = await self._behind(model, cursor, n - len(labels))
@@ -39,7 +39,7 @@ class Archive:
         return LabelPage(labels, cursor)
 
     async def fill(self, model: str) -> bool:
-        """Moves the beginning of the stream into an archive when it is long or old enough. Whether it did."""
+        """Moves the beginning of the stream into an archive if it is long or old enough. Whether it did."""
         age_us = min(ARCHIVE_AGE_S, self._scripts.policy.retention_s) * 1e6
         labels = _records(await self._scripts.run("archivable", model, [ARCHIVE_LABELS, repr(age_us)]))
         if not labels:
@@ -49,10 +49,11 @@ class Archive:
         return bool(await self._scripts.run("archived", model, [name, *span]))
 
     async def erase(self, model: str, sample_id: str) -> bool:
-        """Takes the labels of an erased sample out of the archives, then notes that it is done. Whether there were any.
+        """Takes the labels of an erased sample out of the archives, then notes that this is done. Whether there were
+        any.
 
-        Reads all archives: to erase is rare, and a sample can have been labelled, forgotten and labelled again.
-        Raises Unavailable; the erasure stays noted and the janitor tries again.
+        Reads all archives: erasures are rare, and a sample may have been labelled, forgotten and labelled again. Raises
+        Unavailable; then the erasure stays noted and the janitor tries again.
         """
         is_found, seen, missing = False, set[str](), set[str]()
         listed = await self._names(model)
@@ -78,7 +79,7 @@ class Archive:
         return [name.decode() for name in await self._scripts.run("archives", model, [])]
 
     async def _take_out(self, model: str, sample_id: str, name: str) -> bool:
-        """Whether there was a label. One archive takes the place of another, unless somebody was faster."""
+        """Whether there was a label. A new archive replaces the old one, unless another replica was faster."""
         lines = (await self._blobs.get(name)).splitlines(keepends=True)
         kept = await asyncio.to_thread(_without, lines, sample_id)
         if len(kept) == len(lines):
@@ -103,7 +104,7 @@ class Archive:
             return [record for record in labels if _order(record.cursor) > _order(cursor)][:n]
 
     async def _write(self, model: str, lines: Sequence[bytes]) -> str:
-        """The name of a new archive, which is garbage until it comes to count."""
+        """Writes a new archive and returns its name. It is garbage until it becomes valid."""
         first, last = (_sortable(_record(line).cursor) for line in (lines[0], lines[-1]))
         name = f"{_folder(model)}{last}_{first}_{secrets.token_hex(4)}.ndjson"
         await self._scripts.run("discard", model, [name])
@@ -129,7 +130,7 @@ def _sortable(cursor: str) -> str:
 
 
 def _records(reply: Sequence[bytes]) -> list[LabelRecord]:
-    """From cursor, annotator, label and sample JSON of each."""
+    """reply: cursor, annotator, label and sample JSON of each label."""
     found: list[LabelRecord] = []
     for i in range(0, len(reply), 4):
         cursor, annotator, label, sample = reply[i : i + 4]
@@ -149,7 +150,7 @@ def _record(line: bytes) -> LabelRecord:
 
 
 def _without(lines: Sequence[bytes], sample_id: str) -> list[bytes]:
-    """Parses only lines that have the id somewhere."""
+    """Parses only the lines that contain the id."""
     return [line for line in lines if sample_id.encode() not in line or _record(line).sample.id != sample_id]
 
 

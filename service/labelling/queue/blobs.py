@@ -1,9 +1,8 @@
-"""The blob store: the image files of samples, as posted, and archives of labels.
+"""The blob store holds the image files of samples, as they were posted, and archives of labels.
 
-A folder by default, or any store that obstore speaks to (s3://, gs://, az://). A blob is written once
-and never changed. An object store keeps what it has confirmed; a local file that obstore wrote is not
-fsynced, so that is done here, for many files at a time, and a file that a power cut left torn is
-written anew.
+It is a folder by default, or any store that obstore supports (s3://, gs://, az://). A blob is written once and never
+changed. An object store keeps every blob that it has confirmed. But obstore does not fsync local files: this module
+does, many files at a time, and writes a file again that a power cut left incomplete.
 """
 
 import asyncio
@@ -20,11 +19,11 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from service.errors import NotFound, Unavailable
+from service.errors import NotFound, StartError, Unavailable
 
 LIST_CHUNK = 1000
 FSYNCS = 16  # at a time
-_ID = re.compile(r"[0-9a-f]{32}")  # of an image whose queue gave it no other name
+_ID = re.compile(r"[0-9a-f]{32}")  # of an image that the queue gave no other name
 _NAME = re.compile(r"(images|labels)(/[a-z0-9][a-z0-9_-]*)+(\.ndjson)?")
 
 
@@ -36,18 +35,18 @@ class Blob:
 
 
 class BlobStore:
-    """Made by `BlobStore.open`. `root` is the folder of a local store, None for any other."""
+    """Made by `BlobStore.open`. root: the folder of a local store, None for other stores."""
 
     def __init__(self, store: ObjectStore, root: Path | None) -> None:
         self._store = store
         self._root = root
-        self._syncing = ThreadPoolExecutor(FSYNCS, thread_name_prefix="fsync")  # starts threads when they are needed
+        self._syncing = ThreadPoolExecutor(FSYNCS, thread_name_prefix="fsync")  # starts a thread only when it is needed
 
     @classmethod
     def open(cls, place: str | Path) -> Self:
         """place: a folder, or a URL that obstore understands; credentials come from its environment variables.
 
-        Raises ValueError for a URL that cannot be used, OSError for a folder that cannot be made.
+        Raises StartError for a URL that cannot be used, OSError for a folder that cannot be made.
         """
         url = urlsplit(str(place))
         if url.scheme in ("", "file"):
@@ -57,16 +56,16 @@ class BlobStore:
         try:
             return cls(from_url(str(place)), None)
         except BaseError as error:
-            raise ValueError(f"LOSSCAST_BLOBS cannot be used: {_line(error)}") from error
+            raise StartError(f"LOSSCAST_BLOBS cannot be used: {_line(error)}") from error
 
     async def put(self, name: str, data: bytes, content_type: str) -> None:
-        """Returns once the blob is safe. One that is there already stays. Raises Unavailable."""
+        """Returns once the blob is safe. A blob that already exists stays. Raises Unavailable."""
         (error,) = await self.put_all([Blob(name, data, content_type)])
         if error:
             raise error
 
     async def put_all(self, blobs: Sequence[Blob]) -> list[Unavailable | None]:
-        """The same for many at a time; what went wrong, for each."""
+        """As `put`, for many blobs at a time. Returns the error of each, or None."""
         if self._root is None:
             return await asyncio.gather(*map(self._put, blobs))
         return await asyncio.to_thread(self._put_local, self._root, blobs)
@@ -84,7 +83,7 @@ class BlobStore:
             raise Unavailable(f"the blob store does not give {name}: {_line(error)}") from error
 
     async def delete_all(self, names: Iterable[str]) -> list[Unavailable | None]:
-        """Deletes what is there of them; what went wrong, for each."""
+        """Deletes the blobs that exist. Returns the error of each, or None."""
         return await asyncio.gather(*map(self._delete, names))
 
     async def names(self, folder: str) -> AsyncIterator[list[str]]:
@@ -115,7 +114,7 @@ class BlobStore:
         return None
 
     def _put_local(self, root: Path, blobs: Sequence[Blob]) -> list[Unavailable | None]:
-        """Writes the files, then makes them durable, then their entries in all folders up to the root."""
+        """Writes the files, then fsyncs them, then fsyncs all folders from their own up to the root."""
         outcomes = [self._write(root, blob) for blob in blobs]
         written = [blob for blob, error in zip(blobs, outcomes, strict=True) if error is None]
         try:
@@ -143,7 +142,7 @@ class BlobStore:
         return None
 
     def _fsync(self, paths: Sequence[str]) -> None:
-        """Side by side: a file system commits together what waits together."""
+        """Runs fsyncs in parallel: a file system commits files together that wait at the same time."""
         shares = [paths[start::FSYNCS] for start in range(FSYNCS)]
         for done in [self._syncing.submit(_fsync, share) for share in shares if share]:
             done.result()
@@ -163,7 +162,7 @@ def _fsync(paths: Sequence[str]) -> None:
 
 
 def _folders(root: Path, blobs: Sequence[Blob]) -> list[str]:
-    """All folders from the blobs' own up to the root."""
+    """All folders of the blobs and above them, up to the root."""
     folders = {_key(blob.name).rpartition("/")[0] for blob in blobs}
     while above := {folder.rpartition("/")[0] for folder in folders} - folders:
         folders |= above

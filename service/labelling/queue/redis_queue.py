@@ -1,28 +1,30 @@
-"""LabelQueue on Redis 6.2 or later, or Valkey: checks what is asked, runs its script, reads the reply.
+"""LabelQueue and QueueUpkeep on Redis 6.2 or later, or Valkey: checks a request, runs its script, reads the reply.
 
-Labels beyond the newest, and the images, are in the blob store; `service.labelling.queue.archive` and `erase`
-reach there.
+The images and all but the newest labels are in the blob store: `service.labelling.queue.archive` works on those labels.
 """
 
 import hashlib
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any, Self
+from typing import Any
 
 import orjson
 
 from service.errors import BadRequest, Conflict, Erased, Held, NotFound
 from service.labelling.queue.archive import Archive
 from service.labelling.queue.blobs import BlobStore
-from service.labelling.queue.label_queue import Announced, EndState, LabelPage, Leased, Looked
+from service.labelling.queue.label_queue import Announced, EndState, Garbage, LabelPage, Leased, Looked
 from service.labelling.queue.policy import QueuePolicy
 from service.labelling.queue.scripts import Scripts
+from service.labelling.samples.fields import put_arguments
 from service.labelling.samples.sample import Sample
+from service.redis.server import RedisServer
 
 MAX_LEASE = 1000  # samples in one lease
 MAX_PAGE = 10_000  # labels in one page
-CHUNK = 1000  # samples in one call of a script, so that it does not hold up the others
+MAX_BYTES = 2**53  # of one image: Lua's numbers are doubles, which are exact up to here
+CHUNK = 1000  # samples in one call of a script, so that it does not block other calls
 DEFAULTS = QueuePolicy()
 _CURSOR = re.compile(r"([0-9]{1,16}-[0-9]{1,16})?", re.ASCII)
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
@@ -37,35 +39,11 @@ _REFUSALS = {
 
 
 class RedisQueue:
-    """Made by `RedisQueue.open`. `scripts`, `blobs` and `archive` are for the janitor, `scripts.server` for the
-    drift ledger, which lies on the same server.
-    """
-
-    def __init__(self, scripts: Scripts, blobs: BlobStore) -> None:
-        self.scripts = scripts
+    def __init__(self, server: RedisServer, blobs: BlobStore, policy: QueuePolicy = DEFAULTS) -> None:
+        """server: stays open; whoever opened it closes it."""
+        self.scripts = Scripts(server, policy)
         self.blobs = blobs
-        self.archive = Archive(scripts, blobs)
-
-    @classmethod
-    def open(
-        cls,
-        url: str,
-        blobs: BlobStore,
-        policy: QueuePolicy = DEFAULTS,
-        timeout_s: float = 2.0,
-    ) -> Self:
-        """url: redis://, rediss:// or unix://, or the path of a unix socket. Connects on first use.
-
-        Raises ValueError for another kind of URL.
-        """
-        return cls(Scripts.open(url, policy, timeout_s), blobs)
-
-    async def ping(self) -> None:
-        """Raises Unavailable when the server does not answer in time."""
-        await self.scripts.server.ping()
-
-    async def close(self) -> None:
-        await self.scripts.close()
+        self.archive = Archive(self.scripts, blobs)
 
     async def announce(self, samples: Sequence[Sample]) -> dict[str, Announced]:
         announced: dict[str, Announced] = {}
@@ -81,7 +59,7 @@ class RedisQueue:
             _check(sample)
         again: set[str] = set()
         for model, chunk in _chunks(samples):
-            reply = await self.scripts.run("put", model, [part for sample in chunk for part in _parts(sample)])
+            reply = await self.scripts.run("put", model, [part for sample in chunk for part in put_arguments(sample)])
             again |= {sample_id.decode() for sample_id in reply}
         return frozenset(again)
 
@@ -130,7 +108,7 @@ class RedisQueue:
         return sum([int(await self.scripts.run("requeue", model, ["ids", *chunk])) for chunk in chunks])
 
     async def erase(self, model: str, sample_id: str) -> EndState | None:
-        if not _ID.fullmatch(sample_id):  # nobody's: not worth a look into the archives
+        if not _ID.fullmatch(sample_id):  # not a sample's id: no need to search the archives
             return None
         was_erased, is_in_archives, *image = await self.scripts.run("erase", model, [sample_id])
         was_labelled = is_in_archives and await self.archive.erase(model, sample_id)
@@ -168,6 +146,35 @@ class RedisQueue:
         data, state, note = found
         return Looked(Sample.from_json(data), state.decode(), orjson.loads(note)["reason"] if note else None)
 
+    async def forget(self, model: str) -> int:
+        return await self._in_chunks("forget", model, [CHUNK])
+
+    async def garbage(self, model: str, n: int, until: Garbage | None = None) -> list[Garbage]:
+        found = await self.scripts.run("garbage", model, [n, until.mark if until else "+inf"])
+        return [Garbage(name.decode(), mark) for name, mark in zip(found[::2], found[1::2], strict=True)]
+
+    async def deleted(self, model: str, garbage: Sequence[Garbage]) -> None:
+        await self._marked("deleted", model, garbage)
+
+    async def not_deleted(self, model: str, garbage: Sequence[Garbage]) -> None:
+        await self._marked("not_deleted", model, garbage)
+
+    async def finish_erasures(self, model: str) -> None:
+        await self.archive.erase_pending(model)
+
+    async def fill_archive(self, model: str) -> bool:
+        return await self.archive.fill(model)
+
+    async def image_folder(self, model: str) -> str | None:
+        born = await self.scripts.run("born", model, [])
+        return f"images/{model}/{born.decode()}/" if born else None
+
+    async def discard_orphans(self, model: str, images: Sequence[str]) -> int:
+        return int(await self.scripts.run("orphans", model, images))
+
+    async def _marked(self, script: str, model: str, garbage: Sequence[Garbage]) -> None:
+        await self.scripts.run(script, model, [part for one in garbage for part in (one.name, one.mark)])
+
     async def _in_chunks(self, script: str, model: str, arguments: Sequence[Any]) -> int:
         total, done = 0, CHUNK
         while done >= CHUNK:
@@ -179,14 +186,10 @@ class RedisQueue:
 def _check(sample: Sample) -> None:
     if not math.isfinite(sample.value):
         raise ValueError("a sample's value must be finite")
+    if not 0 <= sample.bytes <= MAX_BYTES:
+        raise ValueError(f"a sample's image must have between 0 and {MAX_BYTES} bytes")
     if "\0" in (sample.source or ""):
         raise ValueError("a sample's source must not hold a zero")
-
-
-def _parts(sample: Sample) -> tuple[Any, ...]:
-    """In the order of put.lua."""
-    head = (sample.id, sample.lane, repr(sample.value), sample.bytes, repr(sample.flagged_at))
-    return (*head, sample.image, sample.source or "", sample.to_json())
 
 
 def _lease_us(lease_s: float) -> str:
@@ -224,7 +227,7 @@ def _refused(model: str, sample_id: str, state: str) -> NotFound | Conflict:
 
 
 def _chunks(samples: Iterable[Sample]) -> Iterator[tuple[str, list[Sample]]]:
-    """Samples of one model, at most CHUNK at a time."""
+    """The samples by model, at most CHUNK at a time."""
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
         groups.setdefault(sample.model, []).append(sample)

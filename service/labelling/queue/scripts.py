@@ -1,14 +1,14 @@
 """The Lua scripts of the queue (folder `lua`), one for each operation, and the server they run on.
 
-Each script is atomic and harmless when it is repeated, reads the server's clock, and gets every key it
-touches as KEYS, all under one hash tag. Trouble with the server is raised as Unavailable.
+Each script is atomic, may be repeated without harm, and reads the server's clock. It gets every key it touches as KEYS,
+all under one hash tag. Trouble with the server is raised as Unavailable.
 """
 
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import orjson
 from redis.asyncio.cluster import ClusterNode
@@ -18,11 +18,11 @@ from service.labelling.queue.policy import QueuePolicy
 from service.redis.client import Client, node_of, persistence
 from service.redis.server import RedisServer
 
-SETTLE_TIMEOUT_S = 10.0  # for the disk, before and after the grace
-GRACE_S = 2.0  # within it a server with appendfsync everysec starts an fsync for what was written
+SETTLE_TIMEOUT_S = 10.0  # for the disk, before GRACE_S and again after it
+GRACE_S = 2.0  # within this time a server with appendfsync everysec starts an fsync for all that was written
 POLL_S = 0.02
 _LUA = Path(__file__).parent / "lua"
-_HEADS = ("keys", "items", "bounds", "leases", "records")  # before every script, in this order
+_HEADS = ("keys", "items", "bounds", "leases", "records")  # put before every script, in this order
 # In the order of keys.lua.
 _KEYS = (
     *("items", "samples", "predicted_loss", "ood_score", "audit", "ages", "sources", "leased", "leases", "holders"),
@@ -43,14 +43,6 @@ class Scripts:
             if file.stem not in _HEADS
         }
 
-    @classmethod
-    def open(cls, url: str, policy: QueuePolicy, timeout_s: float) -> Self:
-        """Url and errors: see RedisServer.open."""
-        return cls(RedisServer.open(url, timeout_s), policy)
-
-    async def close(self) -> None:
-        await self.server.close()
-
     async def run(self, name: str, model: str, arguments: Sequence[Any]) -> Any:
         """The reply of script `name`. Raises Unavailable or OutOfMemory."""
         return await self.server.run(self._scripts[name], _keys(model), [self._policy_json, *arguments])
@@ -61,12 +53,12 @@ class Scripts:
             return cast("bytes | None", await cast("Any", client.hget(_key(model, "samples"), sample_id)))
 
     async def settle(self, models: Iterable[str]) -> None:
-        """Waits until servers with appendfsync everysec have fsynced all that was written for the models before.
+        """Waits until the server has fsynced all earlier writes for these models (appendfsync everysec).
 
-        While no fsync is under way the server starts one within a second of a write; so when none was
-        at the start of GRACE_S and none is at its end, one has come and gone in between. WAITAOF would
-        say it sooner, but from Redis 7.4 on it may answer before the fsync (redis/redis#13793; Valkey
-        9.1 still does). Raises Unavailable when the disk does not get there within SETTLE_TIMEOUT_S.
+        While no fsync runs, the server starts one within a second of a write. So if none runs at the start of GRACE_S
+        and none runs at its end, one has run in between. WAITAOF would answer sooner, but from Redis 7.4 on it may
+        answer before the fsync (redis/redis#13793; Valkey 9.1 still does). Raises Unavailable if the disk takes longer
+        than SETTLE_TIMEOUT_S.
         """
         keys = [_key(model, "items") for model in models]
         async with self.server.connected() as client:
@@ -78,7 +70,7 @@ class Scripts:
                 raise Unavailable(f"the queue moved to another node of the cluster of {self.server.where}")
 
     async def _idle(self, client: Client, nodes: Iterable[ClusterNode | None]) -> None:
-        """Returns when all that the nodes have written so far is with their disks, as far as they can tell."""
+        """Returns when no node has an fsync running or writes that wait for one."""
         async with asyncio.timeout(SETTLE_TIMEOUT_S):
             for node in {node.name if node else None: node for node in nodes}.values():
                 await self._idle_node(client, node)

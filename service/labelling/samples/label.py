@@ -1,7 +1,7 @@
-"""A label against its task: what an annotator sends must be able to train the model. Pure.
+"""Checks a label against its task: it must be able to train the model. Pure.
 
-Whatever form it comes in, it leaves as the list that is stored: for keypoints [x, y] or None (not
-placed) in the order of the task's names, for a vector one number for each name.
+A label may come in several forms. It is stored as one list: for keypoints [x, y] or None (not placed) in the order of
+the task's names, for a vector one number for each name.
 """
 
 import math
@@ -40,7 +40,7 @@ def read_keypoints(keypoints: Sequence[Any], task: Task) -> Values:
 
 
 def check_inside(values: Sequence[Point | None] | Sequence[float], task: Task, width: int, height: int) -> None:
-    """A keypoint may lie outside of the image (a limb that is cut off), by one image size at most.
+    """Refuses a keypoint that lies more than one image size outside of the image; less than that is a limb cut off.
 
     width, height: of the image as posted, in pixels. Raises InvalidLabel.
     """

@@ -1,6 +1,6 @@
-"""An input on its way to an annotator: what the journal keeps and the queue hands out.
+"""A sample is an input on its way to an annotator: the journal keeps it and the queue leases it out.
 
-The image itself travels beside it, through the journal into the blob store.
+Its image travels separately, through the journal into the blob store.
 """
 
 import hashlib
@@ -11,8 +11,7 @@ from typing import Any, Literal, Self
 import orjson
 
 Lane = Literal["predicted_loss", "ood_score", "audit"]
-Json = bytes  # a name of its own, because Sample has a field `bytes`
-_OLD_LANE = "flagged"  # the one lane that samples had at first
+Json = bytes  # an own name, because Sample has a field `bytes`
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,24 +21,24 @@ class Sample:
     version: str
     content_type: str
     reasons: tuple[str, ...]  # why the verdict is lossy; empty when it is not, in the audit lane
-    value: float  # what a label would be worth: surprise of the score, in nats; the queue's order
+    value: float  # worth of a label: surprise of the score, in nats; the queue orders samples by it
     predicted_loss: float  # in the task's loss unit
     score: float  # raw, higher is worse
     ood_score: float
     prediction: Any  # as in the reply to the caller, JSON-able
     flagged_at: float  # unix seconds
-    lane: Lane = "predicted_loss"  # "ood_score": flagged by that alone; "audit": drawn, whatever the verdict
-    width: int | None = None  # of the image as posted, upright; None in samples of older versions
-    height: int | None = None
-    source: str | None = None  # the camera or client that it came from, as the caller names it
-    audit_probability: float | None = None  # with which it was drawn for the audit lane
-    counts_for_drift: bool = True  # False: a further image of its source within seconds, which drift does not count
+    width: int  # of the image as posted, upright
+    height: int
+    lane: Lane = "predicted_loss"  # "ood_score": flagged by it alone; "audit": drawn at random, before the verdict
+    source: str | None = None  # the camera or client it came from, as named by the caller
+    audit_probability: float | None = None  # of being drawn for the audit lane
+    counts_for_drift: bool = True  # False: its source sent another image seconds before; drift skips it
     bytes: int = 0  # size of the image file
-    blob: str = ""  # name of the image in the blob store, once the queue has given one; empty: its id
+    blob: str = ""  # name of the image in the blob store, given by the queue; empty: the image is named by the id
 
     @property
     def image(self) -> str:
-        """The name under which the blob store has the image."""
+        """The image's name in the blob store."""
         return self.blob or self.id
 
     def to_json(self) -> Json:
@@ -50,18 +49,16 @@ class Sample:
         """Inverse of to_json. Raises ValueError when the bytes are not a sample's."""
         try:
             fields = orjson.loads(data)
-            reasons = tuple(fields["reasons"])
-            lane = fields.get("lane", _OLD_LANE)
-            # A later build may have written more.
-            known = {name: fields[name] for name in cls.__dataclass_fields__ if name in fields}
-            return cls(**{**known, "reasons": reasons, "lane": flagged_lane(reasons) if lane == _OLD_LANE else lane})
+            # A later build may have written more fields: this one ignores them.
+            known = {name: fields[name] for name in cls.__dataclass_fields__}
+            return cls(**{**known, "reasons": tuple(known["reasons"])})
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"not a sample: {error}") from error
 
 
 def flagged_lane(reasons: Collection[str]) -> Lane:
     """The lane of a sample that was flagged for these reasons."""
-    return "predicted_loss" if "predicted_loss" in reasons or not reasons else "ood_score"
+    return "predicted_loss" if "predicted_loss" in reasons else "ood_score"
 
 
 def sample_id(model: str, image: bytes) -> str:

@@ -1,9 +1,9 @@
-"""What a label is worth: how surprising a score is under the reference of its model version. Pure.
+"""The worth of a label: how surprising a score is under the reference of its model version. Pure.
 
-The surprise is -log of the probability that a reference score is larger. Inside the reference that
-probability is empirical; above it the tail is taken as exponential, so that the worst inputs are
-still told apart; below it the probability of a smaller score falls hyperbolically, which unlike an
-exponential never underflows. Quantiles make versions comparable; raw scores are not.
+The surprise is -log of the probability that a reference score is larger. Inside the reference this probability is
+empirical. Above it an exponential tail keeps the worst inputs distinct. Below it the probability of a smaller score
+falls hyperbolically, which never underflows, as an exponential would. Quantiles make versions comparable; raw scores do
+not.
 """
 
 import math
@@ -12,11 +12,11 @@ from bisect import bisect_left, bisect_right
 
 from models.contract.manifest import OrderStatistics
 
-TAIL_SHARE = 0.1  # the part of the reference whose spread sets the tail's scale
+TAIL_SHARE = 0.1  # the spread of this part of the reference sets the tail's scale
 
 
 def surprise(score: float, reference: OrderStatistics) -> float:
-    """Nats of surprise, finite, at least 0, strictly increasing in the score as far as floats tell.
+    """Nats of surprise: finite, at least 0, strictly increasing in the score within the precision of floats.
 
     score: finite, on the scale of the reference. The value at rank r of m has probability r/(m + 1)
     of not being exceeded (Weibull's plotting position), linear between the ranks kept.
@@ -39,7 +39,7 @@ def _nats(rank: float, reference: OrderStatistics) -> float:
 def _scale(reference: OrderStatistics) -> float:
     """Scale of the exponential through the largest value and the start of the upper tail.
 
-    A reference without spread there falls back on its whole range, and without any on its magnitude.
+    If the reference has no spread there, its whole range sets the scale; if it has none at all, its magnitude does.
     """
     ranks, values = reference.ranks, reference.values
     top = values[-1]

@@ -1,69 +1,21 @@
-"""What calibration promises: budgets that hold, a map that never turns an order around, references that stay finite."""
+"""The loss map never turns an order around and stays finite; each keypoint has its own, and the graph applies all."""
 
 import itertools
-from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models.calibration.loss_map import (
-    LossMap,
-    budget_threshold,
-    fit_gaussian,
-    fit_loss_map,
-    order_statistics,
-)
+from models.calibration.loss_map import KeypointMaps, LossMap, fit_keypoint_maps, fit_loss_map
+from models.calibration.ood import fit_gaussian
+from models.networks.forecast_graph import ForecastGraph
+from models.networks.heatmap import HeatmapNet, HeatmapNetConfig
+from models.networks.keypoint_head import KeypointHeadConfig, KeypointLossHead, reading_sizes
 
-REDRAWS = 2000
-
-
-def test_threshold_is_the_conformal_rank() -> None:
-    scores = np.random.default_rng(0).permutation(np.arange(1, 100))
-    assert budget_threshold(scores, 0.1) == 90  # ceil(100 * 0.9)
-    assert budget_threshold(scores, 0.01) == 99
-    assert budget_threshold(scores, 0.29) == 71  # exact although 100 * 0.29 < 29 in floats
-    assert budget_threshold(scores, 0.995) == 1
-
-
-@pytest.mark.parametrize("values", [(1, 2, 3, 4, 5, 6), (1, 1, 2, 2, 2, 3), (7, 7, 7, 7, 7, 7)])
-@pytest.mark.parametrize("level", [0.17, 0.2, 0.25, 0.5, 0.8])
-def test_budget_holds_exactly_over_all_orders_ties_included(values: tuple[int, ...], level: float) -> None:
-    orders = [(values[:i] + values[i + 1 :], new) for i, new in enumerate(values)]  # each may be the new one
-    flagged = sum(new > budget_threshold(rest, level) for rest, new in orders)
-    assert Fraction(flagged, len(orders)) <= Fraction(str(level))
-    if len(set(values)) == len(values):  # without ties nothing that the level allows is wasted
-        assert flagged == int(Fraction(str(level)) * len(values))
-
-
-def test_budget_holds_on_average_over_redraws() -> None:
-    rng = np.random.default_rng(1)
-    flagged = [rng.normal() > budget_threshold(rng.normal(size=59), 0.1) for _ in range(REDRAWS)]
-    error = np.std(flagged) / np.sqrt(REDRAWS)
-    assert abs(np.mean(flagged) - 0.1) <= 3 * error
-
-
-@pytest.mark.parametrize(
-    ("scores", "level", "says"),
-    [
-        ([1.0] * 8, 0.1, "at least 9"),
-        ([1.0] * 9, 0.0, "between 0 and 1"),
-        ([1.0] * 9, 1.0, "between 0 and 1"),
-        ([1.0] * 9, float("nan"), "between 0 and 1"),
-        ([1.0] * 8 + [float("nan")], 0.1, "NaN"),
-        ([], 0.1, "shape"),
-        ([[1.0] * 9], 0.1, "shape"),
-    ],
-)
-def test_threshold_refuses_what_carries_no_promise(scores: list[float], level: float, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
-        budget_threshold(scores, level)
-
-
-def test_nine_scores_are_enough_for_a_tenth() -> None:
-    assert budget_threshold(np.arange(9), 0.1) == 8
+LIMBS = ((0, 1), (1, 2))
 
 
 def _assert_sound(loss_map: LossMap, scores: NDArray[np.float32]) -> None:
@@ -158,61 +110,39 @@ def test_loss_map_refuses_unusable_data(scores: list[float], losses: list[float]
         fit_loss_map(scores, losses)
 
 
-@settings(deadline=None)
-@given(st.lists(st.integers(-3, 3), min_size=1, max_size=80), st.integers(1, 40))
-def test_order_statistics_are_the_values_at_their_ranks(values: list[int], bins: int) -> None:
-    kept = order_statistics(values, bins)  # its own validation refuses ranks or values out of order
-    assert kept.size == len(values)
-    assert (kept.ranks[0], kept.ranks[-1]) == (1, len(values))
-    assert kept.values == tuple(sorted(values)[rank - 1] for rank in kept.ranks)
+def calibration(count: int = 600) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(count, 3))
+    losses = np.clip(np.array([0.1, 0.2, 0.4]) * np.exp(scores) * rng.gamma(4, 0.25, scores.shape), 0, 1)
+    losses[20:, 2] = np.nan
+    return scores, losses
 
 
-def test_order_statistics_reach_into_the_tail() -> None:
-    ranks = order_statistics(np.arange(400), 20).ranks
-    assert {400, 399, 397, 393, 385} <= set(ranks)
-    assert max(b - a for a, b in itertools.pairwise(ranks)) <= 20
+def test_each_keypoint_is_right_on_average_and_a_rare_one_takes_the_map_of_all() -> None:
+    scores, losses = calibration()
+    maps = fit_keypoint_maps(scores, losses)
+    predicted = maps(scores)
+    assert predicted[:, :2].mean(axis=0) == pytest.approx(losses[:, :2].mean(axis=0), rel=1e-3)
+    there = ~np.isnan(losses)
+    assert np.array_equal(predicted[:, 2], fit_loss_map(scores[there], losses[there])(scores[:, 2]))
 
 
-def test_distance_is_mahalanobis() -> None:
-    rng = np.random.default_rng(4)
-    mixing = rng.normal(size=(5, 5))
-    reference = rng.normal(size=(50_000, 5)) @ mixing + 3
-    new = rng.normal(size=(7, 5)) * 4
-    covariance = np.cov(reference.T)
-    offset = new - reference.mean(0)
-    expected = np.sqrt(np.einsum("ni,ij,nj->n", offset, np.linalg.inv(covariance), offset))
-    np.testing.assert_allclose(fit_gaussian(reference).distance(new), expected, rtol=0.05)
+def test_the_graph_applies_every_map_to_its_own_keypoint() -> None:
+    rng = np.random.default_rng(1)
+    maps = fit_keypoint_maps(*calibration())
+    net = HeatmapNet(HeatmapNetConfig(3, widths=(4, 6, 8, 8, 10), decoder=6))
+    sizes = reading_sizes(net.map_channels, net.embedding_size, 3, len(LIMBS))
+    head = KeypointLossHead(KeypointHeadConfig(sizes, 3, LIMBS))
+    reference = fit_gaussian(rng.normal(size=(50, net.embedding_size)))
+    graph = ForecastGraph(net, head, maps.maps[0], reference, maps)
+    scores = torch.from_numpy(rng.normal(0, 2, (40, 3)).astype(np.float32))
+    np.testing.assert_allclose(graph._predicted_loss(scores, "keypoint_"), maps(scores.numpy()), rtol=1e-5)
+    forecast = graph(torch.zeros(2, 64, 64, 3, dtype=torch.uint8))
+    assert graph.outputs[-1] == "keypoint_loss"
+    assert forecast.keypoint_loss.shape == (2, 3)
 
 
-def test_distance_does_not_depend_on_the_unit_of_a_dimension() -> None:
-    reference = np.random.default_rng(5).normal(size=(30, 4))
-    unit = np.array([1, 10, 1e-3, 1e3])
-    np.testing.assert_allclose(
-        fit_gaussian(reference * unit).distance(reference * unit),
-        fit_gaussian(reference).distance(reference),
-        rtol=1e-3,
-    )
-
-
-def test_more_dimensions_than_embeddings_stay_finite() -> None:
-    rng = np.random.default_rng(6)
-    assert np.isfinite(fit_gaussian(rng.normal(size=(10, 64))).distance(rng.normal(size=(100, 64)))).all()
-
-
-def test_leaving_a_constant_dimension_counts() -> None:
-    reference = np.random.default_rng(7).normal(size=(200, 3)) * [1, 1, 0]
-    near, far = fit_gaussian(reference).distance(np.array([[0.0, 0, 0], [0.0, 0, 5]]))
-    assert np.isfinite(far)
-    assert far > near + 5
-
-
-def test_constant_embeddings_are_a_reference_too() -> None:
-    distance = fit_gaussian(np.ones((5, 3))).distance(np.array([[1.0, 1, 1], [2.0, 1, 1]]))
-    assert distance[0] == 0
-    assert 0 < distance[1] < np.inf
-
-
-@pytest.mark.parametrize("embeddings", [np.ones((1, 3)), np.ones(3), np.full((3, 2), np.nan)])
-def test_gaussian_refuses_unusable_embeddings(embeddings: NDArray[np.float64]) -> None:
-    with pytest.raises(ValueError, match="embeddings"):
-        fit_gaussian(embeddings)
+def test_maps_of_other_lengths_stand_side_by_side() -> None:
+    maps = KeypointMaps([fit_loss_map([0.0, 1.0], [0.1, 0.2]), fit_loss_map(np.arange(100.0), np.arange(100.0))])
+    assert maps.knots.shape == maps.values.shape == maps.slopes.shape == maps.widths.shape
+    assert maps.knots.shape[0] == 2

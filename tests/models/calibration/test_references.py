@@ -1,11 +1,16 @@
+import itertools
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.calibration.references import (
     canvas_sizes,
     embedding_reference,
     loss_reference,
+    order_statistics,
     references,
     signal_reference,
 )
@@ -135,3 +140,18 @@ def test_rows_with_nan_are_left_out() -> None:
 )
 def test_embeddings_that_tell_nothing_have_no_reference(embeddings: NDArray[np.float64]) -> None:
     assert embedding_reference(embeddings) is None
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=80), st.integers(1, 40))
+def test_order_statistics_are_the_values_at_their_ranks(values: list[int], bins: int) -> None:
+    kept = order_statistics(values, bins)  # its own validation refuses ranks or values out of order
+    assert kept.size == len(values)
+    assert (kept.ranks[0], kept.ranks[-1]) == (1, len(values))
+    assert kept.values == tuple(sorted(values)[rank - 1] for rank in kept.ranks)
+
+
+def test_order_statistics_reach_into_the_tail() -> None:
+    ranks = order_statistics(np.arange(400), 20).ranks
+    assert {400, 399, 397, 393, 385} <= set(ranks)
+    assert max(b - a for a, b in itertools.pairwise(ranks)) <= 20

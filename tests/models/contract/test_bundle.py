@@ -2,17 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from models.contract.bundle import (
-    BundleError,
-    ModelIndex,
-    check_store,
-    next_version,
-    publish,
-    read_index,
-    read_manifest,
-    triton_config,
-    write_index,
-)
+from models.contract.bundle import BundleError, next_version, publish, read_manifest
+from models.contract.index import ModelIndex, check_store, read_index, triton_config, write_index
 from models.contract.manifest import Manifest
 
 FILES = {"model.onnx": b"onnx", "model_card.md": b"# card\n"}

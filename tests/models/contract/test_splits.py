@@ -31,7 +31,7 @@ def from_camera(n: int, lane: Lane, hours: int = 1) -> list[Subject]:
     ],
 )
 def test_each_lane_is_split_in_its_shares(lane: Lane, shares: dict[str, float]) -> None:
-    found = Counter(split_of("pose", lane, f"camera {hour}") for hour in range(4000))
+    found = Counter[str](split_of("pose", lane, f"camera {hour}") for hour in range(4000))
     assert found.keys() == shares.keys()
     for split, share in shares.items():
         assert found[split] / 4000 == pytest.approx(share, abs=0.03)  # four standard errors

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.calibration.loss_map import Gaussian, LossMap, fit_gaussian, fit_loss_map
+from models.calibration.loss_map import LossMap, fit_loss_map
+from models.calibration.ood import Gaussian, fit_gaussian
 from models.networks.forecast_graph import ForecastGraph
 from models.networks.loss_head import LossHeadConfig, build_loss_head
 from models.networks.regressors import KeypointNet, KeypointNetConfig, normalise

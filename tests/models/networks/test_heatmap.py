@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.calibration.loss_map import fit_gaussian, fit_loss_map
+from models.calibration.loss_map import fit_loss_map
+from models.calibration.ood import fit_gaussian
 from models.networks.forecast_graph import ForecastGraph
 from models.networks.heatmap import (
     STRIDE_PX,

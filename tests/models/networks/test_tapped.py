@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.calibration.loss_map import fit_gaussian, fit_loss_map
+from models.calibration.loss_map import fit_loss_map
+from models.calibration.ood import fit_gaussian
 from models.contract.manifest import Preprocessing, Task
 from models.networks.forecast_graph import ForecastGraph
 from models.networks.loss_head import LossHeadConfig, build_loss_head

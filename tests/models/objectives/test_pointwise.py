@@ -1,4 +1,4 @@
-"""Regression of the log loss and the Gamma likelihood: their gradients, their optima, their limits."""
+"""Regression of the log loss, the Gamma likelihood and the cross-entropy: gradients, optima and limits."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.objectives.pointwise import gamma_likelihood, log_loss_regression
+from models.objectives.pointwise import bounded_cross_entropy, gamma_likelihood, log_loss_regression
 
 
 def gradient(value: Tensor, scores: Tensor) -> Tensor:
@@ -57,3 +57,20 @@ def test_beyond_its_range_the_gamma_likelihood_goes_on_without_a_step() -> None:
 def test_a_floor_that_is_not_positive_is_refused(floor: float) -> None:
     with pytest.raises(ValueError, match="floor"):
         log_loss_regression(torch.ones(2), torch.ones(2), floor)
+
+
+def test_cross_entropy_is_best_at_the_log_of_the_mean_loss() -> None:
+    losses = torch.tensor([0.1, 0.2, 0.6])
+    raw = torch.zeros((), requires_grad=True)
+    value = bounded_cross_entropy((losses.mean().log() + raw).expand(3), losses)
+    assert float(torch.autograd.grad(value, raw)[0]) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_certain_score_that_is_wrong_costs_a_finite_cross_entropy() -> None:
+    assert torch.isfinite(bounded_cross_entropy(torch.zeros(2), torch.zeros(2)))
+
+
+@pytest.mark.parametrize(("score", "loss"), [(0.1, 0.5), (-0.1, 1.5)])
+def test_cross_entropy_refuses_losses_and_predicted_losses_above_one(score: float, loss: float) -> None:
+    with pytest.raises(ValueError, match="at most"):
+        bounded_cross_entropy(torch.full((2,), score), torch.full((2,), loss))

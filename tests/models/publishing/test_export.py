@@ -5,8 +5,9 @@ import onnx
 import pytest
 import torch
 
-from models.calibration.loss_map import fit_gaussian, fit_loss_map
-from models.networks.forecast_graph import Forecast, ForecastGraph
+from models.calibration.loss_map import fit_loss_map
+from models.calibration.ood import fit_gaussian
+from models.networks.forecast_graph import ForecastGraph, GraphOutputs
 from models.networks.loss_head import Architecture, LossHeadConfig, build_loss_head
 from models.networks.regressors import KeypointNet, KeypointNetConfig
 from models.publishing.export import PARITY_BATCHES, ExportError, check_parity, export_onnx, run_onnx, state_dict
@@ -40,7 +41,7 @@ def test_onnx_runtime_gives_the_numbers_of_pytorch(graph: ForecastGraph, exporte
     with torch.no_grad():
         expected = graph(torch.from_numpy(images))
     outputs = run_onnx(exported, images)
-    assert list(outputs) == graph.outputs == list(Forecast._fields[:5])
+    assert list(outputs) == graph.outputs == list(GraphOutputs._fields[:5])
     for ours, theirs in zip(expected[:5], outputs.values(), strict=True):
         assert theirs.dtype == np.float32
         np.testing.assert_allclose(theirs, ours.numpy(), rtol=1e-4, atol=1e-4)

@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.tasks.canvas import Recipe, draw_corners, place, render
+from models.tasks.canvas import CanvasRanges, draw_corners, place, render
 
-RECIPE = Recipe()
-CLEAN = Recipe(contrast=(150, 150), noise=(0, 0), blur_px=(0.3, 0.3), clutter=(0, 0), occlusion=(0, 0))
+RANGES = CanvasRanges()
+CLEAN = CanvasRanges(contrast=(150, 150), noise=(0, 0), blur_px=(0.3, 0.3), clutter=(0, 0), occlusion=(0, 0))
 
 
 def test_a_full_square_of_ink_covers_its_corners_and_nothing_else() -> None:
@@ -22,16 +22,16 @@ def test_each_quarter_of_the_glyph_lands_at_its_own_corner() -> None:
     for corner, (rows, columns) in enumerate([(0, 0), (0, 4), (4, 4), (4, 0)]):
         glyph[:] = 0
         glyph[rows : rows + 4, columns : columns + 4] = 1
-        corners = draw_corners(np.random.default_rng(corner), RECIPE)
+        corners = draw_corners(np.random.default_rng(corner), RANGES)
         ink = place(glyph, corners, 64)
         y, x = (np.indices(ink.shape) + 0.5).reshape(2, -1) @ ink.ravel() / ink.sum()
         assert np.argmin(np.linalg.norm(corners - (x, y), axis=1)) == corner
 
 
 def test_corners_turn_no_further_than_the_recipe_and_keep_their_order() -> None:
-    recipe = replace(RECIPE, corner_jitter=0.0)
+    ranges = replace(RANGES, corner_jitter=0.0)
     for seed in range(200):
-        corners = draw_corners(np.random.default_rng(seed), recipe)
+        corners = draw_corners(np.random.default_rng(seed), ranges)
         top = corners[1] - corners[0]
         left = corners[3] - corners[0]
         assert abs(np.degrees(np.arctan2(top[1], top[0]))) <= 45.001
@@ -47,9 +47,9 @@ def test_a_clean_canvas_shows_its_ink_where_the_corners_say() -> None:
 
 
 def test_a_harder_recipe_hides_the_glyph() -> None:
-    def visibility(recipe: Recipe) -> float:
+    def visibility(ranges: CanvasRanges) -> float:
         blank, glyph = np.zeros((8, 8)), np.ones((8, 8))
-        pairs = [[render(ink, np.random.default_rng(seed), recipe)[0] for ink in (blank, glyph)] for seed in range(20)]
+        pairs = [[render(ink, np.random.default_rng(seed), ranges)[0] for ink in (blank, glyph)] for seed in range(20)]
         return float(np.mean([np.abs(b.astype(float) - g).mean() for b, g in pairs]))
 
-    assert visibility(replace(RECIPE, contrast=(35, 35))) < 0.5 * visibility(replace(RECIPE, contrast=(150, 150)))
+    assert visibility(replace(RANGES, contrast=(35, 35))) < 0.5 * visibility(replace(RANGES, contrast=(150, 150)))

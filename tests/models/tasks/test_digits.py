@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.tasks.canvas import Recipe
+from models.tasks.canvas import CanvasRanges
 from models.tasks.digits import SPLIT_SIZES, Digits
 from models.tasks.protocol import SPLITS, Split
 
@@ -68,7 +68,7 @@ def test_true_loss_is_the_mean_distance_of_the_four_corners(digits: Digits) -> N
 
 def test_the_fingerprint_follows_the_recipe(digits: Digits) -> None:
     assert digits.fingerprint == Digits().fingerprint
-    assert digits.fingerprint != Digits(Recipe(max_rotation_deg=10)).fingerprint
+    assert digits.fingerprint != Digits(CanvasRanges(max_rotation_deg=10)).fingerprint
 
 
 @pytest.mark.parametrize("split", SPLITS)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.evaluation.bundle import rank_correlation
+from models.evaluation.metrics import rank_correlation
 from models.networks.heatmap_features import Readings
 from models.networks.keypoint_head import KeypointHeadConfig, KeypointLossHead
 from models.tasks.protocol import Examples
@@ -19,7 +19,7 @@ from models.training.keypoint_head import (
     score_readings,
     train_keypoint_head,
 )
-from models.training.loop import Engine, TrainingError
+from models.training.loop import Trainer, TrainingError
 
 KEYPOINTS = 4
 
@@ -106,9 +106,9 @@ def test_a_mirror_swaps_left_and_right_and_turns_the_picture_over() -> None:
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"objective": "gamma"}, {"over": "images"}])
 def test_a_head_is_not_taken_from_the_run_of_another_seed_or_objective(tmp_path: Path, change: dict[str, Any]) -> None:
-    engine, brief, seen = Engine.start(folder=tmp_path), KeypointTraining(epochs=1), observations(64)
+    trainer, brief, seen = Trainer.start(folder=tmp_path), KeypointTraining(epochs=1), observations(64)
     sizes = tuple(part.shape[-1] for part in seen.readings)
     head = KeypointLossHead(KeypointHeadConfig(sizes, KEYPOINTS, ((0, 1),), parts=("shape", "identity")))
-    train_keypoint_head(head, seen, brief, engine=engine)
+    train_keypoint_head(head, seen, brief, trainer=trainer)
     with pytest.raises(TrainingError, match="is of another training"):
-        train_keypoint_head(head, seen, replace(brief, **change), engine=engine)
+        train_keypoint_head(head, seen, replace(brief, **change), trainer=trainer)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.training.loop import Engine, Plan, TrainingError, fit, reproducible
+from models.training.loop import Plan, Trainer, TrainingError, fit, reproducible
 
 PLAN = Plan("toy", size=40, epochs=4, batch_size=8, learning_rate=1e-2, weight_decay=1e-2, average=0.9)
 # One run of the toy, on as many processes as asked for; it kills itself once the epoch after `fatal` has begun.
@@ -17,18 +17,18 @@ TOY = """
 import os, signal, sys
 from pathlib import Path
 import torch
-from models.training.loop import Engine
+from models.training.loop import Trainer
 from tests.models.training.test_loop import PLAN, run_toy
 
 def main():
     folder, fatal, devices = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     torch.set_num_threads(1)
-    engine = Engine.start(devices=devices, folder=folder)
+    trainer = Trainer.start(devices=devices, folder=folder)
     def progress(step, steps):
         if fatal and step == fatal * steps // PLAN.epochs + 2:
             os.kill(os.getpid(), signal.SIGKILL)
-    net = run_toy(engine, progress)
-    if engine.fabric.is_global_zero:
+    net = run_toy(trainer, progress)
+    if trainer.fabric.is_global_zero:
         torch.save(net.state_dict(), folder / "weights.pt")
 
 main()
@@ -36,7 +36,7 @@ main()
 
 
 def run_toy(
-    engine: Engine | None = None, progress: Any = lambda *_: None, plan: Plan = PLAN, **parts: Any
+    trainer: Trainer | None = None, progress: Any = lambda *_: None, plan: Plan = PLAN, **parts: Any
 ) -> nn.Module:
     """Fits a small network with batch norm to noise that is drawn anew at every step, like an augmentation."""
     torch.manual_seed(0)
@@ -49,7 +49,7 @@ def run_toy(
         return value
 
     with reproducible(1):
-        fit(net, lambda _epoch: (inputs,), parts.pop("loss", loss), plan, engine or Engine.start(), progress, **parts)
+        fit(net, lambda _epoch: (inputs,), parts.pop("loss", loss), plan, trainer or Trainer.start(), progress, **parts)
     return net
 
 
@@ -91,28 +91,28 @@ def test_two_processes_share_every_batch_and_end_alike(tmp_path: Path) -> None:
 
 def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path: Path) -> None:
     expected = run_toy().state_dict()
-    run_toy(Engine.start(folder=tmp_path), plan=PLAN)
+    run_toy(Trainer.start(folder=tmp_path), plan=PLAN)
     (tmp_path / "toy.part").write_bytes(b"half a checkpoint")
-    assert same(run_toy(Engine.start(folder=tmp_path)).state_dict(), expected)
+    assert same(run_toy(Trainer.start(folder=tmp_path)).state_dict(), expected)
 
 
 def test_a_finished_run_is_not_repeated(tmp_path: Path) -> None:
-    first = run_toy(Engine.start(folder=tmp_path))
+    first = run_toy(Trainer.start(folder=tmp_path))
     steps: list[int] = []
-    again = run_toy(Engine.start(folder=tmp_path), lambda step, _: steps.append(step))
+    again = run_toy(Trainer.start(folder=tmp_path), lambda step, _: steps.append(step))
     assert steps == []
     assert same(first.state_dict(), again.state_dict())
 
 
 def test_a_checkpoint_of_another_plan_is_refused(tmp_path: Path) -> None:
-    run_toy(Engine.start(folder=tmp_path))
+    run_toy(Trainer.start(folder=tmp_path))
     other = Plan("toy", size=40, epochs=5, batch_size=8, learning_rate=1e-2, weight_decay=1e-2, average=0.9)
     with pytest.raises(TrainingError, match=r"toy\.pt is of another training: .*give another folder"):
-        run_toy(Engine.start(folder=tmp_path), plan=other)
+        run_toy(Trainer.start(folder=tmp_path), plan=other)
 
 
 def test_keeping_a_folder_changes_nothing(tmp_path: Path) -> None:
-    assert same(run_toy().state_dict(), run_toy(Engine.start(folder=tmp_path)).state_dict())
+    assert same(run_toy().state_dict(), run_toy(Trainer.start(folder=tmp_path)).state_dict())
 
 
 def test_the_average_is_what_remains_and_without_one_the_last_weights_do() -> None:
@@ -124,9 +124,9 @@ def test_figures_go_to_tensorboard_at_every_epoch(tmp_path: Path) -> None:
     def watch(module: nn.Module) -> dict[str, float]:
         return {"evaluating": float(not module.training)}
 
-    engine = Engine.start(folder=tmp_path)
-    run_toy(engine, watch=watch)
-    for logger in engine.fabric.loggers:
+    trainer = Trainer.start(folder=tmp_path)
+    run_toy(trainer, watch=watch)
+    for logger in trainer.fabric.loggers:
         logger.finalize("success")
     (events,) = tmp_path.glob("events.out.tfevents.*")
     data = events.read_bytes()
@@ -148,4 +148,4 @@ def test_a_loss_that_is_not_finite_ends_the_training() -> None:
 
 def test_devices_that_are_not_there_are_refused() -> None:
     with pytest.raises(TrainingError, match="cannot train on 1 'abacus' in 32-true"):
-        Engine.start(accelerator="abacus")
+        Trainer.start(accelerator="abacus")

@@ -12,9 +12,11 @@ from models.networks.regressors import KeypointNet, KeypointNetConfig, normalise
 from models.objectives.learning_loss import OBJECTIVES, Objective
 from models.tasks.digits import Digits
 from models.tasks.pose import Pose
-from models.training.loop import Engine, TrainingError, reproducible
-from models.training.loss_head import Observations, TrainingConfig, observe, train_loss_head, train_regressor
+from models.training.config import TrainingConfig
+from models.training.loop import Trainer, TrainingError, reproducible
+from models.training.loss_head import Observations, observe, train_loss_head
 from models.training.recipes import recipe
+from models.training.regressor import train_regressor
 
 TINY = TrainingConfig.tiny()
 
@@ -135,18 +137,18 @@ def test_a_head_is_not_taken_from_the_run_of_another_seed_or_objective(
     tmp_path: Path, head_data: Observations, change: dict[str, Any]
 ) -> None:
     head = build_loss_head(LossHeadConfig(tuple(one.shape[1] for one in head_data.maps)))
-    engine = Engine.start(folder=tmp_path)
-    train_loss_head(head, head_data, TINY, engine=engine)
+    trainer = Trainer.start(folder=tmp_path)
+    train_loss_head(head, head_data, TINY, trainer=trainer)
     with pytest.raises(TrainingError, match="is of another training"):
-        train_loss_head(head, head_data, dataclasses.replace(TINY, **change), engine=engine)
+        train_loss_head(head, head_data, dataclasses.replace(TINY, **change), trainer=trainer)
 
 
 @pytest.mark.slow
 def test_a_trunk_is_not_taken_from_the_run_of_another_seed(tmp_path: Path, digits: Digits) -> None:
-    engine = Engine.start(folder=tmp_path)
-    train_regressor(KeypointNet(KeypointNetConfig()), digits, TINY, engine=engine)
+    trainer = Trainer.start(folder=tmp_path)
+    train_regressor(KeypointNet(KeypointNetConfig()), digits, TINY, trainer=trainer)
     with pytest.raises(TrainingError, match="is of another training"):
-        train_regressor(KeypointNet(KeypointNetConfig()), digits, dataclasses.replace(TINY, seed=1), engine=engine)
+        train_regressor(KeypointNet(KeypointNetConfig()), digits, dataclasses.replace(TINY, seed=1), trainer=trainer)
 
 
 def test_effort_scales_the_epochs_but_never_to_none() -> None:

@@ -16,8 +16,9 @@ from service.labelling.queue.blobs import BlobStore
 from service.labelling.queue.policy import QueuePolicy
 from service.labelling.queue.redis_queue import RedisQueue
 from service.labelling.samples.sample import Sample
-from service.redis.private_valkey import embedded_valkey
+from service.redis.private_valkey import private_valkey
 from service.redis.server import OutOfMemory
+from tests.service.labelling.queue.own_queue import OwnQueue
 
 OpenService = Callable[..., Awaitable[httpx.AsyncClient]]
 Queued = Callable[[int], Awaitable[list[str]]]
@@ -25,7 +26,7 @@ Queued = Callable[[int], Awaitable[list[str]]]
 
 @pytest_asyncio.fixture
 async def socket(tmp_path: Path) -> AsyncIterator[Path]:
-    async with embedded_valkey(tmp_path / "valkey") as path:
+    async with private_valkey(tmp_path / "valkey") as path:
         yield path
 
 
@@ -149,9 +150,9 @@ async def test_the_image_of_a_label_is_there_past_retention_until_it_is_erased(
 
 async def pass_retention(socket: Path, blobs: Path) -> None:
     """Twice, since the label is archived after the first look for what may be forgotten."""
-    queue = RedisQueue.open(str(socket), BlobStore.open(blobs), QueuePolicy(retention_s=1e-6))
+    queue = OwnQueue.open(str(socket), BlobStore.open(blobs), QueuePolicy(retention_s=1e-6))
     for _ in range(2):
-        await Janitor(queue).tidy("tiny")
+        await Janitor(queue, queue.blobs).tidy("tiny")
     await queue.close()
 
 

@@ -9,8 +9,8 @@ import httpx
 import pytest
 import stamina
 
-from models.contract.bundle import ModelIndex, write_index
-from service.redis.private_valkey import embedded_valkey
+from models.contract.index import ModelIndex, write_index
+from service.redis.private_valkey import private_valkey
 
 Grey = Callable[..., bytes]
 OpenService = Callable[..., Awaitable[httpx.AsyncClient]]
@@ -96,7 +96,7 @@ async def test_samples_of_a_model_that_is_not_in_the_store_can_be_seen_and_lease
     open_service: OpenService, store: Path, tmp_path: Path, grey: Grey
 ) -> None:
     shutil.copytree(store / "tiny", tmp_path / "other/tiny")
-    async with embedded_valkey(tmp_path / "valkey") as socket:
+    async with private_valkey(tmp_path / "valkey") as socket:
         settings = {"max_batch": 1, "workers": 1, "redis_url": f"unix://{socket}"}
         first = await open_service(bundles=store, **settings)
         path = "/v1/models/second/predict"

@@ -14,9 +14,7 @@ from typing import Any
 import pytest
 import stamina
 
-from service.client import ClientError, LosscastClient
-from service.client import requests as calls
-from service.client.asynchronous import AsyncLosscastClient
+from service.client import AsyncLosscastClient, ClientError, LosscastClient, requests
 from service.schemas.predictions import ErrorReply, PredictReply
 
 Grey = Callable[..., bytes]
@@ -233,7 +231,7 @@ async def test_both_clients_take_every_parameter_of_a_prediction(
     client: LosscastClient, async_client: AsyncLosscastClient, grey: Grey
 ) -> None:
     options = {"model": "tiny", "source": "cam", "operating_point": "budget"}
-    assert ["image", *options] == list(inspect.signature(calls.predict).parameters)
+    assert ["image", *options] == list(inspect.signature(requests.predict).parameters)
     replies = [client.predict(grey(0.2), **options), await async_client.predict(grey(0.2), **options)]
     assert [reply.verdict.operating_point for reply in replies] == ["budget", "budget"]
     options["operating_point"] = "none"

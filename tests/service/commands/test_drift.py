@@ -74,7 +74,7 @@ def test_a_report_is_printed_with_a_row_of_bars_for_each_signal(losscast: Lossca
     assert lines[2].startswith("To do: ")
     assert any("ood_score" in line and "█" in line for line in lines)
     assert "…" not in result.stdout  # nothing is cut off
-    assert "Not watched, for the bundle has no reference of them: luminance" in result.stdout
+    assert "Not watched, because the bundle has no reference for them: luminance" in result.stdout
 
 
 def test_json_is_the_report_as_the_service_gives_it(losscast: Losscast) -> None:

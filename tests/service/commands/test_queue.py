@@ -118,7 +118,7 @@ def test_one_sample_is_leased_and_labelled_without_files(losscast: Losscast, que
     assert one_line(refused) == "losscast: 2 values are needed (a, b), 1 came\n"
     label = ["queue", "label", sample_id, "[[1, 2], null]", "--token", "mine"]
     assert lines(losscast(*label)) == [f"{sample_id} is labelled."]
-    assert lines(losscast(*label)) == [f"{sample_id} was labelled so already."]
+    assert lines(losscast(*label)) == [f"{sample_id} already has this label."]
 
 
 def test_erase_asks_first_and_then_removes(losscast: Losscast, queued: Queued, client: LosscastClient) -> None:
@@ -127,7 +127,10 @@ def test_erase_asks_first_and_then_removes(losscast: Losscast, queued: Queued, c
     assert client.sample(sample_id).sample_id == sample_id
     assert client.erase(sample_id).erased  # waits until it may be erased
     assert lines(losscast("queue", "erase", sample_id, "--yes")) == [f"{sample_id} is erased."]
-    assert lines(losscast("queue", "erase", "0" * 32, "--yes")) == [f"{'0' * 32} is not known: nothing to erase."]
+    unknown = "0" * 32
+    assert lines(losscast("queue", "erase", unknown, "--yes")) == [
+        f"{unknown} is not known: there is nothing to erase."
+    ]
 
 
 def test_requeue_says_how_many_came_back(losscast: Losscast) -> None:

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -6,13 +7,14 @@ import pytest
 
 from models.contract.loss_definition import KeypointLoss
 from models.contract.manifest import Manifest
-from service.drift.audit import losses, read
+from service.drift.audit import BUCKET_S, KEEP_S, AuditLoss, AuditRecord, losses, read
 from service.labelling.queue.blobs import BlobStore
 from service.labelling.queue.label_queue import LabelRecord
 from service.labelling.queue.redis_queue import RedisQueue
 from service.labelling.samples.sample import Sample
 from service.redis.server import RedisServer
 
+NOW = 1_000_000 * BUCKET_S
 PREDICTED = [[2.0, 2.0], [6.0, 6.0]]
 
 
@@ -58,7 +60,6 @@ def test_an_audit_label_is_the_true_loss_beside_the_predicted_one(manifest: Mani
         {"audit_probability": None},
         {"version": "2"},
         {"counts_for_drift": False},  # a further image of its source: the mean that is corrected has it not
-        {"width": None, "height": None},  # of a sample from before sizes were kept
     ],
 )
 def test_other_labels_do_not_count(manifest: Manifest, sample: Sample, changes: dict[str, Any]) -> None:
@@ -96,7 +97,7 @@ def test_a_bundle_that_declares_no_loss_has_none(watched: Manifest, sample: Samp
 async def test_labels_are_read_from_the_queue_page_by_page_and_once(
     manifest: Manifest, sample: Sample, redis: RedisServer, make: Callable[..., Sample]
 ) -> None:
-    queue = RedisQueue.open(f"unix://{redis.where}", BlobStore.open("memory:///"))
+    queue = RedisQueue(redis, BlobStore.open("memory:///"))
     for n in range(3):
         one = make(sample, n)
         await queue.put([one])
@@ -105,9 +106,31 @@ async def test_labels_are_read_from_the_queue_page_by_page_and_once(
     assert len(page.losses) == 3
     again = await read(queue, manifest, page.cursor)
     assert (list(again.losses), again.cursor) == ([], page.cursor)
-    await queue.close()
 
 
 @pytest.fixture
 def make() -> Callable[..., Sample]:
     return lambda sample, n: dataclasses.replace(sample, id=f"{n:032x}")
+
+
+def seen(seen_at: float) -> AuditLoss:
+    return AuditLoss(predicted=0.5, true=1.0, probability=0.1, seen_at=seen_at)
+
+
+def test_only_buckets_that_began_after_a_change_are_of_its_time() -> None:
+    record = AuditRecord().add([seen(NOW - 2 * BUCKET_S), seen(NOW - 1.0), seen(NOW), seen(NOW + 5.0)], NOW + 10.0)
+    assert [record.since(at).labels for at in (None, NOW - BUCKET_S, NOW, NOW + 1.0)] == [4, 3, 2, 0]
+    assert record.since(NOW).wd == pytest.approx(2 * 0.5 / 0.1)
+
+
+def test_what_is_two_days_old_is_forgotten_and_a_clock_ahead_is_not_believed() -> None:
+    record = AuditRecord().add([seen(NOW), seen(NOW + 1e9)], NOW)
+    assert record.since(NOW).labels == 2
+    assert record.add([], NOW + KEEP_S + 2 * BUCKET_S).buckets == {}
+
+
+def test_it_survives_json_and_another_builds_is_refused() -> None:
+    record = AuditRecord().add([seen(NOW), seen(NOW + BUCKET_S)], NOW + BUCKET_S)
+    assert AuditRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
+    with pytest.raises(TypeError):
+        AuditRecord.from_json({"1": {"number": 3}})

@@ -9,8 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from service.drift import ledger as of_ledger
-from service.drift.ledger import Ledger, Parcel, Place
+from service.drift.ledger import RETENTION_S, Ledger, Parcel, Place
 from service.redis.server import OutOfMemory, RedisServer
 from tests.service.labelling.queue.test_cluster import running_cluster
 
@@ -131,8 +130,8 @@ async def test_a_server_at_its_memory_limit_refuses_a_flush_whole(
 async def test_buckets_leave_the_window_and_then_the_server(
     ledger: Ledger, place: Place, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(of_ledger, "BUCKET_S", 0.05)
-    monkeypatch.setattr(of_ledger, "KEEP_S", 0.2)
+    monkeypatch.setattr("service.drift.ledger.BUCKET_S", 0.05)
+    monkeypatch.setattr("service.drift.ledger.KEEP_S", 0.2)
     await ledger.flush(place, "a", parcel(0), LEASE_S)
     async with asyncio.timeout(30):
         while (await ledger.look(place, 0.1)).window.size:  # noqa: ASYNC110 - the server's clock is waited for
@@ -152,7 +151,7 @@ async def test_what_nobody_flushes_to_any_more_expires(ledger: Ledger, place: Pl
     await ledger.write(place, leader.token, b"s", b"r")
     for key in place.keys("totals", "buckets", "receipt:a", "leader", "report", "shares"):
         left_s = await cast("Any", redis.client).ttl(key)
-        assert of_ledger.RETENTION_S - 60 < left_s <= of_ledger.RETENTION_S
+        assert RETENTION_S - 60 < left_s <= RETENTION_S
 
 
 async def test_on_a_redis_cluster_a_version_lies_on_one_node(tmp_path: Path) -> None:

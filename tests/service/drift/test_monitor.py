@@ -12,30 +12,30 @@ import pytest_asyncio
 
 from models.contract.loss_definition import KeypointLoss
 from models.contract.manifest import Manifest
-from service.drift import transition as judge
+from service.drift import transition
+from service.drift.detector_state import DetectorState
 from service.drift.layout import Layout
 from service.drift.ledger import Ledger, Place
 from service.drift.monitor import Monitor
-from service.drift.state import State
-from service.drift.transition import Terms
+from service.drift.report.decision import Terms
 from service.drift.watch import Watches
 from service.errors import Unavailable
 from service.labelling.queue.blobs import BlobStore
-from service.labelling.queue.redis_queue import RedisQueue
 from service.labelling.samples.sample import Sample
 from service.redis.server import RedisServer
 from service.schemas.drift import DriftReport
 from service.telemetry.metrics import Metrics
 from tests.service.drift.traffic import feed
 from tests.service.labelling.queue.forgetful import ForgetfulServer
+from tests.service.labelling.queue.own_queue import OwnQueue
 
 LEASE_S = 60.0
 
 
 class Replica:
     def __init__(self, socket: Path, manifest: Manifest) -> None:
-        self.queue = RedisQueue.open(str(socket), BlobStore.open("memory:///"), timeout_s=1.0)
-        self.ledger = Ledger(self.queue.scripts.server)
+        self.queue = OwnQueue.open(str(socket), BlobStore.open("memory:///"), timeout_s=1.0)
+        self.ledger = Ledger(self.queue.server)
         self.watches, self.metrics = Watches(10.0), Metrics()
         self.terms = Terms(flush_s=0.01)
         self.monitor = Monitor(self.watches, self.ledger, self.queue, self.metrics, self.terms)
@@ -384,9 +384,9 @@ async def test_a_state_that_the_judge_fails_on_is_begun_anew(
 ) -> None:
     replica = open_replica()
     await serve(replica, 100)
-    update = judge.update
+    update = transition.update
 
-    def fail_on_old(layout: Layout, state: State, *arguments: Any) -> State:
+    def fail_on_old(layout: Layout, state: DetectorState, *arguments: Any) -> DetectorState:
         if state.born:
             raise ValueError("shapes do not match")
         return update(layout, state, *arguments)
@@ -396,7 +396,7 @@ async def test_a_state_that_the_judge_fails_on_is_begun_anew(
         feed(replica.watch.tally, 25, np.random.default_rng(1))
         assert await replica.flush()
     assert replica.report.observations == 125
-    assert "is judged anew" in caplog.text
+    assert "starts from a fresh state" in caplog.text
 
 
 async def label(replica: Replica, n: int) -> None:

@@ -1,5 +1,4 @@
-from service.drift import thinning as sources
-from service.drift.thinning import Thinning
+from service.drift.thinning import MAX_SOURCES, Thinning
 
 
 class Clock:
@@ -27,10 +26,10 @@ def test_sources_do_not_thin_each_other_and_images_without_one_all_count() -> No
 
 def test_memory_is_bounded_and_the_longest_known_source_is_forgotten_first() -> None:
     thinning = Thinning(10.0, Clock())
-    for number in range(3 * sources.MAX_SOURCES):
+    for number in range(3 * MAX_SOURCES):
         assert thinning.counts(f"camera {number}")
-    assert len(thinning) == sources.MAX_SOURCES
-    assert not thinning.counts(f"camera {3 * sources.MAX_SOURCES - 1}")
+    assert len(thinning) == MAX_SOURCES
+    assert not thinning.counts(f"camera {3 * MAX_SOURCES - 1}")
     assert thinning.counts("camera 0")
 
 

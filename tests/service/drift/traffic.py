@@ -3,7 +3,7 @@
 import numpy as np
 
 from service.drift.layout import Floats, Layout
-from service.drift.ledger import Sums
+from service.drift.ledger import LedgerSums
 from service.drift.tally import Tally
 from service.inference.outcome import Forecast
 
@@ -31,10 +31,10 @@ class Ledgerless:
         self.totals: Floats = layout.empty()
         self.born = "1000"
 
-    def sums(self, now_s: float, n: int = 0, shift: float = 0.0, state: bytes = b"") -> Sums:
+    def sums(self, now_s: float, n: int = 0, shift: float = 0.0, state: bytes = b"") -> LedgerSums:
         """After n more images."""
         feed(self.tally, n, self.rng, shift)
         new = self.tally.take()
         if new is not None:
             self.totals = self.totals + new
-        return Sums(now_s, self.born, self.totals, self.totals, state, 1.0)
+        return LedgerSums(now_s, self.born, self.totals, self.totals, state, 1.0)

@@ -7,9 +7,10 @@ import httpx
 import pytest
 import stamina
 
-from models.contract.bundle import ModelIndex, publish, read_onnx, write_index
+from models.contract.bundle import publish, read_onnx
+from models.contract.index import ModelIndex, write_index
 from models.contract.manifest import Manifest, OperatingPoint
-from service.client import requests as calls
+from service.client import requests
 
 Grey = Callable[..., bytes]
 OpenService = Callable[..., Awaitable[httpx.AsyncClient]]
@@ -93,5 +94,5 @@ async def test_the_model_says_which_points_there_are_and_the_schema_that_one_may
 
 
 def test_the_client_names_the_point_it_is_given() -> None:
-    assert calls.predict(b"", operating_point="strict").params == {"operating_point": "strict"}
-    assert calls.predict(b"").params == {}
+    assert requests.predict(b"", operating_point="strict").params == {"operating_point": "strict"}
+    assert requests.predict(b"").params == {}

@@ -1,20 +1,18 @@
-import numpy as np
 import pytest
 
 from models.contract.manifest import OperatingPoint
-from service.inference.outcome import Forecast
-from service.inference.verdict import judge
+from service.inference.verdict import give_verdict
 
 POINTS = {
     "budget": OperatingPoint(
-        guarantee="made for tests", level=0.1, calibration_size=10, score_threshold=1.0, ood_threshold=5.0
+        guarantee="made for tests",
+        kind="flag_budget",
+        level=0.1,
+        calibration_size=10,
+        score_threshold=1.0,
+        ood_threshold=5.0,
     )
 }
-
-
-def forecast(score: float, ood_score: float) -> Forecast:
-    nothing = np.zeros(0, np.float32)
-    return Forecast(nothing, score=score, predicted_loss=0.0, ood_score=ood_score, embedding=nothing)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +27,7 @@ def forecast(score: float, ood_score: float) -> Forecast:
 def test_a_verdict_is_lossy_when_either_raw_score_exceeds_its_threshold(
     score: float, ood_score: float, reasons: tuple[str, ...]
 ) -> None:
-    verdict = judge(forecast(score, ood_score), POINTS, "budget")
+    verdict = give_verdict(score, ood_score, POINTS, "budget")
     assert verdict.reasons == reasons
     assert verdict.lossy is bool(reasons)
     assert verdict.operating_point == "budget"

@@ -1,8 +1,7 @@
 """Queues on a real server, and small helpers to make samples and to wait for a condition."""
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -12,15 +11,15 @@ from service.labelling.queue.blobs import BlobStore
 from service.labelling.queue.policy import QueuePolicy
 from service.labelling.queue.redis_queue import RedisQueue
 from service.labelling.samples.sample import Sample, sample_id
+from tests.service.labelling.queue.own_queue import OwnQueue
 
-Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
 MakeSample = Callable[..., Sample]
 Open = Callable[..., RedisQueue]
 
 
 @pytest_asyncio.fixture
-async def queue(server: Path) -> AsyncIterator[RedisQueue]:
-    made = RedisQueue.open(str(server), BlobStore.open("memory:///"))
+async def queue(server: Path) -> AsyncIterator[OwnQueue]:
+    made = OwnQueue.open(str(server), BlobStore.open("memory:///"))
     yield made
     await made.close()
 
@@ -28,11 +27,11 @@ async def queue(server: Path) -> AsyncIterator[RedisQueue]:
 @pytest_asyncio.fixture
 async def open_queue(server: Path) -> AsyncIterator[Open]:
     """Opens queues, each with a policy of its own."""
-    opened: list[RedisQueue] = []
+    opened: list[OwnQueue] = []
 
-    def open_one(**policy: float | None) -> RedisQueue:
+    def open_one(**policy: float | None) -> OwnQueue:
         given = QueuePolicy(**policy)  # type: ignore[arg-type]  # the fields' types are as varied as the policy's
-        opened.append(RedisQueue.open(str(server), BlobStore.open("memory:///"), given))
+        opened.append(OwnQueue.open(str(server), BlobStore.open("memory:///"), given))
         return opened[-1]
 
     yield open_one
@@ -56,19 +55,9 @@ def make_sample(model: str) -> MakeSample:
             "ood_score": 0.1,
             "prediction": {"kind": "vector", "values": [1.0]},
             "flagged_at": time.time(),
+            "width": 64,
+            "height": 64,
         }
         return Sample(**{**given, **fields})  # type: ignore[arg-type]  # the fields' types are as varied as the sample's
 
     return make
-
-
-@pytest.fixture
-def until() -> Until:
-    """Waits for a condition, at most 30 s."""
-
-    async def wait(condition: Callable[[], Awaitable[bool]]) -> None:
-        async with asyncio.timeout(30):
-            while not await condition():  # noqa: ASYNC110 - what is waited for is outside this process
-                await asyncio.sleep(0.01)
-
-    return wait

@@ -19,9 +19,9 @@ from service.labelling.drain import Drain
 from service.labelling.journal.journal import Journal
 from service.labelling.journal.table import Entry
 from service.labelling.queue.blobs import BlobStore
-from service.labelling.queue.redis_queue import RedisQueue
 from service.labelling.samples.sample import Sample
-from service.redis.private_valkey import embedded_valkey
+from service.redis.private_valkey import private_valkey
+from tests.service.labelling.queue.own_queue import OwnQueue
 
 MakeSample = Callable[..., Sample]
 Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
@@ -34,6 +34,7 @@ from service.labelling.queue.blobs import BlobStore
 from service.labelling.drain import Drain
 from service.labelling.journal.journal import Journal
 from service.labelling.queue.redis_queue import RedisQueue
+from service.redis.server import RedisServer
 
 folder, socket, last_step = sys.argv[1:]
 
@@ -57,7 +58,7 @@ for cls, steps in [
 async def main():
     journal = Journal.open(Path(folder) / "journal", max_bytes=10**9, max_rows=10**6)
     blobs = BlobStore.open(Path(folder) / "blobs")
-    await Drain(journal, blobs, RedisQueue.open(socket, blobs)).run()
+    await Drain(journal, blobs, RedisQueue(RedisServer.open(socket, 2.0), blobs)).run()
 
 asyncio.run(main())
 """
@@ -68,16 +69,16 @@ class Room:
     folder: Path
     journal: Journal
     blobs: BlobStore
-    queue: RedisQueue
+    queue: OwnQueue
     drain: Drain
 
 
-def open_queue(socket: Path, timeout_s: float = 2.0) -> RedisQueue:
-    return RedisQueue.open(str(socket), BlobStore.open("memory:///"), timeout_s=timeout_s)
+def open_queue(socket: Path, timeout_s: float = 2.0) -> OwnQueue:
+    return OwnQueue.open(str(socket), BlobStore.open("memory:///"), timeout_s=timeout_s)
 
 
 @asynccontextmanager
-async def opened(folder: Path, queue: RedisQueue) -> AsyncIterator[Room]:
+async def opened(folder: Path, queue: OwnQueue) -> AsyncIterator[Room]:
     """A labelling room whose drain is not running."""
     journal = Journal.open(folder / "journal", max_bytes=2**30, max_rows=10**6)
     blobs = BlobStore.open(folder / "blobs")
@@ -86,7 +87,7 @@ async def opened(folder: Path, queue: RedisQueue) -> AsyncIterator[Room]:
 
 
 @pytest_asyncio.fixture
-async def room(tmp_path: Path, queue: RedisQueue) -> AsyncIterator[Room]:
+async def room(tmp_path: Path, queue: OwnQueue) -> AsyncIterator[Room]:
     async with opened(tmp_path, queue) as made:
         yield made
 
@@ -124,7 +125,7 @@ async def test_samples_arrive_with_their_images_and_leave_the_journal(
     async with running(room.drain):
         await append(room, new)
         await until(lambda: has_arrived(room, old + new))
-    assert (room.drain.drained, room.drain.errors, room.drain.last_error) == (200, 0, None)
+    assert (room.drain.drained, room.drain.failures.errors, room.drain.failures.last_error) == (200, 0, None)
 
 
 async def test_a_sample_can_be_leased_before_its_row_is_deleted(
@@ -158,7 +159,7 @@ async def test_a_row_that_is_settled_while_the_drain_reads_it_again_stays_in_the
     monkeypatch.setattr(room.journal, "oldest", settled_meanwhile)
     await room.drain.flush(30)
     assert await has_arrived(room, samples)
-    assert (room.drain.drained, room.drain.errors) == (5, 0)
+    assert (room.drain.drained, room.drain.failures.errors) == (5, 0)
     assert (await room.queue.stats(model))["erased"] == 0
 
 
@@ -189,10 +190,10 @@ async def test_a_flush_without_a_server_gives_up_in_time_keeps_everything_and_sa
         await append(room, [make_sample("a")])
         await room.drain.flush(1)
         await room.drain.flush(1)
-        assert (room.journal.rows, room.drain.errors) == (1, 2)
+        assert (room.journal.rows, room.drain.failures.errors) == (1, 2)
         (logged,) = [record.getMessage() for record in caplog.records if record.name == "service.labelling.drain"]
-        assert logged.endswith(f"will try again: {room.drain.last_error}")
-        assert "does not answer" in (room.drain.last_error or "")
+        assert logged.endswith(f"will try again: {room.drain.failures.last_error}")
+        assert "does not answer" in (room.drain.failures.last_error or "")
         await room.queue.close()
 
 
@@ -205,13 +206,13 @@ async def test_samples_wait_while_there_is_no_server_and_arrive_when_there_is(
     async with opened(tmp_path, open_queue(folder / "valkey.sock")) as room:
 
         async def has_failed_twice() -> bool:
-            return room.drain.errors >= 2
+            return room.drain.failures.errors >= 2
 
         async with running(room.drain):
             await append(room, samples)
             await until(has_failed_twice)
             assert room.journal.rows == 50
-            async with embedded_valkey(folder):
+            async with private_valkey(folder):
                 await until(lambda: has_arrived(room, samples))
         await room.queue.close()
 
@@ -223,7 +224,7 @@ async def test_appends_go_on_while_the_server_is_away_and_nothing_is_lost_or_dou
 ) -> None:
     samples = [make_sample(f"{n}") for n in range(900)]
     async with (
-        embedded_valkey(tmp_path / "valkey") as socket,
+        private_valkey(tmp_path / "valkey") as socket,
         opened(tmp_path, open_queue(socket, 0.5)) as room,
         running(room.drain),
     ):
@@ -262,7 +263,7 @@ async def _break(socket: Path, fault: str) -> None:
     ],
 )
 async def test_kill_9_after_any_step_loses_and_doubles_nothing(
-    tmp_path: Path, queue: RedisQueue, server: Path, make_sample: MakeSample, last_step: str
+    tmp_path: Path, queue: OwnQueue, server: Path, make_sample: MakeSample, last_step: str
 ) -> None:
     samples = [make_sample(f"{n}") for n in range(100)]
     async with opened(tmp_path, queue) as room:
@@ -280,7 +281,7 @@ async def test_puts_that_the_server_lost_are_put_again(
 ) -> None:
     samples = [make_sample(f"{n}") for n in range(20)]
     async with (
-        embedded_valkey(tmp_path / "valkey") as socket,
+        private_valkey(tmp_path / "valkey") as socket,
         opened(tmp_path, open_queue(socket)) as room,
         Redis(unix_socket_path=str(socket)) as client,
     ):
@@ -294,7 +295,7 @@ async def test_puts_that_the_server_lost_are_put_again(
             assert room.journal.rows == 20
             await client.flushall()
             await until(lambda: has_arrived(room, samples))
-        assert "lost 20 samples" in (room.drain.last_error or "")
+        assert "lost 20 samples" in (room.drain.failures.last_error or "")
         await room.queue.close()
 
 
@@ -315,7 +316,7 @@ async def test_an_entry_that_cannot_be_read_does_not_hold_up_the_others(
         await until(only_the_bad_is_left)
         assert [entry.id for entry in await room.journal.oldest(9)] == [bad.id]
     assert room.drain.drained == 10
-    assert "not a sample" in (room.drain.last_error or "")
+    assert "not a sample" in (room.drain.failures.last_error or "")
 
 
 async def test_an_entry_that_the_queue_refuses_does_not_hold_up_those_beside_it(

@@ -13,6 +13,7 @@ from service.labelling.queue.blobs import BlobStore
 from service.labelling.queue.redis_queue import RedisQueue
 from service.labelling.samples.sample import Sample
 from tests.service.labelling.queue.forgetful import ForgetfulServer
+from tests.service.labelling.queue.own_queue import OwnQueue
 
 MakeSample = Callable[..., Sample]
 LABEL = {"values": [1.0]}
@@ -38,7 +39,7 @@ class Room:
 @asynccontextmanager
 async def opened(folder: Path, server: ForgetfulServer) -> AsyncIterator[Room]:
     journal = Journal.open(folder / "journal", max_bytes=2**20, max_rows=1000)
-    queue = RedisQueue.open(str(server.socket), BlobStore.open("memory:///"))
+    queue = OwnQueue.open(str(server.socket), BlobStore.open("memory:///"))
     yield Room(server, journal, queue)
     await queue.close()
     await journal.close()

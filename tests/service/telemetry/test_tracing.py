@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from service.errors import StartError
 from service.telemetry.tracing import open_tracing
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -83,7 +84,7 @@ def test_what_is_not_there_is_told_and_not_sent(
 def test_a_variable_that_cannot_be_used_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:9")
     monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "-1")
-    with pytest.raises(ValueError, match=r"cannot be used: OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"):
+    with pytest.raises(StartError, match=r"cannot be used: OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"):
         open_tracing("1")
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from service.errors import ModelFault
-from service.inference.outcome import Forecast, Outcome, Verdict
-from service.telemetry.triton_statistics import Statistics
+from service.inference.outcome import Forecast, Outcome
+from service.inference.verdict import Verdict
+from service.telemetry.triton_statistics import TritonStatistics
 
 NUMBERS = np.zeros(2, np.float32)
 ANSWERED = Outcome(
@@ -24,7 +25,7 @@ ANSWERED = Outcome(
 
 
 def test_images_and_the_batches_they_were_in_are_counted_apart() -> None:
-    statistics = Statistics()
+    statistics = TritonStatistics()
     for batch_size in (1, 2, 2):
         statistics.observe(ANSWERED, batch_size)
     read = statistics.read()
@@ -39,13 +40,13 @@ def test_images_and_the_batches_they_were_in_are_counted_apart() -> None:
 
 
 def test_a_batch_of_which_not_every_image_was_answered_is_one_run() -> None:
-    statistics = Statistics()
+    statistics = TritonStatistics()
     statistics.observe(replace(ANSWERED), 4)
     assert statistics.read()["execution_count"] == 1
 
 
 def test_an_image_that_ends_in_an_error_counts_as_failed_alone() -> None:
-    statistics = Statistics()
+    statistics = TritonStatistics()
     with pytest.raises(ModelFault), statistics.inference():
         raise ModelFault("broken")
     with statistics.inference():

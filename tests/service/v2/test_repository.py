@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from models.contract.bundle import ModelIndex, write_index
+from models.contract.index import ModelIndex, write_index
 
 OpenService = Callable[..., Awaitable[httpx.AsyncClient]]
 LOAD, UNLOAD = "/v2/repository/models/tiny/load", "/v2/repository/models/tiny/unload"

@@ -15,17 +15,18 @@ from typing import Any, cast
 import pytest
 import stamina
 
-from models.contract.bundle import BundleError, ModelIndex, write_index
+from models.contract.bundle import BundleError
+from models.contract.index import ModelIndex, write_index
 from models.contract.manifest import Manifest
 from service.drift.watch import Watches
-from service.errors import Conflict, NotFound, Unavailable
+from service.errors import Conflict, NotFound, StartError, Unavailable
 from service.inference.engine import Engine
+from service.inference.intake import Intake
 from service.labelling.journal.journal import Journal
-from service.predictor import Call
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.versions.bundle_store import BundleStore, PatientStore
-from service.versions.loaded_version import LineMaker
+from service.versions.loaded_version import VersionLoader
 from service.versions.registry import Registry
 
 Publish = Callable[..., None]
@@ -56,8 +57,8 @@ async def open_registry(store: Path, metrics: Metrics, tmp_path: Path) -> AsyncI
             journal = Journal.open(tmp_path / "journal", max_bytes=10**6, max_rows=100)
             stack.push_async_callback(journal.close)
             decoders = stack.enter_context(ThreadPoolExecutor(1))
-            maker = LineMaker(Settings(**{**SETTINGS, **settings}), metrics, decoders, journal, Watches(0.0))
-            registry = Registry(PatientStore(BundleStore(store)), maker.open, metrics, "tiny", only)
+            loader = VersionLoader(Settings(**{**SETTINGS, **settings}), metrics, decoders, journal, Watches(0.0))
+            registry = Registry(PatientStore(BundleStore(store)), loader.open, metrics, "tiny", only)
             stack.push_async_callback(registry.close)
             await registry.open()
             return registry
@@ -121,7 +122,7 @@ async def test_every_version_that_is_named_answers_under_its_own_number(
     await registry.poll()
     for asked, answers in {None: "2", "1": "1", "2": "2", "3": "3"}.items():
         with registry.using("tiny", asked) as predictor:
-            assert (await predictor.predict(grey(0.2), Call("r"))).version == answers
+            assert (await predictor.predict(grey(0.2), Intake("r"))).version == answers
     with pytest.raises(NotFound, match="no version '4' of tiny: 1, 2, 3 are served"):
         registry.using("tiny", "4")
 
@@ -129,12 +130,12 @@ async def test_every_version_that_is_named_answers_under_its_own_number(
 async def test_going_back_opens_nothing(registry: Registry, store: Path) -> None:
     serve(store, 2, previous=1)
     await registry.poll()
-    lines = {version: registry.line("tiny", version) for version in ("1", "2")}
+    versions = {version: registry.loaded("tiny", version) for version in ("1", "2")}
     shutil.rmtree(store / "tiny/1/")  # it could not be opened again
     (store / "tiny/model.json").write_text(json.dumps({"live": 1, "previous": 2}))
     await registry.poll()
     assert live(registry) == "1"
-    assert lines == {version: registry.line("tiny", version) for version in ("1", "2")}
+    assert versions == {version: registry.loaded("tiny", version) for version in ("1", "2")}
 
 
 async def test_a_version_that_is_not_named_any_more_gives_its_memory_back_when_its_last_user_lets_go(
@@ -146,7 +147,7 @@ async def test_a_version_that_is_not_named_any_more_gives_its_memory_back_when_i
         serve(store, 2)
         await registry.poll()
         assert states(registry) == {"1": "UNLOADING", "2": "READY"}
-        assert (await held.predict(grey(0.2), Call("r"))).version == "1"
+        assert (await held.predict(grey(0.2), Intake("r"))).version == "1"
     async for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=20, wait_max=0.05):
         with attempt:
             assert states(registry) == {"2": "READY"}
@@ -165,7 +166,7 @@ async def test_a_version_that_cannot_be_opened_leaves_the_old_one_live_and_says_
     assert "SHA-256" in reason(registry, "2")
     told = [record.getMessage() for record in caplog.records if "not loaded" in record.getMessage()]
     assert len(told) == 1  # not at every look
-    assert told[0].endswith("version 1 is served on")
+    assert told[0].endswith("version 1 is still served")
     assert 'losscast_model_load_failures_total{model="tiny"} 1.0' in metrics.render().decode()
     with pytest.raises(Unavailable, match="SHA-256"):
         registry.using("tiny", "2")
@@ -212,7 +213,7 @@ async def test_a_store_that_hangs_leaves_requests_and_the_event_loop_alone(
     polling = asyncio.create_task(registry.poll())
     with registry.using() as predictor:
         for tag in range(5):
-            assert (await predictor.predict(grey(0.2, tag=tag), Call("r"))).version == "1"
+            assert (await predictor.predict(grey(0.2, tag=tag), Intake("r"))).version == "1"
     assert not polling.done()
     await asyncio.to_thread(path.write_bytes, b'{"live": 3}')
     await polling
@@ -289,7 +290,7 @@ async def test_the_start_goes_on_without_a_model_that_is_not_the_default_one(
 
 async def test_a_default_model_that_cannot_be_opened_stops_the_start(store: Path, open_registry: OpenRegistry) -> None:
     damage(store, 1)
-    with pytest.raises(BundleError, match="SHA-256"):
+    with pytest.raises(StartError, match="SHA-256"):
         await open_registry()
 
 
@@ -311,7 +312,7 @@ async def test_a_load_that_fails_says_why_and_keeps_what_is_served(
 ) -> None:
     damage(store, 2)
     serve(store, 2, previous=1)
-    with pytest.raises(Conflict, match=r"SHA-256.*version 1 is served on"):
+    with pytest.raises(Conflict, match=r"SHA-256.*version 1 is still served"):
         await registry.load("tiny")
     assert live(registry) == "1"
     assert missing(metrics) == 1
@@ -333,13 +334,11 @@ async def test_the_operating_point_of_the_settings_is_for_the_default_model_and_
     assert "no operating point 'strict'" in reason(registry, "1")
 
 
-async def test_a_line_whose_batcher_has_stopped_is_named_whichever_version_it_is_of(
-    registry: Registry, store: Path
-) -> None:
+async def test_a_version_whose_batcher_has_stopped_is_named_be_it_live_or_not(registry: Registry, store: Path) -> None:
     serve(store, 2, previous=1)
     await registry.poll()
     assert registry.dead() == []
-    await registry.line("tiny", "1").predictor.batcher.__aexit__()
+    await registry.loaded("tiny", "1").predictor.batcher.__aexit__()
     assert registry.dead() == ["tiny 1"]
 
 
@@ -352,10 +351,10 @@ async def test_a_store_that_is_away_is_told_once_and_changes_nothing(
     with pytest.raises(Unavailable, match="cannot be read"):
         await registry.load("tiny")
     assert live(registry) == "1"
-    assert len([one for one in caplog.records if "served on as they are" in one.getMessage()]) == 1
+    assert len([one for one in caplog.records if "served versions stay as they are" in one.getMessage()]) == 1
 
 
-async def test_twenty_swaps_in_a_row_leave_the_lines_that_are_named(registry: Registry, store: Path) -> None:
+async def test_after_twenty_swaps_in_a_row_the_named_versions_are_loaded(registry: Registry, store: Path) -> None:
     for turn in range(20):
         serve(store, turn % 3 + 1, previous=(turn - 1) % 3 + 1)
         await registry.poll()
@@ -366,17 +365,17 @@ async def test_twenty_swaps_in_a_row_leave_the_lines_that_are_named(registry: Re
     assert registry.dead() == []
 
 
-async def test_a_line_closes_although_its_user_lets_go_just_when_it_is_abandoned(registry: Registry) -> None:
+async def test_a_version_closes_although_its_user_lets_go_just_when_it_is_abandoned(registry: Registry) -> None:
     with registry.using():
-        line = registry.line("tiny")
-        retiring = asyncio.create_task(line.retire())
+        version = registry.loaded("tiny")
+        retiring = asyncio.create_task(version.retire())
         await asyncio.sleep(0)
-        line.abandon()
+        version.abandon()
     await asyncio.wait_for(retiring, 10)
-    assert not line.alive
+    assert not version.alive
 
 
-async def test_a_bundle_whose_drift_cannot_be_judged_is_refused_and_leaves_nothing_open(
+async def test_a_bundle_whose_drift_cannot_be_watched_is_refused_and_leaves_nothing_open(
     registry: Registry, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = []
@@ -395,6 +394,8 @@ async def test_a_bundle_whose_drift_cannot_be_judged_is_refused_and_leaves_nothi
     serve(store, 2, previous=1)
     await registry.poll()
     assert live(registry) == "1"
-    assert "cannot be used: export the bundle anew" in reason(registry, "2")
+    assert "cannot be used: export the bundle again" in reason(registry, "2")
     assert len(closed) == 1
-    assert {thread for thread in threading.enumerate() if thread.is_alive()} <= threads
+    async for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=20, wait_max=0.05):
+        with attempt:  # a timer of the warm-up that was cancelled ends a moment later
+            assert {thread for thread in threading.enumerate() if thread.is_alive()} <= threads

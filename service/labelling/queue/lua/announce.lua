@@ -1,6 +1,5 @@
--- ARGV: id and flagged_at, for each. Returns for each the name of its image, and 1 when the image is to be written.
--- A sample that is finished without an image has its image deleted once more: an arrival that was cut off
--- may have written it since.
+-- ARGV: id and flagged_at of each sample. Returns for each the name of its image, and 1 if the image must be written.
+-- The image of an evicted or erased sample is deleted once more: an interrupted arrival may have written it since.
 local reply = {}
 for i = 2, #ARGV, 2 do
   local id = ARGV[i]
@@ -12,7 +11,7 @@ for i = 2, #ARGV, 2 do
     write(id, item)
   end
   if item.state == 'arriving' then
-    redis.call('ZADD', ARRIVING, now(), id)
+    call('ZADD', ARRIVING, now(), id)
   elseif is_gone(item) then
     discard(item.image, 0)
   end

@@ -1,5 +1,5 @@
--- ARGV: n, microseconds. Returns the first n labels of the stream as labels.lua does, when there are as
--- many or the first is as old; else nothing.
+-- ARGV: n, microseconds. Returns the first n labels of the stream, in the form of labels.lua. Returns nothing if there
+-- are fewer than n and the first one is not that old yet.
 local found = records('-', ARGV[2])
 if #found == 0 then
   return found

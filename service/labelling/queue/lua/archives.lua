@@ -1,2 +1,2 @@
--- Returns the names of all archives, the oldest first.
-return redis.call('ZRANGE', ARCHIVES, 0, -1)
+-- Returns the names of all archives, oldest first.
+return call('ZRANGE', ARCHIVES, 0, -1)

@@ -1,2 +1,3 @@
--- Returns when this queue was born, which is in the names of its images; nothing when none was announced.
-return redis.call('HGET', COUNTS, 'born')
+-- Returns the time at which this queue began, which is part of its images' names; nothing if no image was announced
+-- yet.
+return call('HGET', COUNTS, 'born')

@@ -1,5 +1,5 @@
--- Eviction: what is over a bound goes, the least valuable first, never from the audit lane.
-local EVICTIONS = 64 -- at most by one sample that comes in: after a bound was lowered, several calls share the work
+-- Eviction: samples over a bound go, the least valuable first, never from the audit lane.
+local EVICTIONS = 64 -- at most, for each sample that comes in: after a bound was lowered, several calls share the work
 
 local function evict(id)
   local item = read(id)
@@ -12,14 +12,14 @@ local function bound_source(item)
     return
   end
   local first, behind = '[' .. item.source .. '\0', '(' .. item.source .. '\1'
-  local excess = redis.call('ZLEXCOUNT', SOURCES, first, behind) - POLICY.max_pending_per_source
+  local excess = call('ZLEXCOUNT', SOURCES, first, behind) - POLICY.max_pending_per_source
   for _ = 1, math.min(excess, EVICTIONS) do
-    local least = redis.call('ZRANGEBYLEX', SOURCES, first, behind, 'LIMIT', 0, 1)[1]
-    evict(string.sub(least, #item.source + 10)) -- behind the zero and the eight bytes of the value
+    local least = call('ZRANGEBYLEX', SOURCES, first, behind, 'LIMIT', 0, 1)[1]
+    evict(string.sub(least, #item.source + 10)) -- after the zero and the eight bytes of the value
   end
 end
 
--- Of the two lanes that can lose samples, the one that is fuller for its share of the leases.
+-- Two lanes can lose samples. This returns the one that is fuller, measured by its share of the leases.
 local function fullest_lane(loss, ood)
   local loss_share = 1 - POLICY.audit_share - POLICY.ood_share
   if loss == 0 or (ood > 0 and ood * loss_share > loss * POLICY.ood_share) then
@@ -28,16 +28,16 @@ local function fullest_lane(loss, ood)
   return 'predicted_loss'
 end
 
--- After each sample that became pending. The audit lane counts in bytes, since a disk is a disk, but not
--- among max_pending: else a full audit lane would drive out all others.
+-- To be called after each sample that became pending. The audit lane counts for max_bytes, since its images fill the
+-- disk as well. It does not count for max_pending: else a full audit lane would evict all other samples.
 local function make_room(item)
   bound_source(item)
   for _ = 1, EVICTIONS do
-    local loss, ood = redis.call('ZCARD', LANES.predicted_loss), redis.call('ZCARD', LANES.ood_score)
-    local bytes = tonumber(redis.call('HGET', COUNTS, 'bytes') or 0)
+    local loss, ood = call('ZCARD', LANES.predicted_loss), call('ZCARD', LANES.ood_score)
+    local bytes = tonumber(call('HGET', COUNTS, 'bytes') or 0)
     if loss + ood == 0 or (loss + ood <= POLICY.max_pending and bytes <= POLICY.max_bytes) then
       return
     end
-    evict(redis.call('ZRANGE', LANES[fullest_lane(loss, ood)], 0, 0)[1])
+    evict(call('ZRANGE', LANES[fullest_lane(loss, ood)], 0, 0)[1])
   end
 end

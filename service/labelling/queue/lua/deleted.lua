@@ -1,8 +1,9 @@
--- ARGV: name and mark of blobs that were deleted. One that was discarded again since has another mark.
+-- ARGV: name and mark of each blob that was deleted. A blob that was discarded again since then has another mark, and
+-- stays on the list.
 past_memory_limit()
 for i = 2, #ARGV, 2 do
-  if redis.call('ZSCORE', GARBAGE, ARGV[i]) == ARGV[i + 1] then
-    redis.call('ZREM', GARBAGE, ARGV[i])
+  if call('ZSCORE', GARBAGE, ARGV[i]) == ARGV[i + 1] then
+    call('ZREM', GARBAGE, ARGV[i])
   end
 end
 return 'OK'

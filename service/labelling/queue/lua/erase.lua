@@ -1,22 +1,23 @@
--- ARGV: id. Returns whether it was erased before, whether archives are to be looked through for labels of it, and
--- the name of its image, which is missing when the sample is unknown. Archives may hold labels in any case, also
--- from an earlier life that is forgotten, so it is noted until that is done.
--- Of a sample that is arriving the image may yet be written: it is deleted by the put that follows, or
--- when nothing follows for as long as an arrival may take. It was accepted in a reply, so it counts.
+-- ARGV: id. Returns whether the sample was erased before, whether archives must be searched for its labels, and the
+-- name of its image; the name is missing if the sample is unknown.
+-- Archives can hold labels of any sample, even from an earlier life that the queue has forgotten. So the id is noted in
+-- ERASURES until the archives were searched.
+-- The image of an arriving sample may still be written. The put that follows discards it; if no put follows, it is
+-- deleted after the time of an arrival. The sample was accepted in a reply, so it counts as accepted.
 past_memory_limit()
 local id = ARGV[2]
 local item = read(id)
 local state = item and item.state
-if state ~= 'erased' and redis.call('ZCARD', ARCHIVES) > 0 then
-  redis.call('HSET', ERASURES, id, 1)
+if state ~= 'erased' and call('ZCARD', ARCHIVES) > 0 then
+  call('HSET', ERASURES, id, 1)
 end
-local archives = redis.call('HEXISTS', ERASURES, id)
+local archives = call('HEXISTS', ERASURES, id)
 if not item then
   return { 0, archives }
 end
 if state ~= 'erased' then
   if state == 'arriving' then
-    redis.call('ZREM', ARRIVING, id)
+    call('ZREM', ARRIVING, id)
     count('accepted', 1)
   elseif state == 'pending' then
     leave(id, item)
@@ -24,13 +25,13 @@ if state ~= 'erased' then
     refund(lease_of(id))
     release(id)
   elseif state == 'dead' then
-    redis.call('ZREM', DEAD, id)
+    call('ZREM', DEAD, id)
   else
     count(state, -1)
   end
   if state == 'labelled' then
-    local cursor = string.match(redis.call('HGET', RECEIPTS, id), '^%S+ (%S+)$')
-    redis.call('XDEL', LABELS, cursor)
+    local cursor = string.match(call('HGET', RECEIPTS, id), '^%S+ (%S+)$')
+    call('XDEL', LABELS, cursor)
   end
   finish_without_image(id, item, 'erased')
   if state == 'arriving' then

@@ -1,6 +1,6 @@
--- ARGV: annotator, token, microseconds. Returns sample JSON and new expiry, for each that the token holds.
--- What is held for longer already stays so: a lease is never cut short.
--- A lease that ran out and was not swept yet is extended as well: nobody else has the sample.
+-- ARGV: annotator, token, microseconds. Returns JSON and new expiry of each sample that the token holds.
+-- A lease that already lasts longer keeps its expiry: an extension never shortens it.
+-- A lease that ran out but was not swept yet is extended as well: nobody else has the sample.
 past_memory_limit()
 local holder = cjson.encode({ ARGV[2], ARGV[3] })
 local ids = held_by(holder) or {}
@@ -12,6 +12,6 @@ for _, id in ipairs(ids) do
   set_lease(id, lease)
 end
 if #ids > 0 then
-  redis.call('ZADD', HOLDERS, expiry, holder)
+  call('ZADD', HOLDERS, expiry, holder)
 end
 return leased_reply(ids)

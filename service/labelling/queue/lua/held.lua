@@ -1,4 +1,4 @@
--- ARGV: ids. Returns those that were put, in whatever state they are now.
+-- ARGV: ids. Returns the ids of samples that were put, in any state.
 local held = {}
 for i = 2, #ARGV do
   local item = read(ARGV[i])

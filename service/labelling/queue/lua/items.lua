@@ -1,24 +1,25 @@
--- An item is what the queue itself must know of a sample. Its states: arriving (announced: the image may
--- be being written), pending, leased, labelled, rejected, dead, evicted, erased.
-local ARRIVAL = 3600 * 1000000 -- an announced sample that was not put by then is taken for lost
+-- An item holds everything that the queue itself must know about a sample. Its states: arriving (announced: its image
+-- may be on its way to the blob store), pending, leased, labelled, rejected, dead, evicted, erased.
+local ARRIVAL = 3600 * 1000000 -- an announced sample that is not put within this time counts as lost
 
--- Name of the image. It holds the time of the arrival, so that deleting the image of an arrival that is
--- over can never hit the next one; and when this queue was born, so that no other queue takes it for its own.
+-- Name of the image. It contains the time of the arrival: so deleting the image of an old arrival can never hit a new
+-- one.
+-- It also contains the time at which this queue began: so no other queue takes the image for its own.
 local function named(id, arrived)
-  local born = redis.call('HGET', COUNTS, 'born')
+  local born = call('HGET', COUNTS, 'born')
   if not born then
     born = tick()
-    redis.call('HSET', COUNTS, 'born', born)
+    call('HSET', COUNTS, 'born', born)
   end
   return 'images/' .. MODEL .. '/' .. born .. '/' .. string.sub(id, 1, 2) .. '/' .. id .. '-' .. arrived
 end
 
 local function discard(image, delay)
-  redis.call('ZADD', GARBAGE, tonumber(tick()) + delay, image)
+  call('ZADD', GARBAGE, tonumber(tick()) + delay, image)
 end
 
 local function read(id)
-  local text = redis.call('HGET', ITEMS, id)
+  local text = call('HGET', ITEMS, id)
   if not text then
     return nil
   end
@@ -29,31 +30,30 @@ local function read(id)
   return item
 end
 
--- Drops what is known of an evicted sample. The counters keep that it was accepted and evicted.
+-- Forgets an evicted sample. The counters still have it as accepted and evicted.
 local function drop_tombstone(id)
-  redis.call('ZREM', TOMBSTONES, id)
-  redis.call('ZREM', FINISHED, id) -- where queues of earlier versions have it
-  redis.call('HDEL', ITEMS, id)
+  call('ZREM', TOMBSTONES, id)
+  call('HDEL', ITEMS, id)
 end
 
--- At most two for each that comes, so that no call has much to do, and a bound that was lowered is reached.
+-- Forgets at most two for each that comes: no call has much to do, and a lowered bound is still reached.
 local function bound_tombstones()
-  local excess = math.min(redis.call('ZCARD', TOMBSTONES) - POLICY.max_tombstones, 2)
+  local excess = math.min(call('ZCARD', TOMBSTONES) - POLICY.max_tombstones, 2)
   if excess > 0 then
-    for _, id in ipairs(redis.call('ZRANGE', TOMBSTONES, 0, excess - 1)) do
+    for _, id in ipairs(call('ZRANGE', TOMBSTONES, 0, excess - 1)) do
       drop_tombstone(id)
     end
   end
 end
 
--- Whether the image has come again. Only what is flagged later than all that the item has seen is known to
--- be no repetition by a drain that crashed: with several replicas, any earlier one may be.
+-- Whether the image has come again. This is only sure if it was flagged later than everything that the item has seen.
+-- Otherwise it may be a repetition by a drain that crashed: with several replicas, repetitions come in any order.
 local function is_later(flagged_at, item)
   return tonumber(flagged_at) > (tonumber(item.flagged_at) or -math.huge)
 end
 
--- The item as an arrival meets it: nothing when its sample was evicted and the image has come again since,
--- which is a new arrival.
+-- The item that an arriving sample finds. Returns nothing if the sample was evicted and its image has come again since:
+-- that is a new arrival.
 local function met_by(id, flagged_at)
   local item = read(id)
   if item and item.state == 'evicted' and is_later(flagged_at, item) then
@@ -65,20 +65,20 @@ local function met_by(id, flagged_at)
 end
 
 local function write(id, item)
-  local parts = { item.state, item.lane, item.value, item.bytes, item.expiries, item.arrived, item.flagged_at }
-  redis.call('HSET', ITEMS, id, table.concat(parts, ' ') .. ' ' .. item.named .. ' ' .. item.source)
+  local parts = { item.state, item.lane, item.value, item.bytes, decimal(item.expiries), item.arrived, item.flagged_at }
+  call('HSET', ITEMS, id, table.concat(parts, ' ') .. ' ' .. item.named .. ' ' .. item.source)
 end
 
 local function is_live(item)
   return item.state == 'pending' or item.state == 'leased'
 end
 
--- Its image is deleted, or about to be.
+-- Whether its image is deleted, or will be soon.
 local function is_gone(item)
   return item.state == 'evicted' or item.state == 'erased'
 end
 
--- Eight bytes that sort as the number does: IEEE 754 with its sign turned round, or all of it when negative.
+-- Eight bytes that sort like the number: IEEE 754 with the sign bit inverted, or all bits for a negative number.
 local function sortable(value)
   local bytes = struct.pack('>d', value + 0)
   if string.byte(bytes) < 128 then
@@ -97,13 +97,13 @@ local function has_source(item)
   return item.source ~= '' and item.lane ~= 'audit'
 end
 
--- Into its lane. The ZADD comes first: it alone can be refused (memory, a value that is no number), and
--- then nothing has changed.
+-- Puts a sample into its lane. The ZADD comes first: only this command can be refused (no memory, a value that is not a
+-- number), and then nothing has changed.
 local function enter(id, item)
-  redis.call('ZADD', LANES[item.lane], item.lane == 'audit' and item.arrived or item.value, id)
-  redis.call('ZADD', AGES, now(), id) -- what comes back after long is not past retention at once
+  call('ZADD', LANES[item.lane], item.lane == 'audit' and item.arrived or item.value, id)
+  call('ZADD', AGES, now(), id) -- from now on: a sample that comes back after a long time is not past retention at once
   if has_source(item) then
-    redis.call('ZADD', SOURCES, 0, in_sources(id, item))
+    call('ZADD', SOURCES, 0, in_sources(id, item))
   end
   if not is_live(item) then
     count('bytes', item.bytes)
@@ -112,12 +112,12 @@ local function enter(id, item)
   write(id, item)
 end
 
--- Out of its lane; where to is the caller's to say.
+-- Takes a sample out of its lane. The caller decides its next state.
 local function leave(id, item)
-  redis.call('ZREM', LANES[item.lane], id)
-  redis.call('ZREM', AGES, id)
+  call('ZREM', LANES[item.lane], id)
+  call('ZREM', AGES, id)
   if has_source(item) then
-    redis.call('ZREM', SOURCES, in_sources(id, item))
+    call('ZREM', SOURCES, in_sources(id, item))
   end
 end
 
@@ -130,25 +130,25 @@ local function retire(id, item, state)
 end
 
 local function bury(id, item)
-  redis.call('ZADD', DEAD, now(), id)
+  call('ZADD', DEAD, now(), id)
   retire(id, item, 'dead')
 end
 
--- Ends the life of a sample, which must have left what it was in. The item stays until it is forgotten.
+-- Ends the life of a sample that has left its lane or lease. The item stays until it is forgotten.
 local function finish(id, item, state)
   if item.state == 'evicted' then -- and now erased
-    redis.call('ZREM', TOMBSTONES, id)
+    call('ZREM', TOMBSTONES, id)
   end
-  redis.call('ZADD', state == 'evicted' and TOMBSTONES or FINISHED, now(), id)
+  call('ZADD', state == 'evicted' and TOMBSTONES or FINISHED, now(), id)
   retire(id, item, state)
   count(state, 1)
 end
 
 local function finish_without_image(id, item, state)
   finish(id, item, state)
-  redis.call('HDEL', SAMPLES, id)
-  redis.call('HDEL', RECEIPTS, id)
-  redis.call('HDEL', SKIPS, id)
+  call('HDEL', SAMPLES, id)
+  call('HDEL', RECEIPTS, id)
+  call('HDEL', SKIPS, id)
   discard(item.image, 0)
   if state == 'evicted' then
     bound_tombstones()

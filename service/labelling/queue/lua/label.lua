@@ -1,7 +1,7 @@
 -- ARGV: id, annotator, token, label JSON, digest of annotator, token and label.
--- Returns accepted, repeated (the same request again), or the state that forbids it (unknown, labelled,
--- rejected, evicted, erased). A sample needs no lease to be labelled: a late label is taken as long as there is
--- none, and charged to the budget when no lease was.
+-- Returns accepted, repeated (the same request again), or the state that forbids it (unknown, labelled, rejected,
+-- evicted, erased). A label needs no lease: a late label is taken if the sample has none yet. It is charged to the
+-- budget if no lease was charged for it.
 past_memory_limit()
 local id, digest = ARGV[2], ARGV[6]
 local item = read(id)
@@ -9,7 +9,7 @@ if not item or item.state == 'arriving' then
   return 'unknown'
 end
 if item.state == 'labelled' then
-  return string.find(redis.call('HGET', RECEIPTS, id), digest, 1, true) == 1 and 'repeated' or 'labelled'
+  return string.find(call('HGET', RECEIPTS, id), digest, 1, true) == 1 and 'repeated' or 'labelled'
 end
 if item.state == 'leased' then
   release(id)
@@ -17,12 +17,12 @@ elseif item.state == 'pending' then
   leave(id, item)
   charge(1)
 elseif item.state == 'dead' then
-  redis.call('ZREM', DEAD, id)
+  call('ZREM', DEAD, id)
   charge(1)
 else
   return item.state
 end
-local cursor = redis.call('XADD', LABELS, '*', 'sample_id', id, 'annotator', ARGV[3], 'token', ARGV[4], 'label', ARGV[5])
-redis.call('HSET', RECEIPTS, id, digest .. ' ' .. cursor)
+local cursor = call('XADD', LABELS, '*', 'sample_id', id, 'annotator', ARGV[3], 'token', ARGV[4], 'label', ARGV[5])
+call('HSET', RECEIPTS, id, digest .. ' ' .. cursor)
 finish(id, item, 'labelled')
 return 'accepted'

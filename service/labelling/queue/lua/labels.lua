@@ -1,7 +1,8 @@
--- ARGV: cursor or '', n, and what an archive must sort behind to hold labels behind the cursor.
--- Returns the name of that archive, or cursor, annotator, label and sample JSON of up to n labels of the
--- stream. Archives hold the beginning of the stream, so a label is in one or the other.
-local archive = redis.call('ZRANGEBYLEX', ARCHIVES, '(' .. ARGV[4], '+', 'LIMIT', 0, 1)[1]
+-- ARGV: cursor or '', n, and a name after which all archives sort that have labels after the cursor.
+-- Returns the name of the first such archive. If there is none, returns cursor, annotator, label and sample JSON of up
+-- to n labels of the stream. Archives hold the beginning of the stream, so a label is either in an archive or in the
+-- stream.
+local archive = call('ZRANGEBYLEX', ARCHIVES, '(' .. ARGV[4], '+', 'LIMIT', 0, 1)[1]
 if archive then
   return archive
 end

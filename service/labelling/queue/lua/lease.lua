@@ -1,8 +1,8 @@
--- ARGV: n, annotator, token, microseconds. Returns sample JSON and expiry, for each sample.
--- The lanes take turns by smooth weighted round robin: each sample leased credits every lane that has
--- one to offer with its share and debits the lane that gives it. The credits outlive the call, so the
--- shares hold for leases of one, too.
-local SWEEP = 1000 -- most leases returned by one call
+-- ARGV: n, annotator, token, microseconds. Returns JSON and expiry of each sample.
+-- The lanes take turns by smooth weighted round robin: for each sample leased, every lane that has one to offer gets
+-- its share as a credit, and the lane that gives the sample pays 1. The credits outlive the call, so that the shares
+-- also hold for leases of one sample.
+local SWEEP = 1000 -- most expired leases that one call ends
 local ORDER = { 'predicted_loss', 'audit', 'ood_score' }
 local SHARES = {
   predicted_loss = math.max(1 - POLICY.audit_share - POLICY.ood_share, 0),
@@ -10,7 +10,7 @@ local SHARES = {
   audit = POLICY.audit_share,
 }
 local RANGES = { predicted_loss = 'ZREVRANGE', ood_score = 'ZREVRANGE', audit = 'ZRANGE' }
--- In each lane, so that no lane takes them from another. Fewer than two would not go on.
+-- For each lane, so that no lane takes them from another. With fewer than two, a lease would not get further.
 local PASSES = math.max(math.floor(POLICY.max_passed_over / #ORDER), 2)
 local annotator, token = ARGV[3], ARGV[4]
 local holder = cjson.encode({ annotator, token })
@@ -20,28 +20,28 @@ local function bookmark_of(lane)
   return digest .. ' ' .. lane
 end
 
--- A function that gives the lane's next id which this annotator has not skipped, nil at the end, or when it
--- passed over PASSES of those that were skipped: then it notes how far it came. The next lease spends half of
--- its passes at the front, where the most valuable are, and the other half from there on; once it comes to
--- the end of the lane, the one after begins anew. So whatever others take or add, everything is looked at.
+-- Returns a function that gives the lane's next id which this annotator has not skipped. It gives nil at the end of the
+-- lane, and after it passed over PASSES skipped samples: then it notes how far it came. The next lease spends half of
+-- its passes at the front, where the most valuable samples are, and the other half from the noted place on. After the
+-- end of the lane the next lease starts at the front again. So every sample gets its turn, whatever others take or add.
 local function offers(lane, bookmark)
   local goes_on_at, chunk = tonumber(bookmark or 0), math.max(tonumber(ARGV[2]), 16)
   local rank, passed, taken = 0, 0, 0
-  local first, ids, skips = 0, {}, {} -- a part of the lane: the rank of its first, and what is there
+  local first, ids, skips = 0, {}, {} -- a part of the lane: the rank of its first id, and its ids
   return function()
     while passed < PASSES do
       if rank < goes_on_at and passed >= PASSES / 2 then
         rank = goes_on_at
       end
       if rank >= first + #ids then
-        first, ids = rank, redis.call(RANGES[lane], LANES[lane], rank, rank + chunk - 1)
+        first, ids = rank, call(RANGES[lane], LANES[lane], rank, rank + chunk - 1)
         if #ids == 0 then
           if goes_on_at > 0 then
-            redis.call('HDEL', BOOKMARKS, bookmark_of(lane))
+            call('HDEL', BOOKMARKS, bookmark_of(lane))
           end
           return nil
         end
-        skips = redis.call('HMGET', SKIPS, unpack(ids))
+        skips = call('HMGET', SKIPS, unpack(ids))
         chunk = math.min(2 * chunk, 1000)
       end
       rank = rank + 1
@@ -52,18 +52,18 @@ local function offers(lane, bookmark)
       end
       passed = passed + 1
     end
-    redis.call('HSET', BOOKMARKS, bookmark_of(lane), rank - taken) -- what is taken leaves the lane
+    call('HSET', BOOKMARKS, bookmark_of(lane), rank - taken) -- samples that are taken leave the lane
     return nil
   end
 end
 
 local function choose(n)
   local next_of, heads, credits, chosen = {}, {}, {}, {}
-  local bookmarks = redis.call('HMGET', BOOKMARKS, bookmark_of(ORDER[1]), bookmark_of(ORDER[2]), bookmark_of(ORDER[3]))
+  local bookmarks = call('HMGET', BOOKMARKS, bookmark_of(ORDER[1]), bookmark_of(ORDER[2]), bookmark_of(ORDER[3]))
   for i, lane in ipairs(ORDER) do
     next_of[lane] = offers(lane, bookmarks[i])
     heads[lane] = next_of[lane]()
-    credits[lane] = tonumber(redis.call('HGET', COUNTS, 'credit ' .. lane) or 0)
+    credits[lane] = tonumber(call('HGET', COUNTS, 'credit ' .. lane) or 0)
   end
   while #chosen < n do
     local total, best = 0, nil
@@ -88,7 +88,7 @@ local function choose(n)
     heads[best] = next_of[best]()
   end
   for lane, credit in pairs(credits) do
-    redis.call('HSET', COUNTS, 'credit ' .. lane, string.format('%.17g', credit))
+    call('HSET', COUNTS, 'credit ' .. lane, credit)
   end
   return chosen
 end
@@ -104,7 +104,7 @@ local left = budget_left()
 local ids = choose(left < 0 and n or math.min(n, left))
 if #ids > 0 then
   local expiry = now() + tonumber(ARGV[5])
-  local held_now = {} -- one command for all: each is written to the append-only file by itself
+  local held_now = {} -- one command for all: the append-only file has an entry for each command
   for place, id in ipairs(ids) do
     local item = read(id)
     leave(id, item)
@@ -115,8 +115,8 @@ if #ids > 0 then
     held_now[#held_now + 1] = 0
     held_now[#held_now + 1] = in_holdings(id, lease)
   end
-  redis.call('ZADD', HOLDINGS, unpack(held_now))
+  call('ZADD', HOLDINGS, unpack(held_now))
   charge(#ids)
-  redis.call('ZADD', HOLDERS, expiry, holder)
+  call('ZADD', HOLDERS, expiry, holder)
 end
 return leased_reply(ids)

@@ -1,19 +1,19 @@
--- Leases and the hourly budget. A leased sample is charged to the hour of its lease; an hour that is over
--- gets nothing back.
+-- Leases and the hourly budget. A leased sample is charged to the hour of its lease. An hour that is over gets no
+-- refund.
 local HOUR = 3600 * 1000000
-local MEMORY = 300 * 1000000 -- how long a token is remembered that holds nothing any more: for a retry
+local MEMORY = 300 * 1000000 -- how long a token is remembered after it held its last sample, so that it can retry
 
 local function hour()
-  return string.format('%.0f', math.floor(now() / HOUR))
+  return decimal(math.floor(now() / HOUR))
 end
 
 local function charged()
-  local found = redis.call('HMGET', COUNTS, 'hour', 'charged')
+  local found = call('HMGET', COUNTS, 'hour', 'charged')
   return found[1] == hour() and tonumber(found[2]) or 0
 end
 
 local function charge(n)
-  redis.call('HSET', COUNTS, 'charged', math.max(charged() + n, 0), 'hour', hour())
+  call('HSET', COUNTS, 'charged', math.max(charged() + n, 0), 'hour', hour())
 end
 
 local function budget_left()
@@ -26,37 +26,36 @@ local function seconds(time)
 end
 
 local function lease_of(id)
-  local text = redis.call('HGET', LEASES, id)
+  local text = call('HGET', LEASES, id)
   if not text then
     return nil
   end
-  local expiry, charged_hour, place, holder = string.match(text, '^(%S+) (%S+) (%d*) ?(.*)$')
+  local expiry, charged_hour, place, holder = string.match(text, '^(%S+) (%S+) (%d+) (.*)$')
   return { expiry = tonumber(expiry), hour = charged_hour, place = place, holder = holder }
 end
 
 local function set_lease(id, lease)
-  redis.call('ZADD', LEASED, lease.expiry, id)
-  local text = string.format('%.0f %s %s ', lease.expiry, lease.hour, lease.place) .. lease.holder
-  redis.call('HSET', LEASES, id, text)
+  call('ZADD', LEASED, lease.expiry, id)
+  call('HSET', LEASES, id, table.concat({ decimal(lease.expiry), lease.hour, lease.place, lease.holder }, ' '))
 end
 
--- Members of HOLDINGS begin with the holder, which is JSON and so holds no zero; then four digits and the id.
+-- Members of HOLDINGS: the holder, which is JSON and so contains no zero byte; a zero byte; four digits; the id.
 local function in_holdings(id, lease)
   return lease.holder .. '\0' .. lease.place .. id
 end
 
 local function holdings(holder, limit)
-  return redis.call('ZRANGEBYLEX', HOLDINGS, '[' .. holder .. '\0', '(' .. holder .. '\1', 'LIMIT', 0, limit)
+  return call('ZRANGEBYLEX', HOLDINGS, '[' .. holder .. '\0', '(' .. holder .. '\1', 'LIMIT', 0, limit)
 end
 
--- Ends the lease of a sample; where the sample goes is the caller's to say.
+-- Ends the lease of a sample. The caller decides its next state.
 local function release(id)
   local lease = lease_of(id)
-  redis.call('ZREM', LEASED, id)
-  redis.call('HDEL', LEASES, id)
-  redis.call('ZREM', HOLDINGS, in_holdings(id, lease))
+  call('ZREM', LEASED, id)
+  call('HDEL', LEASES, id)
+  call('ZREM', HOLDINGS, in_holdings(id, lease))
   if #holdings(lease.holder, 1) == 0 then
-    redis.call('ZADD', HOLDERS, 'XX', 'LT', now() + MEMORY, lease.holder)
+    call('ZADD', HOLDERS, 'XX', 'LT', now() + MEMORY, lease.holder)
   end
 end
 
@@ -67,7 +66,7 @@ local function refund(lease)
 end
 
 local function sweep(limit)
-  local expired = redis.call('ZRANGEBYSCORE', LEASED, '-inf', now(), 'LIMIT', 0, limit)
+  local expired = call('ZRANGEBYSCORE', LEASED, '-inf', now(), 'LIMIT', 0, limit)
   for _, id in ipairs(expired) do
     local item = read(id)
     refund(lease_of(id))
@@ -81,15 +80,15 @@ local function sweep(limit)
       make_room(item)
     end
   end
-  for _, holder in ipairs(redis.call('ZRANGEBYSCORE', HOLDERS, '-inf', now(), 'LIMIT', 0, limit)) do
-    redis.call('ZREM', HOLDERS, holder)
+  for _, holder in ipairs(call('ZRANGEBYSCORE', HOLDERS, '-inf', now(), 'LIMIT', 0, limit)) do
+    call('ZREM', HOLDERS, holder)
   end
   return #expired
 end
 
--- The ids that a holder still holds, in the order in which it got them; nil when it is not remembered.
+-- The ids that a holder still holds, in the order of its lease; nil if the holder is not remembered.
 local function held_by(holder)
-  if not redis.call('ZSCORE', HOLDERS, holder) then
+  if not call('ZSCORE', HOLDERS, holder) then
     return nil
   end
   local held = {}
@@ -99,17 +98,17 @@ local function held_by(holder)
   return held
 end
 
--- Sample JSON and expiry in seconds, for each.
+-- JSON, and expiry in seconds, of each sample.
 local function leased_reply(ids)
   local reply = {}
   for _, id in ipairs(ids) do
-    reply[#reply + 1] = redis.call('HGET', SAMPLES, id)
+    reply[#reply + 1] = call('HGET', SAMPLES, id)
     reply[#reply + 1] = seconds(lease_of(id).expiry)
   end
   return reply
 end
 
--- What stands for an annotator in the list of those who skipped a sample.
+-- A short name for an annotator in the list of those who skipped a sample.
 local function skipper(annotator)
   return string.sub(redis.sha1hex(annotator), 1, 16)
 end

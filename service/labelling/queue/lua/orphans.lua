@@ -1,6 +1,6 @@
--- ARGV: names of images that are in the blob store. Discards those that no sample has, unless their
--- arrival may be under way. Returns how many.
-past_memory_limit() -- what it discards is about to free a disk
+-- ARGV: names of images in the blob store. Discards each that no sample has, unless it may still be arriving. Returns
+-- how many were discarded.
+past_memory_limit() -- discarded images will free the disk
 local orphans = 0
 for i = 2, #ARGV do
   local id, arrived = string.match(ARGV[i], '/(%x+)-(%d+)$')

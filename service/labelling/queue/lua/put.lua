@@ -1,5 +1,5 @@
--- ARGV: id, lane, value, bytes, flagged_at, image, source, sample JSON, for each sample.
--- Returns the ids whose image belongs to an arrival that is over: to be announced again.
+-- ARGV: id, lane, value, bytes, flagged_at, image, source and JSON of each sample.
+-- Returns the ids of samples that must be announced again: their image belongs to an arrival that is over.
 local again = {}
 
 local function accept(id, item, given)
@@ -8,13 +8,13 @@ local function accept(id, item, given)
     item.flagged_at = given.flagged_at
   end
   enter(id, item)
-  redis.call('HSET', SAMPLES, id, given.json)
-  redis.call('ZREM', ARRIVING, id)
+  call('HSET', SAMPLES, id, given.json)
+  call('ZREM', ARRIVING, id)
   count('accepted', 1)
   make_room(item)
 end
 
--- A flagged sample that is drawn for audit now: its label counts there, also one that it has already.
+-- For a flagged sample that was now drawn for audit: its label counts in the audit lane, even if it already has one.
 local function promote(id, item, given)
   if item.state == 'pending' then
     leave(id, item)
@@ -24,7 +24,7 @@ local function promote(id, item, given)
     item.lane = 'audit'
     write(id, item)
   end
-  redis.call('HSET', SAMPLES, id, given.json)
+  call('HSET', SAMPLES, id, given.json)
 end
 
 local function repeated(id, item, given)
@@ -36,7 +36,7 @@ local function repeated(id, item, given)
     write(id, item)
     count('duplicates', 1)
   end
-  if given.lane == 'audit' and item.lane ~= 'audit' and redis.call('HEXISTS', SAMPLES, id) == 1 then
+  if given.lane == 'audit' and item.lane ~= 'audit' and call('HEXISTS', SAMPLES, id) == 1 then
     promote(id, item, given)
   end
 end
@@ -46,7 +46,7 @@ for i = 2, #ARGV, 8 do
   local given = { lane = ARGV[i + 1], value = ARGV[i + 2], bytes = ARGV[i + 3], flagged_at = ARGV[i + 4] }
   given.image, given.source, given.json = ARGV[i + 5], ARGV[i + 6], ARGV[i + 7]
   local item = met_by(id, given.flagged_at)
-  if not item and given.image == id then -- never announced: whoever puts it answers for its image
+  if not item and given.image == id then -- never announced: its image is the caller's affair
     item = { state = 'arriving', image = id, named = 0, expiries = 0, arrived = tick() }
   end
   if not item or (given.image ~= id and given.image ~= item.image) then

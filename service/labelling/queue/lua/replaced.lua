@@ -1,12 +1,12 @@
--- ARGV: archive, and the archive that takes its place or ''. Returns 0 and changes nothing when the first
--- does not count any more.
+-- ARGV: archive, and the archive that takes its place or ''. Returns 0 and changes nothing if the first one is not
+-- valid any more.
 past_memory_limit()
-if redis.call('ZREM', ARCHIVES, ARGV[2]) == 0 then
+if call('ZREM', ARCHIVES, ARGV[2]) == 0 then
   return 0
 end
 discard(ARGV[2], 0)
 if ARGV[3] ~= '' then
-  redis.call('ZADD', ARCHIVES, 0, ARGV[3])
-  redis.call('ZREM', GARBAGE, ARGV[3])
+  call('ZADD', ARCHIVES, 0, ARGV[3])
+  call('ZREM', GARBAGE, ARGV[3])
 end
 return 1

@@ -1,7 +1,7 @@
--- ARGV: id, annotator, token. Returns skipped, or the state that forbids it (unknown, labelled, rejected,
--- evicted, erased, dead, and "held": leased to this annotator under another token). When the lease is over
--- already, only the skip is noted. A sample that MAX_SKIPS annotators skipped is a dead letter, which
--- also bounds the list of them.
+-- ARGV: id, annotator, token. Returns skipped, or the state that forbids it (unknown, labelled, rejected, evicted,
+-- erased, dead, and "held": leased to this annotator under another token). If the lease is over already, only the skip
+-- is noted.
+-- A sample that MAX_SKIPS annotators skipped becomes a dead letter. This also bounds the list of annotators.
 local MAX_SKIPS = 16
 past_memory_limit()
 local id, digest = ARGV[2], skipper(ARGV[3])
@@ -9,7 +9,7 @@ local item = read(id)
 if not item or item.state == 'arriving' then
   return 'unknown'
 end
-local skips = redis.call('HGET', SKIPS, id) or ''
+local skips = call('HGET', SKIPS, id) or ''
 if string.find(skips, digest, 1, true) then
   return 'skipped'
 end
@@ -22,7 +22,7 @@ if lease and not is_own and cjson.decode(lease.holder)[1] == ARGV[3] then
   return 'held'
 end
 skips = skips .. digest .. ' '
-redis.call('HSET', SKIPS, id, skips)
+call('HSET', SKIPS, id, skips)
 if is_own then
   refund(lease)
   release(id)

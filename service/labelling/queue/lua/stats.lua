@@ -1,6 +1,6 @@
--- Returns name and number, for each; all of one moment.
-local audit, ood = redis.call('ZCARD', LANES.audit), redis.call('ZCARD', LANES.ood_score)
-local oldest = redis.call('ZRANGE', AGES, 0, 0, 'WITHSCORES')[2]
+-- Returns name and value of each count, all of one moment.
+local audit, ood = call('ZCARD', LANES.audit), call('ZCARD', LANES.ood_score)
+local oldest = call('ZRANGE', AGES, 0, 0, 'WITHSCORES')[2]
 local reply = {}
 
 local function add(name, number)
@@ -8,11 +8,11 @@ local function add(name, number)
   reply[#reply + 1] = number
 end
 
-add('pending', redis.call('ZCARD', LANES.predicted_loss) + ood + audit)
-add('leased', redis.call('ZCARD', LEASED))
-add('dead', redis.call('ZCARD', DEAD))
+add('pending', call('ZCARD', LANES.predicted_loss) + ood + audit)
+add('leased', call('ZCARD', LEASED))
+add('dead', call('ZCARD', DEAD))
 for _, name in ipairs({ 'accepted', 'labelled', 'rejected', 'evicted', 'erased', 'expired', 'duplicates', 'bytes' }) do
-  add(name, tonumber(redis.call('HGET', COUNTS, name) or 0))
+  add(name, tonumber(call('HGET', COUNTS, name) or 0))
 end
 add('pending_audit', audit)
 add('pending_ood', ood)

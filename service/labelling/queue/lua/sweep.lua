@@ -1,3 +1,3 @@
--- ARGV: most leases to end. Returns how many ran out.
+-- ARGV: n. Ends up to n leases that ran out. Returns how many.
 past_memory_limit()
 return sweep(tonumber(ARGV[2]))

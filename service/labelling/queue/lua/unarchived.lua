@@ -1,2 +1,2 @@
--- ARGV: id of an erased sample that is in no archive any more.
-return redis.call('HDEL', ERASURES, ARGV[2])
+-- ARGV: id of an erased sample whose labels are in no archive any more.
+return call('HDEL', ERASURES, ARGV[2])

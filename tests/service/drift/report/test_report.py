@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from models.contract.manifest import Manifest
-from service.drift import transition as judge
+from service.drift import transition
 from service.drift.audit import AuditLoss, AuditPage
+from service.drift.detector_state import DetectorState
 from service.drift.layout import Layout
-from service.drift.report.report import report
-from service.drift.state import State
+from service.drift.report.decision import Terms
+from service.drift.report.report import drift_report
 from service.drift.statistics.evidence import PERIOD_S
-from service.drift.transition import Terms
 from service.schemas.drift import DriftReport
 from tests.service.drift.traffic import Ledgerless
 
@@ -33,12 +33,12 @@ def reported(
     layout: Layout, shift: float, page: AuditPage = NO_LABELS, clean: int = 15, every_s: float = 5.0
 ) -> DriftReport:
     """After `clean` flushes of 100 images, one each so many seconds, and four more that are shifted."""
-    traffic, state = Ledgerless(layout), State.fresh(layout)
+    traffic, state = Ledgerless(layout), DetectorState.fresh(layout)
     sums = traffic.sums(NOON)
     for flush in range(clean + 4):
         sums = traffic.sums(NOON + every_s * (flush + 1), 100, shift if flush >= clean else 0.0)
-        state = judge.update(layout, state, sums, page if flush == clean else NO_LABELS)
-    return report(layout, Terms(), state, sums)
+        state = transition.update(layout, state, sums, page if flush == clean else NO_LABELS)
+    return drift_report(layout, Terms(), state, sums)
 
 
 def test_a_shift_of_the_score_pages_with_what_when_and_how_much(layout: Layout) -> None:
@@ -70,7 +70,7 @@ def test_traffic_of_the_reference_is_stable(layout: Layout) -> None:
     made = reported(layout, 0.0)
     assert (made.state, made.since, made.moved) == ("stable", None, [])
     assert made.observations == 1900
-    assert made.summary == "Nothing moved, as far as 1900 images in the last 1 h can tell."
+    assert made.summary == "No change is visible in 1900 images of the last 1 h."
     assert made.advice == "Nothing."
     assert made.ood is not None
     assert made.ood.low < made.ood.reference == pytest.approx(0.05, abs=0.01)
@@ -80,14 +80,14 @@ def test_traffic_of_the_reference_is_stable(layout: Layout) -> None:
 def test_too_little_traffic_has_no_verdict_whatever_it_is_like(layout: Layout) -> None:
     made = reported(layout, 0.5, clean=0)
     assert (made.state, made.since, made.moved) == ("insufficient_data", None, [])
-    assert made.summary == "400 images in the last 1 h: no verdict yet."
+    assert made.summary == "400 images in the last 1 h: too few to tell yet."
     assert "two blocks of 512 images, each on one replica since its start" in made.advice
 
 
 def test_no_traffic_at_all_has_a_report(layout: Layout) -> None:
     traffic = Ledgerless(layout)
     sums = traffic.sums(NOON)
-    made = report(layout, Terms(), judge.update(layout, State.fresh(layout), sums, NO_LABELS), sums)
+    made = drift_report(layout, Terms(), transition.update(layout, DetectorState.fresh(layout), sums, NO_LABELS), sums)
     assert (made.state, made.observations, made.loss, made.ood) == ("insufficient_data", 0, None, None)
     assert made.embedding_shift is None
 
@@ -125,14 +125,14 @@ def test_labels_of_images_from_before_the_change_correct_nothing_after_it(layout
 
 def test_a_quiet_hour_after_midnight_has_no_effect_to_tell(layout: Layout) -> None:
     """What depends on what is known; three images with a large loss say nothing."""
-    traffic, state = Ledgerless(layout), State.fresh(layout)
+    traffic, state = Ledgerless(layout), DetectorState.fresh(layout)
     for flush in range(15):
-        state = judge.update(layout, state, traffic.sums(NOON + flush, 100), NO_LABELS)
+        state = transition.update(layout, state, traffic.sums(NOON + flush, 100), NO_LABELS)
     totals = traffic.totals
     sums = traffic.sums(NOON + PERIOD_S, 3, 0.4)
     sums = replace(sums, window=traffic.totals - totals)
-    state = judge.update(layout, state, sums, NO_LABELS)
-    made = report(layout, Terms(), state, sums)
+    state = transition.update(layout, state, sums, NO_LABELS)
+    made = drift_report(layout, Terms(), state, sums)
     assert (made.observations, made.loss, made.ood) == (3, None, None)
 
 
@@ -147,14 +147,15 @@ def test_the_mean_embedding_has_no_length_by_chance_alone(
         window = layout.empty()
         layout.of(window, "embedding")[:] = 100, *whitened.sum(axis=0)
         sums = replace(Ledgerless(layout).sums(NOON), window=window)
-        found.append(report(layout, Terms(), State.fresh(layout), sums).embedding_shift)
+        found.append(drift_report(layout, Terms(), DetectorState.fresh(layout), sums).embedding_shift)
     assert low <= np.median(np.array(found, np.float64)) <= high
 
 
-def test_a_bundle_without_a_loss_reference_has_no_estimate_and_no_page_by_loss(layout: Layout) -> None:
-    bare = Layout(layout.manifest.model_copy(update={"loss_reference": None, "embedding_reference": None}))
+def test_a_bundle_without_an_embedding_reference_has_no_embedding_shift(layout: Layout) -> None:
+    bare = Layout(layout.manifest.model_copy(update={"embedding_reference": None}))
     made = reported(bare, 0.2)
-    assert (made.state, made.loss, made.embedding_shift) == ("warning", None, None)
+    assert made.embedding_shift is None
+    assert made.loss == reported(layout, 0.2).loss is not None
     assert made.not_watched == ["luminance", "contrast", "sharpness", "aspect", "size"]
 
 

@@ -8,18 +8,18 @@ import pytest
 from scipy import stats
 
 from service.drift.statistics import effect
-from service.drift.statistics.effect import AuditSums, Interval, Sums
+from service.drift.statistics.effect import AuditSums, Interval, LossSums
 
 
-def sums(values: np.ndarray) -> Sums:
-    return Sums(len(values), float(values.sum()), float(values @ values))
+def sums(values: np.ndarray) -> LossSums:
+    return LossSums(len(values), float(values.sum()), float(values @ values))
 
 
 def test_sums_have_numpys_mean_and_variance() -> None:
     values = np.array([1.0, 4.0, 2.5, 0.5])
     assert sums(values).mean == pytest.approx(values.mean())
     assert sums(values).variance == pytest.approx(values.var(ddof=1))
-    assert Sums().mean == Sums(1, 5.0, 25.0).variance == 0
+    assert LossSums().mean == LossSums(1, 5.0, 25.0).variance == 0
 
 
 def test_the_mean_loss_has_the_interval_of_as_many_observations_as_traffic_is_worth() -> None:
@@ -38,9 +38,9 @@ def test_students_quantile_is_scipys(level: float, freedom: int) -> None:
 
 def test_few_observations_make_no_effect() -> None:
     """Two images that are alike have no spread at all, and one of one OOD score would be a rate of 100 %."""
-    assert effect.mean_loss(Sums(2, 0.8, 0.32), 1.0) is None
-    assert effect.mean_loss(Sums(300, 120.0, 60.0), 10.1) is None
-    assert effect.mean_loss(Sums(300, 120.0, 60.0), 10.0) is not None
+    assert effect.mean_loss(LossSums(2, 0.8, 0.32), 1.0) is None
+    assert effect.mean_loss(LossSums(300, 120.0, 60.0), 10.1) is None
+    assert effect.mean_loss(LossSums(300, 120.0, 60.0), 10.0) is not None
     assert effect.exceedance(1, 1, 1.0) is None
     assert effect.exceedance(20, 199, 2.0) is None
     assert effect.exceedance(20, 200, 2.0) is not None

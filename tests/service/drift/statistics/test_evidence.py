@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from service.drift.statistics import evidence, tilts
-from service.drift.statistics.bins import Bins
+from service.drift.statistics import evidence
+from service.drift.statistics.bins import LEVELS, Bins
 from service.drift.statistics.dirichlet import log_dirichlet_multinomial
 from service.drift.statistics.evidence import Evidence
 from tests.service.drift.references import few_bins, normal_bins
@@ -133,6 +133,27 @@ def test_a_state_survives_json_with_its_infinities() -> None:
         text = json.dumps(state.to_json(), allow_nan=False)
         back = Evidence.from_json(json.loads(text))
         assert json.dumps(back.to_json()) == text
-        assert back.base.shape == (tilts.NUMBER, 14)
+        assert back.base.shape == (evidence.TILTS, 14)
         after = [evidence.update(one, bins, np.ones(14), design_effect=1.0, share=SHARE) for one in (state, back)]
         assert float(after[0].log10) == float(after[1].log10)
+
+
+def shares(loc: float = 0.0, scale: float = 1.0) -> np.ndarray:
+    return np.diff(stats.norm.cdf(stats.norm.ppf(LEVELS), loc, scale), prepend=0.0, append=1.0)
+
+
+def test_location_tilts_shift_a_normal_by_so_many_standard_deviations() -> None:
+    bins = normal_bins(m=9999)
+    made = evidence.tilted(shares(), evidence.tilt_exponents(bins.normal_scores))
+    for theta, tilt in zip(evidence.LOCATIONS, made, strict=False):
+        if abs(theta) <= 0.5:
+            assert tilt == pytest.approx(shares(theta), abs=0.01)
+        assert np.sign(tilt @ bins.normal_scores) == np.sign(theta)
+
+
+def test_spread_tilts_change_the_variance() -> None:
+    bins = normal_bins(m=9999)
+    narrow, wide = evidence.tilted(shares(), evidence.tilt_exponents(bins.normal_scores))[-2:]
+    assert narrow == pytest.approx(shares(scale=0.5**0.5), abs=0.02)
+    assert wide @ bins.normal_scores**2 > 1.4
+    assert narrow.sum() == pytest.approx(1)

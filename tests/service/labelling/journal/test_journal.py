@@ -28,7 +28,7 @@ async def main():
     async def append(worker):
         for n in range(10**6):
             image = f"{worker}/{n}".encode() * 200
-            sample = Sample(sample_id("m", image), "m", "1", "image/png", (), 1.0, 1.0, 1.0, 1.0, None, time.time())
+            sample = Sample(sample_id("m", image), "m", "1", "image/png", (), 1, 1, 1, 1, None, time.time(), 64, 64)
             await journal.append(sample, image)
             print(sample.id, flush=True)
     await asyncio.gather(*(append(worker) for worker in range(4)))

@@ -14,6 +14,7 @@ from service.labelling.queue.blobs import BlobStore
 from service.labelling.queue.policy import QueuePolicy
 from service.labelling.queue.redis_queue import RedisQueue
 from service.labelling.samples.sample import Sample
+from tests.service.labelling.queue.own_queue import OwnQueue
 
 pytestmark = pytest.mark.usefixtures("no_grace")
 
@@ -23,7 +24,7 @@ MakeSample = Callable[..., Sample]
 @pytest_asyncio.fixture
 async def queue(server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RedisQueue]:
     monkeypatch.setattr(archive, "ARCHIVE_LABELS", 3)
-    made = RedisQueue.open(str(server), BlobStore.open(tmp_path))
+    made = OwnQueue.open(str(server), BlobStore.open(tmp_path))
     yield made
     await made.close()
 
@@ -90,7 +91,7 @@ async def test_an_erased_label_leaves_its_archive_or_the_stream(
     assert await queue.erase(model, samples[which].id)
     kept = [sample.id for sample in samples if sample is not samples[which]]
     assert [one for page in await pages(queue, model, 2) for one in page] == kept
-    await Janitor(queue).tidy(model)
+    await Janitor(queue, queue.blobs).tidy(model)
     for name in await archived_files(queue, model):
         assert samples[which].id.encode() not in await queue.blobs.get(name)
     assert len(await archived_files(queue, model)) == 2
@@ -103,7 +104,7 @@ async def test_an_archive_whose_labels_are_all_erased_is_gone(
     await queue.archive.fill(model)
     for sample in samples:
         await queue.erase(model, sample.id)
-    await Janitor(queue).tidy(model)
+    await Janitor(queue, queue.blobs).tidy(model)
     assert await archived_files(queue, model) == []
     assert (await queue.labels(model, "", 10)).labels == []
 
@@ -145,7 +146,7 @@ async def test_an_erasure_that_was_cut_off_is_finished_by_the_janitor(
     samples = await labelled(queue, [make_sample(f"{i}") for i in range(3)])
     await queue.archive.fill(model)
     await queue.scripts.run("erase", model, [samples[0].id])  # and the process dies
-    await Janitor(queue).tidy(model)
+    await Janitor(queue, queue.blobs).tidy(model)
     assert await pages(queue, model, 10) == [[samples[1].id, samples[2].id]]
 
 
@@ -159,7 +160,7 @@ async def test_a_page_is_read_again_when_its_archive_is_replaced_meanwhile(
     async def replaced_first(name: str) -> bytes:
         monkeypatch.setattr(queue.blobs, "get", get)
         await queue.erase(model, samples[0].id)
-        await Janitor(queue).tidy(model)
+        await Janitor(queue, queue.blobs).tidy(model)
         return await get(name)
 
     monkeypatch.setattr(queue.blobs, "get", replaced_first)
@@ -179,7 +180,7 @@ async def test_erasures_at_the_same_time_all_take_their_labels_out(
 async def test_a_label_of_an_earlier_life_is_erased_with_the_later_one(
     server: Path, tmp_path: Path, model: str, make_sample: MakeSample
 ) -> None:
-    queue = RedisQueue.open(str(server), BlobStore.open(tmp_path), QueuePolicy(retention_s=1e-6))
+    queue = OwnQueue.open(str(server), BlobStore.open(tmp_path), QueuePolicy(retention_s=1e-6))
     (sample,) = await labelled(queue, [make_sample("a")])
     assert await queue.archive.fill(model)
     await queue.scripts.run("forget", model, [10])
@@ -192,12 +193,12 @@ async def test_a_label_of_an_earlier_life_is_erased_with_the_later_one(
 async def test_the_erasure_of_a_forgotten_sample_that_was_cut_off_is_finished_by_the_janitor(
     server: Path, tmp_path: Path, model: str, make_sample: MakeSample
 ) -> None:
-    queue = RedisQueue.open(str(server), BlobStore.open(tmp_path), QueuePolicy(retention_s=1e-6))
+    queue = OwnQueue.open(str(server), BlobStore.open(tmp_path), QueuePolicy(retention_s=1e-6))
     (sample,) = await labelled(queue, [make_sample("a")])
     assert await queue.archive.fill(model)
     await queue.scripts.run("forget", model, [10])
     await queue.scripts.run("erase", model, [sample.id])  # and the process dies
-    await Janitor(queue).tidy(model)
+    await Janitor(queue, queue.blobs).tidy(model)
     assert (await queue.labels(model, "", 10)).labels == []
     await queue.close()
 
@@ -215,7 +216,7 @@ async def test_an_archive_that_is_lost_is_named_and_not_waited_for(
             await queue.labels(model, "", 10)
         with pytest.raises(Unavailable, match=f"archive {lost} is missing"):
             await queue.erase(model, samples[4].id)
-    await Janitor(queue).tidy(model)
+    await Janitor(queue, queue.blobs).tidy(model)
     assert samples[4].id.encode() not in await queue.blobs.get((await archived_files(queue, model))[0])
 
 
@@ -230,9 +231,9 @@ async def test_an_id_that_is_none_is_not_looked_for(queue: RedisQueue, model: st
 async def test_finished_samples_are_forgotten_after_retention_and_their_labels_stay(
     server: Path, tmp_path: Path, model: str, make_sample: MakeSample
 ) -> None:
-    queue = RedisQueue.open(str(server), BlobStore.open(tmp_path), QueuePolicy(retention_s=1e-6))
+    queue = OwnQueue.open(str(server), BlobStore.open(tmp_path), QueuePolicy(retention_s=1e-6))
     (sample,) = await labelled(queue, [make_sample("a")])
-    janitor = Janitor(queue)
+    janitor = Janitor(queue, queue.blobs)
     await queue.scripts.run("forget", model, [10])
     assert await queue.get(model, sample.id) == sample  # its label is not archived yet
     await janitor.tidy(model)  # archives the label
@@ -252,10 +253,10 @@ async def test_finished_samples_are_forgotten_after_retention_and_their_labels_s
 async def test_pending_samples_and_dead_letters_past_retention_are_evicted(
     server: Path, tmp_path: Path, model: str, make_sample: MakeSample
 ) -> None:
-    queue = RedisQueue.open(str(server), BlobStore.open(tmp_path), QueuePolicy(retention_s=1e-6, max_expiries=1))
+    queue = OwnQueue.open(str(server), BlobStore.open(tmp_path), QueuePolicy(retention_s=1e-6, max_expiries=1))
     await queue.put([make_sample("dead"), make_sample("drawn", lane="audit")])
     await queue.lease(model, 1, "ann", "t", 1e-6)
-    await Janitor(queue).tidy(model)
+    await Janitor(queue, queue.blobs).tidy(model)
     found = await queue.stats(model)
     assert (found["accepted"], found["evicted"], found["pending"], found["dead"]) == (2, 2, 0, 0)
     await queue.close()
@@ -268,11 +269,11 @@ async def test_a_page_out_of_bounds_is_refused(queue: RedisQueue, model: str, cu
 
 
 async def test_a_janitor_that_fails_counts_it_and_goes_on(tmp_path: Path, model: str) -> None:
-    queue = RedisQueue.open(str(tmp_path / "no.sock"), BlobStore.open(tmp_path))
-    janitor = Janitor(queue)
+    queue = OwnQueue.open(str(tmp_path / "no.sock"), BlobStore.open(tmp_path))
+    janitor = Janitor(queue, queue.blobs)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(1):
             await janitor.run(lambda: [model, "other"])
-    assert janitor.errors == 12  # each step, for each model
-    assert "does not answer" in (janitor.last_error or "")
+    assert janitor.failures.errors == 12  # each step, for each model
+    assert "does not answer" in (janitor.failures.last_error or "")
     await queue.close()

@@ -17,8 +17,8 @@ from redis.asyncio import Redis
 from service.labelling.janitor import Janitor
 from service.labelling.queue.blobs import BlobStore
 from service.labelling.queue.policy import QueuePolicy
-from service.labelling.queue.redis_queue import RedisQueue
 from service.labelling.samples.sample import Sample
+from tests.service.labelling.queue.own_queue import OwnQueue
 
 pytestmark = pytest.mark.usefixtures("no_grace")
 
@@ -33,8 +33,8 @@ class Room:
 
     def __init__(self, folder: Path, server: Path, model: str) -> None:
         self.blobs = BlobStore.open(folder / "blobs")
-        self.queue = RedisQueue.open(str(server), self.blobs, POLICY)
-        self.janitor = Janitor(self.queue)
+        self.queue = OwnQueue.open(str(server), self.blobs, POLICY)
+        self.janitor = Janitor(self.queue, self.blobs)
         self.redis = Redis(unix_socket_path=str(server))
         self.model = model
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import NotFound, Unavailable
+from service.errors import NotFound, StartError, Unavailable
 from service.labelling.queue.blobs import Blob, BlobStore
 
 ID = "ab" + "0" * 30
@@ -91,5 +91,5 @@ async def test_a_store_that_refuses_is_unavailable(tmp_path: Path) -> None:
 
 
 def test_a_place_that_is_no_store_is_refused() -> None:
-    with pytest.raises(ValueError, match="LOSSCAST_BLOBS"):
+    with pytest.raises(StartError, match="LOSSCAST_BLOBS"):
         BlobStore.open("gopher://somewhere/else")

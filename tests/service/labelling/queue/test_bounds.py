@@ -63,6 +63,39 @@ async def test_bytes_of_leased_images_count_and_those_of_finished_ones_do_not(
     assert (await queue.stats(model))["bytes"] == 0
 
 
+@pytest.mark.parametrize("size", [0, 1, 2**53])
+async def test_an_image_of_any_size_is_counted_in_full_and_taken_off_again(
+    open_queue: Open, model: str, make_sample: MakeSample, size: int
+) -> None:
+    queue = open_queue(max_bytes=2**53)
+    first, second = make_sample("a", 1.0, bytes=size), make_sample("b", 2.0, bytes=0)
+    await queue.put([first, second])
+    assert (await queue.stats(model))["bytes"] == size
+    await queue.label(model, second.id, "ann", "token", 1)
+    assert (await queue.stats(model))["bytes"] == size
+    await queue.reject(model, first.id, "ann", "token", "dark")
+    assert (await queue.stats(model))["bytes"] == 0
+
+
+@pytest.mark.parametrize("size", [-1, 2**53 + 1])
+async def test_a_size_that_cannot_be_counted_is_refused_and_changes_nothing(
+    open_queue: Open, model: str, make_sample: MakeSample, size: int
+) -> None:
+    queue = open_queue()
+    with pytest.raises(ValueError, match="bytes"):
+        await queue.put([make_sample("a", bytes=size)])
+    assert set((await queue.stats(model)).values()) <= {0, -1}  # -1: no limit on labels
+
+
+async def test_a_value_of_negative_zero_is_one_of_zero(open_queue: Open, model: str, make_sample: MakeSample) -> None:
+    queue = open_queue(max_pending_per_source=2)
+    await queue.put([make_sample(f"{value}", value, source="cam") for value in (-0.0, 0.0, 1.0, -1.0)])
+    assert (await queue.stats(model))["evicted"] == 2
+    assert await pending_values(queue, model) == [0.0, 1.0]
+    await queue.put([make_sample(f"more {value}", value, source="cam") for value in (2.0, 3.0)])
+    assert (await queue.stats(model))["evicted"] == 2
+
+
 async def test_one_source_cannot_fill_the_queue_and_keeps_its_most_valuable(
     open_queue: Open, model: str, make_sample: MakeSample
 ) -> None:

@@ -17,9 +17,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from service.errors import Unavailable
 from service.labelling.queue.blobs import BlobStore
-from service.labelling.queue.redis_queue import RedisQueue
 from service.labelling.samples.sample import Sample, sample_id
 from service.redis.private_valkey import server_program
+from tests.service.labelling.queue.own_queue import OwnQueue
 
 MakeSample = Callable[..., Sample]
 SLOTS = ((0, 5460), (5461, 10922), (10923, 16383))
@@ -100,8 +100,8 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
 
 
 @pytest_asyncio.fixture
-async def queue(nodes: list[Node]) -> AsyncIterator[RedisQueue]:
-    made = RedisQueue.open(f"redis://127.0.0.1:{nodes[0].port}", BlobStore.open("memory:///"))
+async def queue(nodes: list[Node]) -> AsyncIterator[OwnQueue]:
+    made = OwnQueue.open(f"redis://127.0.0.1:{nodes[0].port}", BlobStore.open("memory:///"))
     yield made
     await made.close()
 
@@ -121,7 +121,7 @@ def sample_of(model: str, make_sample: MakeSample, content: str = "a") -> Sample
 
 
 async def test_models_on_all_nodes_of_a_cluster_are_served(
-    nodes: list[Node], queue: RedisQueue, make_sample: MakeSample
+    nodes: list[Node], queue: OwnQueue, make_sample: MakeSample
 ) -> None:
     await queue.ping()
     models = [model_on(owner) for owner in range(3)]
@@ -139,7 +139,7 @@ async def test_models_on_all_nodes_of_a_cluster_are_served(
 
 
 async def test_a_slot_that_moved_to_another_node_is_followed(
-    nodes: list[Node], queue: RedisQueue, make_sample: MakeSample
+    nodes: list[Node], queue: OwnQueue, make_sample: MakeSample
 ) -> None:
     here, moved = model_on(0), model_on(2, "moving")
     await queue.put([sample_of(here, make_sample)])
@@ -151,7 +151,7 @@ async def test_a_slot_that_moved_to_another_node_is_followed(
 
 
 async def test_the_node_that_holds_the_keys_is_the_one_whose_disk_is_waited_for(
-    nodes: list[Node], queue: RedisQueue, make_sample: MakeSample
+    nodes: list[Node], queue: OwnQueue, make_sample: MakeSample
 ) -> None:
     """Only there has anybody asked how far the append-only file is."""
     model = model_on(1)
@@ -172,7 +172,7 @@ def asked_for_info(node: Node) -> int:
 async def test_a_node_that_is_killed_makes_its_models_unavailable(tmp_path: Path, make_sample: MakeSample) -> None:
     model = model_on(2)
     with running_cluster(tmp_path / "cluster") as nodes:
-        queue = RedisQueue.open(f"redis://127.0.0.1:{nodes[0].port}", BlobStore.open("memory:///"))
+        queue = OwnQueue.open(f"redis://127.0.0.1:{nodes[0].port}", BlobStore.open("memory:///"))
         await queue.put([sample_of(model, make_sample)])
         nodes[2].process.kill()
         nodes[2].process.wait()
@@ -185,7 +185,7 @@ async def test_a_node_that_is_killed_makes_its_models_unavailable(tmp_path: Path
 async def test_the_socket_of_one_node_of_several_is_refused_with_advice(
     nodes: list[Node], make_sample: MakeSample
 ) -> None:
-    behind = RedisQueue.open(str(nodes[0].socket), BlobStore.open("memory:///"))
+    behind = OwnQueue.open(str(nodes[0].socket), BlobStore.open("memory:///"))
     await behind.put([sample_of(model_on(0), make_sample)])
     with pytest.raises(Unavailable, match="the redis:// address of a node"):
         await behind.put([sample_of(model_on(1), make_sample)])
@@ -197,7 +197,7 @@ async def test_a_cluster_without_all_its_slots_is_unavailable_until_it_has_them(
 ) -> None:
     """Seen through the socket of its one node, and as a cluster."""
     addresses = [str(node.socket), f"redis://127.0.0.1:{node.port}"]
-    queues = [RedisQueue.open(address, BlobStore.open("memory:///")) for address in addresses]
+    queues = [OwnQueue.open(address, BlobStore.open("memory:///")) for address in addresses]
     for queue in queues:
         with pytest.raises(Unavailable, match="is not ready"):
             await queue.put([make_sample("a")])

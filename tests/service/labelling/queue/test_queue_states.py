@@ -18,8 +18,8 @@ from service.labelling.janitor import Janitor
 from service.labelling.queue.blobs import BlobStore
 from service.labelling.queue.label_queue import Leased
 from service.labelling.queue.policy import QueuePolicy
-from service.labelling.queue.redis_queue import RedisQueue
 from service.labelling.samples.sample import Lane, Sample, sample_id
+from tests.service.labelling.queue.own_queue import OwnQueue
 from tests.service.labelling.queue.queue_model import LANES, QueueModel
 
 T = TypeVar("T")
@@ -48,8 +48,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.model = "machine"  # ids, and with them the order of equal values, must be the same in every run
         self.runner = asyncio.Runner()
         self.blobs = BlobStore.open("memory:///")
-        self.queue = RedisQueue.open(str(server), self.blobs, POLICY, timeout_s=10)
-        self.janitor = Janitor(self.queue)
+        self.queue = OwnQueue.open(str(server), self.blobs, POLICY, timeout_s=10)
+        self.janitor = Janitor(self.queue, self.blobs)
         self.redis = cast("Any", Redis(unix_socket_path=str(server)))
         for key in self.redis.keys(self.key("*")):
             self.redis.delete(key)
@@ -117,6 +117,8 @@ class QueueMachine(RuleBasedStateMachine):
             ood_score=0.1,
             prediction=None,
             flagged_at=float(self.puts),
+            width=64,
+            height=64,
             lane=lane,
             source=source,
             bytes=50 + 250 * (content % 2),

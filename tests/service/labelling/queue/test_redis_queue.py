@@ -14,8 +14,9 @@ from service.labelling.queue.blobs import BlobStore
 from service.labelling.queue.label_queue import Leased
 from service.labelling.queue.redis_queue import RedisQueue
 from service.labelling.samples.sample import Sample
-from service.redis.private_valkey import embedded_valkey
+from service.redis.private_valkey import private_valkey
 from service.redis.server import OutOfMemory
+from tests.service.labelling.queue.own_queue import OwnQueue
 
 MakeSample = Callable[..., Sample]
 Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
@@ -24,13 +25,13 @@ Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
 @pytest_asyncio.fixture
 async def own_server(tmp_path: Path) -> AsyncIterator[Path]:
     """A server that a test may break."""
-    async with embedded_valkey(tmp_path / "valkey") as socket:
+    async with private_valkey(tmp_path / "valkey") as socket:
         yield socket
 
 
 @pytest_asyncio.fixture
-async def own_queue(own_server: Path) -> AsyncIterator[RedisQueue]:
-    made = RedisQueue.open(str(own_server), BlobStore.open("memory:///"), timeout_s=0.3)
+async def own_queue(own_server: Path) -> AsyncIterator[OwnQueue]:
+    made = OwnQueue.open(str(own_server), BlobStore.open("memory:///"), timeout_s=0.3)
     yield made
     await made.close()
 
@@ -293,7 +294,7 @@ async def test_a_stopped_server_is_unavailable_and_a_retry_puts_nothing_twice(
 
 
 async def test_a_server_that_is_not_there_is_named_without_the_password() -> None:
-    queue = RedisQueue.open("redis://user:secret@127.0.0.1:1/0?socket_timeout=1", BlobStore.open("memory:///"))
+    queue = OwnQueue.open("redis://user:secret@127.0.0.1:1/0?socket_timeout=1", BlobStore.open("memory:///"))
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1") as caught:
         await queue.ping()
     assert "secret" not in str(caught.value)
@@ -302,4 +303,4 @@ async def test_a_server_that_is_not_there_is_named_without_the_password() -> Non
 
 def test_an_address_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="redis://"):
-        RedisQueue.open("http://127.0.0.1", BlobStore.open("memory:///"))
+        OwnQueue.open("http://127.0.0.1", BlobStore.open("memory:///"))

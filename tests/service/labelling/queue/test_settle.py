@@ -16,6 +16,7 @@ from service.errors import Unavailable
 from service.labelling.queue import scripts
 from service.labelling.queue.policy import QueuePolicy
 from service.labelling.queue.scripts import Scripts
+from service.redis.server import RedisServer
 
 FSYNC_AFTER_S = 1.0  # at most this long after a write, while no other is under way, everysec starts one
 LOOKS = 3  # an fsync ends when it was seen under way that often
@@ -100,9 +101,9 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 
 @pytest_asyncio.fixture
 async def settle(server: Server) -> AsyncIterator[Settle]:
-    made = Scripts.open(str(server.socket), QueuePolicy(), 5.0)
-    yield lambda: made.settle(["m"])
-    await made.close()
+    redis = RedisServer.open(str(server.socket), 5.0)
+    yield lambda: Scripts(redis, QueuePolicy()).settle(["m"])
+    await redis.close()
 
 
 async def test_an_fsync_that_has_not_started_yet_is_waited_for(server: Server, settle: Settle) -> None:

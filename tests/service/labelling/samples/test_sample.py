@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import orjson
 import pytest
 
@@ -17,6 +19,8 @@ def sample() -> Sample:
         ood_score=4.2,
         prediction={"kind": "keypoints", "values": [[1.5, 2.25]]},
         flagged_at=1_700_000_000.123456,
+        width=640,
+        height=480,
     )
 
 
@@ -33,13 +37,21 @@ def test_bytes_that_are_no_sample_are_refused(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("reasons", "lane"), [(["predicted_loss", "ood_score"], "predicted_loss"), (["ood_score"], "ood_score")]
 )
-def test_a_sample_of_the_first_version_is_read_and_finds_its_lane(reasons: list[str], lane: str) -> None:
-    new = {"width", "height", "source", "audit_probability", "bytes", "blob"}
-    fields = {name: value for name, value in orjson.loads(sample().to_json()).items() if name not in new}
-    old = Sample.from_json(orjson.dumps({**fields, "lane": "flagged", "reasons": reasons}))
-    assert (old.lane, old.source, old.audit_probability, old.bytes) == (lane, None, None, 0)
-    assert old.image == old.id
-    assert flagged_lane(tuple(reasons)) == lane
+def test_the_lane_follows_from_the_reasons(reasons: list[str], lane: str) -> None:
+    assert flagged_lane(reasons) == lane
+
+
+def test_the_image_has_the_name_that_the_queue_gave_it_and_until_then_its_id() -> None:
+    assert sample().image == sample().id
+    assert replace(sample(), blob="images/a").image == "images/a"
+
+
+@pytest.mark.parametrize("name", ["width", "lane", "source", "blob"])
+def test_json_that_lacks_a_field_is_no_sample(name: str) -> None:
+    fields = orjson.loads(sample().to_json())
+    del fields[name]
+    with pytest.raises(ValueError, match=f"not a sample: '{name}'"):
+        Sample.from_json(orjson.dumps(fields))
 
 
 def test_what_a_later_build_adds_to_a_sample_is_passed_over() -> None:

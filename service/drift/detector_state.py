@@ -1,7 +1,10 @@
-"""What the leader has made of the totals so far: kept in the ledger, handed from leader to leader.
+"""The state that the leader keeps in the ledger and that the next leader continues.
 
-The detector, sums of audit labels, and the totals up to which all of it goes: what came since is the difference, so a
-leader that dies between reading and writing leaves nothing judged twice and nothing out.
+It holds the detector, the sums of audit labels, and the totals that were counted so far. New traffic is the difference
+of two totals. So a leader that dies between reading and writing counts nothing twice and leaves nothing out.
+
+A rolling update may bring leaders of two releases, and one may not understand the other's state: it then starts a fresh
+one.
 """
 
 from collections.abc import Mapping
@@ -11,22 +14,22 @@ from typing import Any, Self
 import numpy as np
 import orjson
 
-from service.drift.audit_record import AuditRecord
+from service.drift.audit import AuditRecord
 from service.drift.layout import Floats, Layout
 from service.drift.statistics.detector import Detector
 from service.drift.statistics.onset import History
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class State:
+class DetectorState:
     born: str  # of the totals
-    totals: Floats  # up to which this goes
+    totals: Floats  # counted so far
     detector: Detector
     peaks: Mapping[str, float]  # log10 of the largest evidence of each signal since the restart
-    seen: Floats  # what came since the restart, as far as the layout remembers it
-    history: History  # of that
+    seen: Floats  # sums since the restart, of the sections that have a history
+    history: History  # of `seen`
     audit: AuditRecord = field(default_factory=AuditRecord)
-    cursor: str = ""  # of the labels read so far
+    cursor: str = ""  # where the next audit labels begin
 
     @classmethod
     def fresh(cls, layout: Layout) -> Self:
@@ -35,7 +38,7 @@ class State:
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
-        """Raises ValueError when it cannot be read: a leader of another build wrote it, or nobody did."""
+        """Raises ValueError when it cannot be read: another release wrote it, or nobody did."""
         try:
             known = orjson.loads(data)
             parts = {
@@ -50,8 +53,10 @@ class State:
             raise ValueError(f"not a drift state: {error}") from error
 
     def fits(self, layout: Layout) -> bool:
-        """Whether it is made as this build makes them: another one may have other tilts, bins or batches."""
-        mine, fresh = (_shape({**_parts(one), "history": None, "audit": None}) for one in (self, State.fresh(layout)))
+        """Whether its arrays have the shapes of this release: another one may use other tilts, bins or batches."""
+        mine, fresh = (
+            _shape({**_parts(one), "history": None, "audit": None}) for one in (self, DetectorState.fresh(layout))
+        )
         return bool(mine == fresh) and len(self.history.times) == len(self.history.sums)
 
     def to_json(self) -> bytes:
@@ -73,7 +78,7 @@ def _parts(part: Any) -> dict[str, Any]:
 
 
 def _shape(part: Any) -> Any:
-    """Of arrays their shape, of all else its kind; by name, whatever the depth."""
+    """The shape of an array and the type of anything else, by name, at every depth."""
     if isinstance(part, np.ndarray):
         return part.shape
     if isinstance(part, Mapping):

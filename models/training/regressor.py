@@ -1,0 +1,53 @@
+"""Trains a regressor on the trunk split by its own loss.
+
+The same seed, machine and thread count give the same weights.
+"""
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from models.networks.regressors import Regressor, normalise
+from models.tasks.protocol import RegressionTask
+from models.training.augmentation import augment, mirror_order
+from models.training.config import Progress, TrainingConfig, silent
+from models.training.loop import Plan, Trainer, Watch, fit, reproducible
+
+
+def train_regressor(  # noqa: PLR0913, PLR0917 - what, from what, how, where, and two who watch
+    regressor: Regressor,
+    task: RegressionTask,
+    config: TrainingConfig,
+    progress: Progress = silent,
+    trainer: Trainer | None = None,
+    watch: Watch | None = None,
+) -> None:
+    """Fits `regressor` in place to the trunk split by its own loss; leaves it in eval mode.
+
+    An epoch takes views that no epoch before it has seen, where the task draws them: of digits, canvases seen
+    twenty times are learned by heart (2.3 px against 6.7 on unseen). Where images are fixed, `augmentation` does.
+    """
+    order = mirror_order(task.task.names)
+
+    def columns(epoch: int) -> tuple[Tensor, ...]:
+        views = task.examples("trunk", config.trunk_views, config.seed, first_view=epoch * config.trunk_views)
+        return torch.from_numpy(views.images), torch.from_numpy(views.targets)
+
+    def loss(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        if config.augmentation is not None:
+            images, targets = augment(images, targets, order, config.augmentation)
+        return regressor.training_loss(model(normalise(images)), targets)
+
+    plan = Plan(
+        name="trunk",
+        size=len(task.examples("trunk")) * config.trunk_views,
+        epochs=config.trunk_epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.trunk_learning_rate,
+        weight_decay=config.trunk_weight_decay,
+        average=config.trunk_average,
+        about=f"data {task.fingerprint}, seed {config.seed}, {config.trunk_views} views, {config.augmentation}",
+    )
+    with reproducible(config.seed):
+        fit(regressor, columns, loss, plan, trainer or Trainer.start(), partial(progress, "trunk"), watch)
