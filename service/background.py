@@ -24,20 +24,25 @@ class Failures:
         self.errors = 0
         self.last_error: str | None = None
         self._log = log
-        self._logged: dict[str, str] = {}  # by name of the work: words
+        self._failing: dict[str, tuple[str, str]] = {}  # by name of the work: words with the error's type and without
 
     def note(self, name: str, error: BaseException) -> None:
         """name: of the work that failed, as the log says it: "the drain"."""
-        words = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        if self._logged.get(name) != words:
+        kind, reason = type(error).__name__, " ".join(str(error).split())
+        words = f"{kind}: {reason}"
+        if self._failing.get(name, ("", ""))[0] != words:
             self._log.warning("%s failed and will try again: %s", name, words)
-        self._logged[name] = words
+        self._failing[name] = words, reason or kind
         self.errors += 1
         self.last_error = words
 
     def over(self, name: str) -> None:
         """The work succeeded: its next failure is news."""
-        self._logged.pop(name, None)
+        self._failing.pop(name, None)
+
+    def reason(self, name: str) -> str | None:
+        """Why the work fails now; None if it does not."""
+        return self._failing[name][1] if name in self._failing else None
 
     @contextmanager
     def noted(self, name: str) -> Iterator[None]:

@@ -7,6 +7,7 @@ out of distribution.
 
 import hashlib
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(str(item.path)))
+
+
+def pytest_configure() -> None:
+    """One thread in each process, before torch is imported: the workers of a run share the cores."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 stamina.instrumentation.set_on_retry_hooks([])  # tests wait by retrying: nobody wants to read of each try

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.pipeline import calibrate, evaluate, go_live, publish, train
+from models.pipeline import calibrate, go_live, publish, train
 from models.publishing.candidate import make_candidate
 from models.publishing.export import export_onnx
 from models.tasks.digits import Digits
@@ -24,7 +24,7 @@ async def test_a_trained_exported_and_served_model_gives_pytorchs_numbers(tmp_pa
     graph = calibrate(trained, task)
     onnx = export_onnx(graph, task.preprocessing.canvas_shape)
     candidate = make_candidate(graph, onnx, task, config)
-    go_live(publish(candidate, evaluate(candidate, task), task, tmp_path / "bundles"))
+    go_live(publish(candidate, {}, task, tmp_path / "bundles"))
 
     images = task.examples("test", 1, 0).images[:20]
     with torch.no_grad():

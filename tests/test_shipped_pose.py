@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import cv2
 import httpx
 import numpy as np
 import pytest
+import pytest_asyncio
 import stamina
 
 from demo.figure import JOINTS, draw
@@ -20,13 +22,20 @@ VERSION = REPOSITORY / "bundles" / "pose" / "1"
 PNG = {"content-type": "image/png"}
 
 
-@pytest.fixture
-async def http(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(Settings(bundles=REPOSITORY / "bundles", state=tmp_path / "state", audit_rate=0))
+@asynccontextmanager
+async def service(state: Path) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(Settings(bundles=REPOSITORY / "bundles", state=state, audit_rate=0))
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as http,
     ):
+        yield http
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def http(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[httpx.AsyncClient]:
+    """A service that the tests share: what they post stays in its queue."""
+    async with service(tmp_path_factory.mktemp("state")) as http:
         yield http
 
 
@@ -40,6 +49,7 @@ def test_it_is_at_most_16_mb_and_holds_no_image() -> None:
     assert sum(files.values()) <= 16_000_000
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_the_default_model_says_what_it_promises_and_how_to_draw_it(http: httpx.AsyncClient) -> None:
     model = (await http.get("/v1/models")).json()["default"]
     manifest = (await http.get(f"/v1/models/{model}")).json()
@@ -52,6 +62,7 @@ async def test_the_default_model_says_what_it_promises_and_how_to_draw_it(http: 
     assert manifest["operating_point"] == "budget"
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_it_finds_the_joints_of_the_drawn_figure_and_the_readme_shows_its_reply(http: httpx.AsyncClient) -> None:
     reply = (await http.post("/v1/predict", content=png(draw()), headers=PNG)).json()
     found, truth = np.array(reply["prediction"]["values"]), np.array(list(JOINTS.values()))
@@ -70,22 +81,24 @@ async def test_it_finds_the_joints_of_the_drawn_figure_and_the_readme_shows_its_
     assert f'"queue": "{reply["queue"]}"' in shown
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_picture_with_nobody_in_it_is_flagged_by_both_scores(http: httpx.AsyncClient) -> None:
     picture = (REPOSITORY / "docs" / "demo.png").read_bytes()
     reply = (await http.post("/v1/predict", content=picture, headers=PNG)).json()
     assert reply["verdict"]["reasons"] == ["predicted_loss", "ood_score"]
 
 
-async def test_an_image_it_cannot_read_waits_in_the_queue_with_the_loss_of_every_joint(http: httpx.AsyncClient) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8)
-    reply = (await http.post("/v1/predict", content=png(noise), headers=PNG)).json()
-    assert reply["verdict"]["lossy"]
-    assert reply["queue"] == "accepted"
-    async for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=20, wait_max=0.05):
-        with attempt:
-            assert (await http.get("/v1/queue/stats")).json()["pending"] == 1
-    leased = await http.post("/v1/queue/lease", json={"n": 1, "annotator": "ada", "token": "t"})
-    (sample,) = leased.json()["samples"]
-    assert sample["sample_id"] == reply["sample_id"]
-    assert sample["prediction"] == reply["prediction"]
-    assert len(sample["prediction"]["predicted_loss"]) == len(JOINTS)
+async def test_an_image_it_cannot_read_waits_in_the_queue_with_the_loss_of_every_joint(tmp_path: Path) -> None:
+    async with service(tmp_path / "state") as http:
+        noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8)
+        reply = (await http.post("/v1/predict", content=png(noise), headers=PNG)).json()
+        assert reply["verdict"]["lossy"]
+        assert reply["queue"] == "accepted"
+        async for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=20, wait_max=0.05):
+            with attempt:
+                assert (await http.get("/v1/queue/stats")).json()["pending"] == 1
+        leased = await http.post("/v1/queue/lease", json={"n": 1, "annotator": "ada", "token": "t"})
+        (sample,) = leased.json()["samples"]
+        assert sample["sample_id"] == reply["sample_id"]
+        assert sample["prediction"] == reply["prediction"]
+        assert len(sample["prediction"]["predicted_loss"]) == len(JOINTS)

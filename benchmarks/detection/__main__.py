@@ -41,7 +41,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS, DOCS = ROOT / "benchmarks" / "detection" / "results", ROOT / "docs"
 TRAINING = ("trunk", "head", "trunk-mirrored", "head-mirrored")
 REDRAWS, TINY_REDRAWS = 1000, 20
-TINY_IMAGES, TINY_EPOCHS = 24, 0.1
+TINY_IMAGES, TINY_EPOCHS = 12, 0.1
 
 
 def main(  # noqa: PLR0913, PLR0917 - the options of a command

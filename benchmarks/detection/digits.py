@@ -84,9 +84,11 @@ def main(
     trunk = trunk_of(bundle, task)
     learn = task.examples("head", config.head_views, config.seed)
     setting = Setting(trunk, task, learn, observe(trunk, learn, task), config)
-    tested = task.examples("test", task.test_views, TEST_SEED)
+    tested = task.examples("test", 1 if tiny else task.test_views, TEST_SEED)
     test = observe(trunk, tested, task)
-    calibration = observe(trunk, task.examples("calibration", task.calibration_views, CALIBRATION_SEED), task)
+    calibration = observe(
+        trunk, task.examples("calibration", 1 if tiny else task.calibration_views, CALIBRATION_SEED), task
+    )
     runs: dict[str, list[tuple[Scores, Scores]]] = {}
     for name, makers in _makers(setting, seeds).items():
         print(name, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""What a flagged request costs beside one that is not: latency and processor time, at several flagged shares.
+"""The cost of a flagged request compared with one that is not: latency and processor time, at several flagged shares.
 
 One service, its private Valkey, and clients over plain sockets. The flagged images and the others are
 canvases that the shipped model judges so; rounds of all shares follow each other in random order. The

@@ -1,4 +1,4 @@
-"""What the benchmarks put into the queue: images of about 3 kB that are all distinct, and their samples."""
+"""Material for the benchmarks: distinct images of about 3 kB, and their samples."""
 
 import itertools
 import random
@@ -32,21 +32,21 @@ def canvases(n: int) -> list[bytes]:
 
 
 def numbered(png: bytes) -> bytes:
-    """The same picture in a file that never was: a comment holds a number."""
+    """The same picture in a new file: its comment holds a number."""
     content = b"tEXtnumber\0" + str(next(_numbers)).encode() + str(time.time_ns()).encode()
     chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
     return png[:-_END] + chunk + png[-_END:]
 
 
 def images(n: int, seed: int = 0) -> Iterator[bytes]:
-    """Not to be decoded: n times IMAGE_BYTES of noise."""
+    """N files of IMAGE_BYTES of noise, which cannot be decoded."""
     rng = random.Random(seed)
     for _ in range(n):
         yield rng.randbytes(IMAGE_BYTES)
 
 
 def samples(model: str, n: int, start: int = 0) -> Iterator[Sample]:
-    """As the digits model would flag them, of random value; their images are nowhere."""
+    """Samples like those that the digits model flags, with random values and without images."""
     rng = random.Random(f"{model} {start}")
     for number in range(start, start + n):
         yield sample(model, f"{model} {number}".encode(), rng.expovariate(1.0))

@@ -1,4 +1,4 @@
-"""Whether operations stay flat: latency of each with 1,000 to 1,000,000 pending, and memory of a sample.
+"""Whether operations stay equally fast: the latency of each with 1,000 to 1,000,000 pending samples, and memory used.
 
 One server holds a queue of each size. Rounds go over all sizes and operations in random order, and a
 round leaves the sizes as they were, so that load from elsewhere meets all alike.

@@ -1,4 +1,4 @@
-"""How much goes in and out with many pending: journal to queue, and lease and label, in samples per second."""
+"""Throughput with many pending samples: from journal to queue, and of leasing and labelling, in samples per second."""
 
 import asyncio
 import itertools

@@ -92,7 +92,7 @@ def main(
     task = Digits()
     trunk = trunk_of(bundle, task)
     head_split = observe(trunk, task.examples("head", views=config.head_views, seed=config.seed), task)
-    examples = task.examples("test", views=task.test_views, seed=TEST_SEED)
+    examples = task.examples("test", views=1 if tiny else task.test_views, seed=TEST_SEED)
     test_split = observe(trunk, examples, task)
     test = Test(test_split.losses, examples.stratum, examples.source, task.loss.failure_level)
     scores = _train_heads(trunk.map_channels, head_split, test_split, config, seeds)

@@ -55,8 +55,8 @@ async def erase(sample_id: str, shared: Shared, model: str | None = None) -> Era
     From now on nothing of it is given out. The janitor deletes its file from the blob store within seconds. A sample
     that is still in the journal, on its way to the queue, cannot be erased yet: 503, try again in seconds. The answer
     covers the queue, the images and the journal of this replica. A sample that another replica has accepted and not
-    drained yet can still arrive. So with several replicas ask each of them, or ask again once every journal is drained
-    (`losscast_journal_rows` is 0).
+    drained yet can still arrive. So, with several replicas, ask each of them, or ask again once every journal is
+    drained (`losscast_journal_rows` is 0).
     """
     model = await queue_of(shared, model)
     is_journalled = await _is_journalled(sample_id, shared.journal)  # asked first: it may reach the queue meanwhile

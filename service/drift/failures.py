@@ -1,6 +1,6 @@
-"""Errors of drift monitoring, by version: logged once until they change or end, and retried with growing pauses.
+"""Failures of drift monitoring, by version: retried with growing pauses. `service.background` counts and logs them.
 
-Versions do not affect each other: the error of one neither hides nor delays another.
+Versions do not affect each other: the failure of one neither hides nor delays another.
 """
 
 import logging
@@ -8,49 +8,48 @@ import time
 from collections.abc import Callable, Collection
 from typing import Final, Literal
 
+from service.background import Failures
 from service.drift.ledger import Place
-
-log = logging.getLogger(__name__)
 
 BACKOFF_MAX_S: Final = 60.0
 Kind = Literal["flush", "labels"]
 
 
-class Failures:
+class VersionFailures:
     """retry_s: the pause after the first failure; it doubles with each further one. clock: monotonic, in seconds."""
 
-    def __init__(self, retry_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, log: logging.Logger, retry_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.of: dict[Kind, Failures] = {"flush": Failures(log), "labels": Failures(log)}
         self._retry_s, self._clock = retry_s, clock
-        self._messages: dict[tuple[Place, Kind], str] = {}
-        self._failures: dict[Place, tuple[int, float]] = {}  # how many in a row, and when to try again
+        self._noted: set[Place] = set()
+        self._pauses: dict[Place, tuple[int, float]] = {}  # failures in a row, and when to try again
 
     def note(self, place: Place, kind: Kind, error: Exception) -> None:
-        message = " ".join(str(error).split()) or type(error).__name__
-        if self._messages.get((place, kind)) != message:
-            log.warning("drift of %s %s (%s): %s; tried again", place.model, place.version, kind, message)
-        self._messages[place, kind] = message
+        self.of[kind].note(_name(place.model, place.version, kind), error)
+        self._noted.add(place)
         if kind == "flush":
-            failures = self._failures.get(place, (0, 0.0))[0] + 1
-            wait_s = min(self._retry_s * 2 ** min(failures - 1, 10), BACKOFF_MAX_S)
-            self._failures[place] = failures, self._clock() + wait_s
+            failures = self._pauses.get(place, (0, 0.0))[0] + 1
+            pause_s = min(self._retry_s * 2 ** min(failures - 1, 10), BACKOFF_MAX_S)
+            self._pauses[place] = failures, self._clock() + pause_s
 
     def over(self, place: Place, kind: Kind) -> None:
-        self._messages.pop((place, kind), None)
+        self.of[kind].over(_name(place.model, place.version, kind))
         if kind == "flush":
-            self._failures.pop(place, None)
+            self._pauses.pop(place, None)
 
     def message(self, model: str, version: str) -> str | None:
         """Why the version cannot be flushed or evaluated now; None if nothing is wrong."""
-        found = [
-            text
-            for (place, kind), text in self._messages.items()
-            if (place.model, place.version, kind) == (model, version, "flush")
-        ]
-        return found[0] if found else None
+        return self.of["flush"].reason(_name(model, version, "flush"))
 
     def is_due(self, place: Place) -> bool:
-        return self._failures.get(place, (0, -float("inf")))[1] <= self._clock()
+        return self._pauses.get(place, (0, -float("inf")))[1] <= self._clock()
 
     def forget_others(self, places: Collection[Place]) -> None:
-        self._messages = {of: text for of, text in self._messages.items() if of[0] in places}
-        self._failures = {place: one for place, one in self._failures.items() if place in places}
+        for place in self._noted.difference(places):
+            for kind in self.of:
+                self.over(place, kind)
+        self._noted.intersection_update(places)
+
+
+def _name(model: str, version: str, kind: Kind) -> str:
+    return f"drift of {model} {version} ({kind})"

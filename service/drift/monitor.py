@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from service.drift import audit, transition
 from service.drift.audit import AuditPage
 from service.drift.detector_state import DetectorState
-from service.drift.failures import Failures
+from service.drift.failures import VersionFailures
 from service.drift.layout import OUTCOMES, Layout
 from service.drift.ledger import Flushed, Ledger, LedgerSums, Place
 from service.drift.report.decision import Terms
@@ -65,13 +65,16 @@ class Monitor:
 
     def __init__(self, watches: Watches, ledger: Ledger, labels: LabelQueue, metrics: Metrics, terms: Terms) -> None:
         self.flushes = 0
-        self.errors = 0
         self._watches, self._ledger, self._labels, self._metrics = watches, ledger, labels, metrics
         self._terms, self._flush_s = terms, terms.flush_s
         self._known: dict[Place, _Known] = {}
         self._led: dict[Place, _Led] = {}
-        self._failures = Failures(2 * terms.flush_s)
+        self._failures = VersionFailures(log, 2 * terms.flush_s)
         self._flushing = asyncio.Lock()
+
+    @property
+    def errors(self) -> int:
+        return self._failures.of["flush"].errors
 
     async def run(self, live_version: Callable[[str], str | None]) -> None:
         """Flushes until it is cancelled. live_version: tells a model's live version, whose report becomes metrics."""
@@ -115,7 +118,6 @@ class Monitor:
         except Exception as error:
             if not isinstance(error, Unavailable):
                 log.exception("drift of %s %s", watch.place.model, watch.place.version)
-            self.errors += 1
             self._failures.note(watch.place, "flush", error)
             return False
         self._failures.over(watch.place, "flush")

@@ -1,4 +1,4 @@
-"""The queue's benchmark runs: its tiny form, which is no result."""
+"""The queue's benchmark runs in its tiny form, whose figures mean nothing."""
 
 import subprocess
 import sys

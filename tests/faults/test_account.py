@@ -55,7 +55,7 @@ class Room:
 
 @pytest_asyncio.fixture
 async def room(tmp_path: Path) -> AsyncIterator[Room]:
-    """One place, and whatever is finished may be forgotten at once."""
+    """A queue with room for one sample, where finished samples may be forgotten at once."""
     policy = QueuePolicy(max_pending=1, retention_s=1e-6)
     async with private_valkey(tmp_path / "valkey") as socket:
         queue = OwnQueue.open(str(socket), BlobStore.open("memory:///"), policy)
@@ -84,7 +84,7 @@ async def test_an_evicted_sample_and_its_next_life_are_accounted_for(room: Room)
     assert problems(room, rich, poor) == []
 
 
-async def test_what_is_past_retention_is_accounted_for(room: Room) -> None:
+async def test_samples_past_retention_are_accounted_for(room: Room) -> None:
     ends = [await room.put("labelled", 1.0)]
     await room.queue.label(MODEL, ends[0], "ann", "t", 1)
     ends.append(await room.put("rejected", 1.0))

@@ -14,7 +14,7 @@ SAMPLES = 1000  # of the whole campaign; each chapter has its share of them
 
 
 @pytest.mark.slow
-def test_whatever_is_killed_or_stopped_every_accepted_sample_is_accounted_for(
+def test_every_accepted_sample_is_accounted_for_after_kills_and_stops(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results = tmp_path / "campaign.json"

@@ -1,4 +1,4 @@
-"""Redis stopped and killed in mid-traffic, the service killed: predictions go on, samples arrive, none is lost."""
+"""Redis is stopped or killed during traffic, or the service is killed: predictions go on, and no sample is lost."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ CLIENTS = 4
 
 
 class Traffic:
-    """Clients that post different lossy images side by side, until all are posted or the service is gone."""
+    """Clients that post different lossy images in parallel, until all are posted or the service is gone."""
 
     def __init__(self, http: httpx.Client, grey: Grey, tags: range) -> None:
         self._http, self._grey = http, grey
@@ -29,7 +29,7 @@ class Traffic:
         self._clients = [self._threads.submit(self._post, tags[first::CLIENTS]) for first in range(CLIENTS)]
 
     def first(self, number: int) -> set[str]:
-        """The ids of the first samples to be accepted, while the clients go on with the next ones."""
+        """The ids of the first accepted samples; the clients go on with the next ones."""
         ids = {self._accepted.get(timeout=30) for _ in range(number)}
         assert not any(client.done() for client in self._clients)
         return ids
@@ -54,7 +54,7 @@ class Traffic:
 
 
 def leased_ids(http: httpx.Client) -> list[str]:
-    """Leases everything; the ids in the order of leasing."""
+    """Leases all samples. Returns their ids in that order."""
     ids: list[str] = []
     while True:
         request = {"n": 100, "annotator": "ada", "token": uuid4().hex}

@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
+
+from models.cli import app
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "digits" / "1"
 RUN = "from models.cli import app; app(prog_name='losscast')"
@@ -34,19 +37,26 @@ importlib.metadata.version = version
 """
 
 
+PLAIN = {"COLUMNS": "160", "NO_COLOR": "1"}
+
+
 def losscast(*arguments: str, code: str = RUN) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "160", "NO_COLOR": "1"}
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, env=environment
-    )
+    """In a process of its own, as a user runs it."""
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **PLAIN})
+
+
+def invoke(*arguments: str) -> Result:
+    """In this process, which has the heavy imports already."""
+    return CliRunner().invoke(app, arguments, env=PLAIN, prog_name="losscast")
 
 
 @pytest.mark.slow
 def test_train_ends_with_the_table_that_evaluate_prints_again(tmp_path: Path) -> None:
     trained = losscast("train", "digits", "--out", str(tmp_path), "--effort", "0.01", "--head", "pooled")
     assert trained.returncode == 0, trained.stderr
-    evaluated = losscast("evaluate", str(tmp_path / "digits" / "1"))
-    assert evaluated.returncode == 0, evaluated.stderr
+    evaluated = invoke("evaluate", str(tmp_path / "digits" / "1"))
+    assert evaluated.exit_code == 0, evaluated.stderr
     assert "within each group" in evaluated.stdout
     assert trained.stdout == evaluated.stdout
 
@@ -61,24 +71,24 @@ def test_analyse_prints_the_tables_of_the_paper_and_draws_them_without_torch(tmp
 
 def test_analyse_fits_the_losses_of_a_file_and_counts_their_pairs(tmp_path: Path) -> None:
     (tmp_path / "losses.txt").write_text("0.2\n0.25\n0.4\n0.9\n")
-    run = losscast("analyse", "--losses", str(tmp_path / "losses.txt"), "--delta", "0.1", "--margin", "0.3")
-    assert run.returncode == 0, run.stderr
+    run = invoke("analyse", "--losses", str(tmp_path / "losses.txt"), "--delta", "0.1", "--margin", "0.3")
+    assert run.exit_code == 0, run.stderr
     assert "4 losses: Gamma k = " in run.stdout
     counts = [line.split("│")[2].strip() for line in run.stdout.splitlines() if line.startswith("│")]
     assert counts == ["6", "1", "3", "1"]
 
 
 def test_analyse_takes_the_losses_that_a_bundle_makes_on_its_test_split(tmp_path: Path) -> None:
-    run = losscast("analyse", "--bundle", str(BUNDLE), "--plot", str(tmp_path / "digits.svg"))
-    assert run.returncode == 0, run.stderr
+    run = invoke("analyse", "--bundle", str(BUNDLE), "--plot", str(tmp_path / "digits.svg"))
+    assert run.exit_code == 0, run.stderr
     assert "2376 losses" in run.stdout
     assert "<svg" in (tmp_path / "digits.svg").read_text()
 
 
 def test_analyse_refuses_losses_that_no_gamma_law_has_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "losses.txt").write_text("0.2\n0\n0.4\n")
-    run = losscast("analyse", "--losses", str(tmp_path / "losses.txt"))
-    assert run.returncode == 1
+    run = invoke("analyse", "--losses", str(tmp_path / "losses.txt"))
+    assert run.exit_code == 1
     assert run.stderr.count("\n") == 1
     assert "1 are zero of 3" in run.stderr
 
@@ -116,8 +126,8 @@ def test_without_onnx_runtime_nothing_is_begun_and_one_line_says_what_to_install
     ],
 )
 def test_mistakes_are_told_in_one_line(arguments: tuple[str, ...], message: str) -> None:
-    run = losscast(*arguments)
-    assert run.returncode == 1
+    run = invoke(*arguments)
+    assert run.exit_code == 1
     assert run.stderr.count("\n") == 1
     assert message in run.stderr
 
@@ -137,8 +147,8 @@ def test_reference_says_in_one_line_whose_data_it_lacks(tmp_path: Path) -> None:
     fields = json.loads((adopted / "manifest.json").read_text())
     fields["provenance"]["task"] = "tilt"
     (adopted / "manifest.json").write_text(json.dumps(fields))
-    run = losscast("reference", str(adopted), "--out", str(tmp_path / "store"))
-    assert run.returncode == 1
+    run = invoke("reference", str(adopted), "--out", str(tmp_path / "store"))
+    assert run.exit_code == 1
     assert run.stderr.count("\n") == 1
     assert "is of 'tilt', whose data this command does not know: adopt it again" in run.stderr
 
@@ -147,8 +157,8 @@ def test_reference_refuses_other_data_than_the_bundle_was_made_from(tmp_path: Pa
     other = shutil.copytree(BUNDLE, tmp_path / "1")
     manifest = (other / "manifest.json").read_text()
     (other / "manifest.json").write_text(manifest.replace("959ebaf983ab5775", "0123456789abcdef"))
-    run = losscast("reference", str(other), "--out", str(tmp_path / "store"))
-    assert run.returncode == 1
+    run = invoke("reference", str(other), "--out", str(tmp_path / "store"))
+    assert run.exit_code == 1
     assert run.stderr.count("\n") == 1
     assert "was made from other data than these: fingerprint 0123456789abcdef, not 959ebaf983ab5775" in run.stderr
     assert not (tmp_path / "store").exists()
@@ -162,20 +172,20 @@ def test_help_shows_an_example_and_needs_no_torch(command: str) -> None:
 
 
 def test_train_pose_says_in_one_line_what_is_wrong_with_the_data(tmp_path: Path) -> None:
-    without = losscast("train", "pose")
-    assert (without.returncode, without.stderr) == (
+    without = invoke("train", "pose")
+    assert (without.exit_code, without.stderr) == (
         1,
         "losscast: pose needs --data, the folder with labels.json and crops-*.tar\n",
     )
-    empty = losscast("train", "pose", "--data", str(tmp_path))
-    assert empty.returncode == 1
+    empty = invoke("train", "pose", "--data", str(tmp_path))
+    assert empty.exit_code == 1
     assert empty.stderr.startswith(f"losscast: {tmp_path} has no labels.json")
     assert empty.stderr.count("\n") == 1
 
 
 def test_digits_take_no_folder(tmp_path: Path) -> None:
-    run = losscast("train", "digits", "--data", str(tmp_path))
-    assert (run.returncode, run.stderr) == (1, "losscast: digits makes its own data and takes no --data\n")
+    run = invoke("train", "digits", "--data", str(tmp_path))
+    assert (run.exit_code, run.stderr) == (1, "losscast: digits makes its own data and takes no --data\n")
 
 
 def test_devices_that_are_not_there_are_told_in_one_line(tmp_path: Path) -> None:

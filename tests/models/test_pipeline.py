@@ -27,11 +27,6 @@ TINY = TrainingConfig.tiny()
 
 
 @pytest.fixture(scope="module")
-def digits() -> Digits:
-    return Digits()
-
-
-@pytest.fixture(scope="module")
 def folder(digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two versions in one store; the folder of the first."""
     store = tmp_path_factory.mktemp("store")

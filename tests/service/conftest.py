@@ -80,7 +80,7 @@ async def serving(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-async def open_service(tiny_store: Path, tmp_path: Path) -> AsyncIterator[OpenService]:
+async def open_service(tiny_store: Path, tmp_path: Path, no_grace: None) -> AsyncIterator[OpenService]:  # noqa: ARG001 - nothing is killed here
     """Opens a service on the model `tiny` with the given settings; closed at the end of the test."""
     async with AsyncExitStack() as stack:
 
@@ -104,7 +104,8 @@ def service_url(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     log = folder / "log"
     options = ["--port", "0", "--model", "tiny", "--bundles", str(tiny_store), "--state", str(folder / "state")]
     own = {name: value for name, value in os.environ.items() if not name.startswith("LOSSCAST_")}
-    environment = {**own, "COLUMNS": "300", "NO_COLOR": "1", "LOSSCAST_AUDIT_RATE": "0", "LOSSCAST_MAX_BATCH": "8"}
+    environment = {**own, "COLUMNS": "300", "NO_COLOR": "1", "LOSSCAST_AUDIT_RATE": "0"}
+    environment |= {"LOSSCAST_MAX_BATCH": "8", "LOSSCAST_WORKERS": "2"}  # measuring them takes a second
     with log.open("w") as file:
         command = [sys.executable, "-m", "losscast", "serve", *options]
         process = subprocess.Popen(command, env=environment, stdout=file, stderr=file)

@@ -27,8 +27,11 @@ LOSSY, PASSED = np.full((8, 8, 1), 200, np.uint8), np.full((8, 8, 1), 50, np.uin
 
 
 @pytest.fixture
-async def resources(tiny_store: Path, tmp_path: Path) -> AsyncIterator[Resources]:
-    app = create_app(Settings(bundles=tiny_store, model="tiny", state=tmp_path / "state", audit_rate=0))
+async def resources(tiny_store: Path, tmp_path: Path, no_grace: None) -> AsyncIterator[Resources]:  # noqa: ARG001 - nothing is killed here
+    settings = Settings(
+        bundles=tiny_store, model="tiny", state=tmp_path / "state", audit_rate=0, max_batch=8, workers=2
+    )
+    app = create_app(settings)
     async with app.router.lifespan_context(app):
         yield app.state.resources
 

@@ -1,4 +1,4 @@
-"""The account: where every sample is, read from the journals' files and from Redis, by no code of the service.
+"""The account: where every sample is, read from the journals' files and from Redis, without code of the service.
 
 A look at Redis is one MULTI, so its keys are of one moment, under load as well.
 """
@@ -22,7 +22,7 @@ from tests.faults.campaign.load import MODEL
 LANES = ("predicted_loss", "ood_score", "audit")
 LIVE = ("pending", "leased", "dead")
 FINAL = ("labelled", "rejected", "evicted", "erased")
-FORGOTTEN = ("rejected", "evicted", "erased")  # past retention, or as the same image comes again; they count on
+FORGOTTEN = ("rejected", "evicted", "erased")  # past retention, or when the image comes again; counters keep them
 SHOWN = 5  # ids in a message
 
 
@@ -61,18 +61,18 @@ class Look:
 
     @property
     def forgotten(self) -> int:
-        """Lives that ended, and that no item tells of any more."""
+        """How many samples ended and have no item any more."""
         return sum(int(self.counts.get(state, 0)) for state in FORGOTTEN) - len(self.ids(*FORGOTTEN))
 
     @property
     def known(self) -> set[str]:
-        """Ids that were put, wherever they are now."""
+        """Ids that were put, in any state."""
         return {sample_id for sample_id, item in self.items.items() if item.state != "arriving"}
 
 
 @dataclass(frozen=True, slots=True)
 class Journalled:
-    """Ids in the journals of services: of samples, and of what ends them by its kind."""
+    """Ids in the journals of services: of samples and of endings."""
 
     samples: frozenset[str] = frozenset()
     endings: frozenset[tuple[str, str]] = frozenset()  # kind and id
@@ -85,7 +85,7 @@ class Journalled:
 
 
 def journalled(state: Path, *, is_alive: bool) -> Journalled:
-    """What is in the journal of a service. That of a dead one is read from a copy, so as not to repair it."""
+    """The content of a service's journal. A dead service's is read from a copy, so that SQLite does not repair it."""
     path = state / "journal" / "journal.sqlite3"
     if is_alive:
         return _journalled(path)
@@ -97,7 +97,7 @@ def journalled(state: Path, *, is_alive: bool) -> Journalled:
 
 
 def oldest(state: Path) -> str | None:
-    """The id that has been in the journal of a living service for longest."""
+    """The oldest id in the journal of a living service."""
     with closing(sqlite3.connect(state / "journal" / "journal.sqlite3", timeout=10)) as connection:
         row = connection.execute("SELECT id FROM samples ORDER BY row LIMIT 1").fetchone()
     return None if row is None else str(row[0])
@@ -150,7 +150,8 @@ def _key(name: str) -> str:
 
 
 def missing(told: Told, journals: Journalled, now: Look, posted: frozenset[str]) -> list[str]:
-    """What was accepted before the look and is nowhere; what is there and was not posted before its end.
+    """Samples that were accepted before the look and are nowhere; samples that are there and were not posted before it
+    ended.
 
     Of what was forgotten the ids are gone and the number is known.
     """
@@ -161,7 +162,7 @@ def missing(told: Told, journals: Journalled, now: Look, posted: frozenset[str])
 
 
 def unlabelled(told: Told, journals: Journalled, now: Look) -> list[str]:
-    """Labels and rejections that were confirmed and are not there, nor on their way from a journal.
+    """Labels and rejections that were confirmed, and are neither in the queue nor on their way from a journal.
 
     When the server loses one, another annotator may get the sample before it is restored: then the other's
     stands, and both were confirmed.
@@ -177,7 +178,7 @@ def unlabelled(told: Told, journals: Journalled, now: Look) -> list[str]:
 
 
 def contradictions(now: Look) -> list[str]:
-    """Where keys and counters of one moment disagree."""
+    """Contradictions between keys and counters of one moment."""
     pending = [sample_id for ids in now.lanes.values() for sample_id in ids]
     archived = now.ids("labelled") - now.finished  # past retention, so its JSON is in an archive alone
     alike: dict[str, tuple[set[str], set[str]]] = {

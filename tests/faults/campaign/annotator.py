@@ -1,4 +1,4 @@
-"""A client to be killed: leases samples, says so on its standard output, and labels them slowly, for ever.
+"""A client to be killed: leases samples, says so on its standard output, and labels them slowly, until it is killed.
 
 `python -m tests.faults.campaign.annotator URL NAME`
 """

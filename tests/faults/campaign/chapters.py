@@ -1,4 +1,4 @@
-"""The faults, a chapter for each kind: real processes, under load, at random moments of a seeded generator."""
+"""The faults, one chapter for each kind: real processes under load, at random moments from a seeded generator."""
 
 import os
 import signal
@@ -22,12 +22,12 @@ HASTY = Manners(n=5, lease_s=1.0, abandon=0.3, skip=0, reject=0, erase=0, pause_
 
 
 class Skipped(Exception):  # noqa: N818 - not an error
-    """The fault cannot be had on this machine; the message says why."""
+    """The fault cannot be caused on this machine; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How often, in one chapter; and how many samples at least."""
+    """How many faults one chapter has, and how many samples at least."""
 
     samples: int
     times: int
@@ -75,7 +75,7 @@ def service_and_private_server_killed(stage: Stage, size: Size) -> None:
 
 
 def redis_killed_everysec(stage: Stage, size: Size) -> None:
-    """Kill -9 of Redis in mid-put and mid-label, appendfsync everysec."""
+    """Kill -9 of Redis during puts and labels, with appendfsync everysec."""
     _kill_redis(stage, size, "everysec")
 
 
@@ -145,7 +145,7 @@ def redis_out_of_memory(stage: Stage, size: Size) -> None:
     replica = stage.add_replica()
     load = _started(stage, size, pace_s=0.01, annotators=1, manners=Manners(n=2, pause_s=0.1))
     for _ in range(size.times):
-        stage.until_pending(200)  # so that there is something to label while nothing comes in
+        stage.until_pending(200)  # for annotators to label while nothing comes in
         used = int(redis.client.info("memory")["used_memory"])
         redis.client.config_set("maxmemory", used + 100_000)
         stage.fault("maxmemory reached")
@@ -163,7 +163,7 @@ def redis_out_of_memory(stage: Stage, size: Size) -> None:
 
 
 def journal_disk_full(stage: Stage, size: Size) -> None:
-    """The journal's disk, a small tmpfs, fills up while Redis is away; when that is back, so is the journal."""
+    """The journal's disk, a small tmpfs, fills up while Redis is away. Once Redis is back, the journal works again."""
     disk = stage.folder / "disk"
     disk.mkdir()
     mounted = _mount(disk, f"size={DISK_BYTES}")
@@ -204,7 +204,7 @@ def _mount(disk: Path, options: str) -> subprocess.CompletedProcess[str]:
 
 
 def client_killed(stage: Stage, size: Size) -> None:
-    """Processes that lease are killed before they label all; others get what they had."""
+    """Processes with leases are killed before they have labelled all; others get their samples."""
     stage.add_redis()
     replica = stage.add_replica()
     load = _started(stage, size, manners=Manners(lease_s=2.0))
@@ -223,7 +223,7 @@ def client_killed(stage: Stage, size: Size) -> None:
 
 
 def leases_abandoned(stage: Stage, size: Size) -> None:
-    """8 workers walk off with 30 % of what they lease, for a second each time, until all is labelled or dead."""
+    """8 workers keep 30 % of their leases for a second without labelling, until all samples are labelled or dead."""
     stage.add_redis()
     stage.add_replica()
     load = _started(stage, size, annotators=8, manners=HASTY)

@@ -1,4 +1,4 @@
-"""What the clients of one queue were told: the other side of the account."""
+"""The replies that clients of one queue got: the other side of the account."""
 
 import threading
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Clients that do not give up: posters of lossy images, and annotators who lease and label, skip, reject or walk off.
+"""Clients that do not give up: posters of lossy images, and annotators who lease, label, skip, reject or go away.
 
 A request without an answer is sent again, as it was, until there is one; that is what tokens are for.
 """

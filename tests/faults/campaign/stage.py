@@ -1,4 +1,4 @@
-"""One queue with all that stands around it: a Redis, replicas, clients, and the checks of what clients were told."""
+"""One queue with everything around it: a Redis, replicas, clients, and checks of the replies that clients got."""
 
 import functools
 import hashlib
@@ -62,7 +62,7 @@ class Stage:
         return self.redis
 
     def add_replica(self, *, start: bool = True, **settings: str) -> Replica:
-        """Replicas share Redis and the blobs; the journal is each one's own."""
+        """Replicas share Redis and the blobs; each has its own journal."""
         environment = {**self._settings, "LOSSCAST_BLOBS": str(self.blobs), **settings}
         replica = Replica(self.folder / f"replica-{len(self.replicas)}", environment)
         self.replicas.append(replica)
@@ -75,13 +75,13 @@ class Stage:
 
     @property
     def client(self) -> Any:
-        """To Redis; to the private one of the first replica when the stage has none."""
+        """A client of Redis; of the first replica's private one if the stage has no other."""
         if self.redis is None:
             return connect(self.replicas[0].state / "valkey" / "valkey.sock")
         return self.redis.client
 
     def fault(self, name: str, times: int = 1, *, forgets: bool = False) -> None:
-        """forgets: the queue's server may lose what it wrote in its last seconds."""
+        """forgets: the queue's server may lose the writes of its last seconds."""
         self.ledger.server_may_forget |= forgets
         self.report.faults[name] = self.report.faults.get(name, 0) + times
 
@@ -102,7 +102,7 @@ class Stage:
         )
 
     def finish(self) -> None:
-        """When all is quiet: journals empty, the rest leased in order, labels and images as they must be."""
+        """The checks at the end: journals are empty, the rest is leased in order, labels and images are right."""
         self._until("the journals are empty", self._are_drained)
         self._until("leases have run out", self._are_leases_over)
         self.check()

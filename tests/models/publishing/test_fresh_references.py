@@ -55,11 +55,6 @@ def silent(_what: str, _done: int, _total: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def digits() -> Digits:
-    return Digits()
-
-
-@pytest.fixture(scope="module")
 def pose(pose_folder: Path) -> Pose:
     return Pose(pose_folder)
 

@@ -22,11 +22,6 @@ TINY = TrainingConfig.tiny()
 
 
 @pytest.fixture(scope="module")
-def digits() -> Digits:
-    return Digits()
-
-
-@pytest.fixture(scope="module")
 def regressor(digits: Digits) -> KeypointNet:
     return trained_regressor(digits, TINY)
 

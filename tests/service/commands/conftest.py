@@ -1,25 +1,35 @@
-"""The command line as its users type it, against a real service over HTTP."""
+"""The command line as its users type it, against a real service over HTTP, which all these tests share."""
 
 import os
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
-Losscast = Callable[..., "subprocess.CompletedProcess[str]"]
+from tests import command_line
+from tests.running import Service
+
+Losscast = Callable[..., "CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def service_url(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`losscast serve` on the model `tiny`. It draws nothing for the audit lane."""
+    service = Service(tiny_store, tmp_path_factory.mktemp("commands"))
+    service.start()
+    yield str(service.http.base_url)
+    assert service.stop() == 0
 
 
 @pytest.fixture
-def losscast(service_url: str) -> Losscast:
+def losscast(service_url: str, monkeypatch: pytest.MonkeyPatch) -> Losscast:
     """Runs `losscast ...` with the service's address and the annotator ada in its environment."""
+    monkeypatch.setattr("service.commands.console.RETRY_S", 0.5)  # commands that need no service, else wait for one
     own = {name: value for name, value in os.environ.items() if not name.startswith("LOSSCAST_")}
     environment = {**own, "COLUMNS": "300", "NO_COLOR": "1", "LOSSCAST_URL": service_url, "LOSSCAST_ANNOTATOR": "ada"}
 
-    def run(*arguments: object, **changes: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "losscast", *map(str, arguments)]
-        return subprocess.run(
-            command, env={**environment, **changes}, capture_output=True, text=True, timeout=60, check=False
-        )
+    def run(*arguments: object, **changes: str) -> "CompletedProcess[str]":
+        return command_line.run(*arguments, environment={**environment, **changes})
 
     return run

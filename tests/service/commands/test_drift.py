@@ -10,6 +10,8 @@ import typer
 from service.commands.drift import draw, sparkline
 from service.schemas.drift import DriftReport, SignalReport
 
+pytestmark = pytest.mark.xdist_group("commands")
+
 Losscast = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from service.client import LosscastClient
 
+pytestmark = pytest.mark.xdist_group("commands")
+
 Losscast = Callable[..., "subprocess.CompletedProcess[str]"]
 Queued = Callable[[int], list[str]]
 
@@ -91,10 +93,10 @@ def test_files_that_are_none_of_ours_are_refused_and_the_others_sent(
     losscast("queue", "lease", "--out", tmp_path)
     fill_in(tmp_path / f"{sample_id}.json", [[1, 2], [3, 4]])
     (tmp_path / "0.json").write_text("[1, 2")
-    (tmp_path / "1.json").write_text('{"label": [[1, 2], [3, 4]]}')
+    (tmp_path / "00.json").write_text('{"label": [[1, 2], [3, 4]]}')
     said = lines(losscast("queue", "label", "--from", tmp_path))
     assert said[0].startswith("0.json: refused: 0.json is not JSON")
-    assert said[1].startswith("1.json: refused: 1.json is not a file of `losscast queue lease --out`")
+    assert said[1].startswith("00.json: refused: 00.json is not a file of `losscast queue lease --out`")
     assert said[-1] == "1 labelled, 0 already labelled, 2 refused, 0 not filled in"
 
 

@@ -1,8 +1,11 @@
+import logging
+
 import pytest
 
-from service.drift.failures import BACKOFF_MAX_S, Failures
+from service.drift.failures import BACKOFF_MAX_S, VersionFailures
 from service.drift.ledger import Place
 
+log = logging.getLogger(__name__)
 PLACE, OTHER = Place("m", "1", "layout"), Place("m", "2", "layout")
 
 
@@ -15,7 +18,7 @@ class Clock:
 
 def test_a_flush_that_fails_is_tried_ever_more_rarely_until_it_succeeds() -> None:
     clock, waits = Clock(), []
-    failures = Failures(10.0, clock)
+    failures = VersionFailures(log, 10.0, clock)
     for _ in range(5):
         failures.note(PLACE, "flush", OSError("away"))
         began_s = clock.now_s
@@ -31,7 +34,7 @@ def test_a_flush_that_fails_is_tried_ever_more_rarely_until_it_succeeds() -> Non
 
 
 def test_labels_that_cannot_be_read_delay_no_flush_and_are_not_why_there_is_no_report() -> None:
-    failures = Failures(10.0)
+    failures = VersionFailures(log, 10.0)
     failures.note(PLACE, "labels", OSError("damaged"))
     assert failures.is_due(PLACE)
     assert failures.message("m", "1") is None
@@ -40,7 +43,7 @@ def test_labels_that_cannot_be_read_delay_no_flush_and_are_not_why_there_is_no_r
 
 
 def test_each_kind_is_told_of_when_it_begins_and_again_after_it_was_over(caplog: pytest.LogCaptureFixture) -> None:
-    failures = Failures(10.0)
+    failures = VersionFailures(log, 10.0)
     for _ in range(3):
         failures.note(PLACE, "labels", OSError("damaged"))
         failures.note(PLACE, "flush", OSError("away"))
@@ -51,7 +54,7 @@ def test_each_kind_is_told_of_when_it_begins_and_again_after_it_was_over(caplog:
 
 
 def test_versions_that_are_gone_are_forgotten() -> None:
-    failures = Failures(10.0)
+    failures = VersionFailures(log, 10.0)
     failures.note(PLACE, "flush", OSError())
     assert failures.message("m", "1") == "OSError"
     failures.forget_others({OTHER})

@@ -241,7 +241,9 @@ async def test_labels_that_cannot_be_read_stop_nothing_and_are_told_of_once(
     assert replica.report.observations == 100
     assert replica.monitor.errors == 0  # no flush failed
     told = [record.getMessage() for record in caplog.records if "the archive is damaged" in record.getMessage()]
-    assert told == [f"drift of {replica.manifest.model} 1 (labels): the archive is damaged; tried again"]
+    assert told == [
+        f"drift of {replica.manifest.model} 1 (labels) failed and will try again: RuntimeError: the archive is damaged"
+    ]
 
 
 async def test_a_store_of_labels_that_hangs_holds_up_no_flush(

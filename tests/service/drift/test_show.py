@@ -1,13 +1,11 @@
-"""The whole of it, with services of their own: 2,000 clean images, then 500 blurred ones."""
+"""Drift monitoring as a whole, with real services: clean images, then blurred ones, over one replica and over two."""
 
-import asyncio
 import json
 import os
-import subprocess
-import sys
+import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,65 +14,73 @@ import pytest
 
 from service.client import LosscastClient
 from service.schemas.drift import DriftReport
-from tests import drift_show
-from tests.running import Service
-from tests.service.labelling.queue.forgetful import ForgetfulServer
+from tests import command_line
+from tests.running import Redis, Service
+from tests.service.drift import digits_traffic
 
 pytestmark = pytest.mark.slow
 
-CLEAN, BLURRED = 2000, 500
+CLEAN_VIEWS, BLURRED_VIEWS = 5, 1  # of each of the 297 test digits
 OF_CONTENT = ("score", "ood_score", "luminance", "contrast", "sharpness")  # the others are alike on all canvases
 CLEARLY_MOVED, CLEARLY_NOT = {"ood_score", "contrast", "sharpness"}, {"luminance", "aspect", "size"}  # score: barely
 AT_AN_EDGE = 5 / 2500  # of the images: jitter, which differs, may put so many into the next bin
-INDEPENDENT = 6.0  # bounds the design effect of the clean images: some four blocks tell little more of it
+INDEPENDENT = 6.0  # bounds the design effect of the clean images, of which few blocks tell little more
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What replicas say at the end."""
+    """The reports at the end of a show."""
 
     urls: list[str]
-    clean: DriftReport  # of the first, before the blurred ones
-    reports: list[DriftReport]  # by replica
+    clean: DriftReport  # of the first replica, before the blurred images
+    reports: list[DriftReport]  # one per replica
     blurred_s: float  # unix seconds at which the first blurred image was sent
 
 
-Show = Callable[[int], Shown]
+@pytest.fixture(scope="module")
+def over_one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
+    with showing(1, tmp_path_factory.mktemp("one")) as shown:
+        yield shown
 
 
-@pytest.fixture
-def show(tmp_path: Path, forgetful_server: ForgetfulServer) -> Iterator[Show]:
-    """Shows everything to so many replicas on one Redis server, which is empty before and after."""
+@pytest.fixture(scope="module")
+def over_two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
+    with showing(2, tmp_path_factory.mktemp("two")) as shown:
+        yield shown
+
+
+@contextmanager
+def showing(replicas: int, folder: Path) -> Iterator[Shown]:
+    """Posts all traffic, in turn, to so many replicas, which share a Redis server. They run until the block ends."""
+    redis = Redis(folder)
+    redis.start()
     with ExitStack() as stack:
-
-        def on(replicas: int) -> Shown:
-            clients = [_start(stack, tmp_path / f"{n} of {replicas}", forgetful_server) for n in range(replicas)]
-            drift_show.post(clients, drift_show.clean(CLEAN))
-            before = drift_show.seen(clients[0], CLEAN)
-            assert (before.state, before.moved) == ("stable", [])
-            blurred = drift_show.blurred(BLURRED)
-            blurred_s = time.time()
-            drift_show.post(clients, blurred)
-            reports = [drift_show.seen(client, CLEAN + BLURRED) for client in clients]
-            return Shown([str(client._http.base_url) for client in clients], before, reports, blurred_s)
-
-        yield on
+        stack.callback(redis.send, signal.SIGKILL)
+        clients = [_start(stack, folder / f"replica {n}", redis) for n in range(replicas)]
+        clean, blurred = digits_traffic.clean(CLEAN_VIEWS), digits_traffic.blurred(BLURRED_VIEWS)
+        digits_traffic.post(clients, clean)
+        before = digits_traffic.report_of(clients[0], len(clean))
+        blurred_s = time.time()
+        digits_traffic.post(clients, blurred)
+        reports = [digits_traffic.report_of(client, len(clean) + len(blurred)) for client in clients]
+        yield Shown([str(client._http.base_url) for client in clients], before, reports, blurred_s)
 
 
-def _start(stack: ExitStack, folder: Path, server: ForgetfulServer) -> LosscastClient:
+def _start(stack: ExitStack, folder: Path, redis: Redis) -> LosscastClient:
     folder.mkdir()
-    service = Service(drift_show.BUNDLES, folder, **drift_show.SETTINGS, LOSSCAST_REDIS_URL=f"unix://{server.socket}")
+    address = {"LOSSCAST_REDIS_URL": f"unix://{redis.socket}"}
+    service = Service(digits_traffic.BUNDLES, folder, **digits_traffic.SETTINGS, **address)
     service.start()
     stack.callback(service.stop)
     return stack.enter_context(LosscastClient(str(service.http.base_url)))
 
 
-def test_blurred_images_are_told_of_with_what_moved_since_when_and_what_to_do(show: Show, tmp_path: Path) -> None:
-    shown = show(1)
-    (report,), (url,) = shown.reports, shown.urls
+def test_a_report_on_blurred_images_says_what_moved_since_when_and_what_to_do(over_one: Shown, tmp_path: Path) -> None:
+    (report,), (url,) = over_one.reports, over_one.urls
+    assert (over_one.clean.state, over_one.clean.moved) == ("stable", [])
     assert report.state == "drift", report.summary
     assert {"sharpness", "ood_score"} <= set(report.moved)
-    assert report.since == pytest.approx(shown.blurred_s, abs=5.0)
+    assert report.since == pytest.approx(over_one.blurred_s, abs=5.0)
     said = losscast("drift", "--plot", tmp_path / "drift.png", url=url).lower()
     for words in ("digits 1: drift", "images are blurred (sharpness:", "since about ", "check focus", "ood_score"):
         assert words in said
@@ -82,21 +88,17 @@ def test_blurred_images_are_told_of_with_what_moved_since_when_and_what_to_do(sh
     assert json.loads(losscast("drift", "--json", url=url))["state"] == "drift"
 
 
-async def test_the_same_traffic_over_two_replicas_gives_the_same_figures_as_over_one(
-    show: Show, forgetful_server: ForgetfulServer
-) -> None:
-    two = await asyncio.to_thread(show, 2)
-    await forgetful_server.client.flushall()
-    one = await asyncio.to_thread(show, 1)
-    (alone,) = one.reports
+def test_two_replicas_report_the_same_figures_as_one(over_one: Shown, over_two: Shown) -> None:
+    assert (over_two.clean.state, over_two.clean.moved) == ("stable", [])
+    (alone,) = over_one.reports
     apart, together = (
         np.median([signal.design_effect for signal in shown.clean.signals if signal.name in OF_CONTENT])
-        for shown in (two, one)
+        for shown in (over_two, over_one)
     )
     assert max(apart, together) < INDEPENDENT
-    for report in two.reports:
+    for report in over_two.reports:
         assert report.state == alone.state == "drift", report.summary
-        assert report.since == pytest.approx(two.blurred_s, abs=5.0)
+        assert report.since == pytest.approx(over_two.blurred_s, abs=5.0)
         for moved in (set(report.moved), set(alone.moved)):
             assert moved >= CLEARLY_MOVED
             assert not moved & CLEARLY_NOT
@@ -104,11 +106,12 @@ async def test_the_same_traffic_over_two_replicas_gives_the_same_figures_as_over
         for name in OF_CONTENT:
             mine, theirs = (next(signal for signal in one.signals if signal.name == name) for one in (report, alone))
             assert mine.window == pytest.approx(theirs.window, abs=AT_AN_EDGE)
-            if name in CLEARLY_MOVED:  # that of others is of the window or of the time since the change
+            if name in CLEARLY_MOVED:  # the shift of others is of the window, or of the time since the change
                 assert mine.shift == pytest.approx(theirs.shift, abs=0.02)
 
 
 def losscast(*arguments: object, url: str) -> str:
     environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "LOSSCAST_URL": url}
-    command = [sys.executable, "-m", "losscast", *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
+    result = command_line.run(*arguments, environment=environment)
+    assert result.returncode == 0, result.stderr
+    return result.stdout

@@ -60,7 +60,7 @@ def test_ids_are_distinct_and_exact_as_doubles_and_the_same_on_every_page() -> N
     assert [document(TASK, [one])["images"][0]["id"] for one in records] == ids
 
 
-def test_what_goes_out_can_come_in_again() -> None:
+def test_an_exported_label_can_be_imported_again() -> None:
     values = [[10.25, 5.5], None, [0.1, 25.0]]
     made = orjson.loads(orjson.dumps(document(TASK, [record(1, values)])))
     assert read_keypoints(made["annotations"][0]["keypoints"], TASK) == values

@@ -50,7 +50,7 @@ def test_a_new_lease_renews_the_token_and_keeps_the_label(tmp_path: Path) -> Non
     assert (read(path).token, read(path).label) == ("new", [1, 2])
 
 
-def test_a_file_that_was_spoiled_is_not_written_over(tmp_path: Path) -> None:
+def test_a_damaged_file_is_not_overwritten(tmp_path: Path) -> None:
     path = write(tmp_path, leased(), b"image")
     path.write_text("{")
     with pytest.raises(ExchangeError, match="is not JSON"):
@@ -72,7 +72,7 @@ def test_a_file_that_was_spoiled_is_not_written_over(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_wrong_with_a_file_is_said_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+def test_the_error_of_a_bad_file_is_one_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "x.json"
     path.write_text(text)
     with pytest.raises(ExchangeError) as refused:
@@ -81,6 +81,6 @@ def test_what_is_wrong_with_a_file_is_said_in_one_line(tmp_path: Path, text: str
     assert "\n" not in str(refused.value)
 
 
-def test_a_file_that_is_not_there_is_said_to_be(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ExchangeError, match=r"x\.json cannot be read: No such file"):
         read(tmp_path / "x.json")

@@ -1,4 +1,4 @@
-"""Queues on a real server, and small helpers to make samples and to wait for a condition."""
+"""Queues on a real server, and a helper that makes samples."""
 
 import time
 from collections.abc import AsyncIterator, Callable

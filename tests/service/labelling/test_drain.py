@@ -143,7 +143,7 @@ async def test_a_sample_can_be_leased_before_its_row_is_deleted(
 async def test_a_row_that_is_settled_while_the_drain_reads_it_again_stays_in_the_queue_untouched(
     room: Room, model: str, make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A parked entry that is due makes the drain read from the start, also what waits for its settling."""
+    """A parked entry that is due makes the drain read from the start, and so read entries that wait to be settled."""
     samples = [make_sample(f"{n}") for n in range(5)]
     await append(room, samples)
     await room.drain._feed()
@@ -237,7 +237,7 @@ async def test_appends_go_on_while_the_server_is_away_and_nothing_is_lost_or_dou
 
 
 async def _break(socket: Path, fault: str) -> None:
-    """SIGKILL leaves the restart to the private server's guard; SIGSTOP ends when the drain has noticed."""
+    """After SIGKILL the private server is started again by itself; SIGSTOP ends when the drain has noticed."""
     async with Redis(unix_socket_path=str(socket), socket_timeout=5) as client:
         try:
             pid = int((await client.info("server"))["process_id"])

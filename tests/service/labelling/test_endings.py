@@ -20,7 +20,7 @@ LABEL = {"values": [1.0]}
 
 
 class Room:
-    """A queue on a forgetful server, the journal, and what is between them."""
+    """A queue on a forgetful server, a journal, and the endings between them."""
 
     def __init__(self, server: ForgetfulServer, journal: Journal, queue: RedisQueue) -> None:
         self.server, self.journal, self.queue = server, journal, queue
@@ -68,7 +68,7 @@ ENDINGS: dict[str, Callable[[Sample], Ending]] = {
 
 
 @pytest.mark.parametrize("state", ENDINGS)
-async def test_what_was_confirmed_and_lost_by_the_server_is_given_to_it_again(
+async def test_a_confirmed_ending_that_the_server_lost_is_sent_to_it_again(
     room: Room, make_sample: MakeSample, state: str
 ) -> None:
     sample = make_sample("image")
@@ -82,7 +82,7 @@ async def test_what_was_confirmed_and_lost_by_the_server_is_given_to_it_again(
     assert await state_of(room, sample) == {state: 1}
 
 
-async def test_what_was_restored_stays_in_the_journal_until_the_server_is_seen_to_keep_it(
+async def test_a_restored_ending_stays_in_the_journal_until_the_server_is_seen_to_keep_it(
     room: Room, make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sample = make_sample("image")
@@ -110,7 +110,7 @@ async def test_what_was_restored_stays_in_the_journal_until_the_server_is_seen_t
     assert await state_of(room, sample) == {"labelled": 1}
 
 
-async def test_what_the_server_has_kept_leaves_the_journal_and_is_in_the_stream_once(
+async def test_a_label_that_the_server_keeps_leaves_the_journal_and_is_in_the_stream_once(
     room: Room, make_sample: MakeSample
 ) -> None:
     samples = [make_sample(f"{n}") for n in range(40)]
@@ -182,7 +182,7 @@ async def test_a_rejection_waits_while_another_holds_the_sample(room: Room, make
     assert await state_of(room, sample) == {"rejected": 1}
 
 
-async def test_what_was_erased_since_is_dropped_and_not_logged(
+async def test_the_label_of_a_sample_that_was_erased_since_is_dropped_and_not_logged(
     room: Room, make_sample: MakeSample, caplog: pytest.LogCaptureFixture
 ) -> None:
     sample = make_sample("image")
@@ -194,7 +194,7 @@ async def test_what_was_erased_since_is_dropped_and_not_logged(
     assert sample.id not in caplog.text
 
 
-async def test_one_that_cannot_be_applied_keeps_no_other_from_being_restored(
+async def test_an_ending_that_cannot_be_applied_does_not_stop_others_from_being_restored(
     room: Room, make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples = [make_sample(f"{n}") for n in range(40)]
@@ -229,7 +229,7 @@ async def test_a_repetition_is_kept_in_a_row_of_its_own_so_that_it_settles_by_it
     assert room.journal.endings == 1
 
 
-async def test_what_the_queue_does_not_take_is_not_kept(room: Room, make_sample: MakeSample) -> None:
+async def test_an_ending_that_the_queue_refuses_is_not_kept(room: Room, make_sample: MakeSample) -> None:
     sample = make_sample("image")
     with pytest.raises(NotFound):
         await room.endings.end(label_of(sample))

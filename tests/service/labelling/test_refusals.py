@@ -1,4 +1,4 @@
-"""What the service refuses: with which status, in which words, and with the next good request answered."""
+"""Requests that the service refuses: each gets its status and a message, and the next good request is answered."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -124,7 +124,7 @@ async def test_more_images_than_are_admitted_are_answered_429_with_retry_after(
     assert (await post(http, slow)).status_code == 200
 
 
-async def test_uploads_that_dawdle_keep_nobody_out(open_service: OpenService, grey: Callable[..., bytes]) -> None:
+async def test_slow_uploads_keep_nobody_out(open_service: OpenService, grey: Callable[..., bytes]) -> None:
     http = await open_service(max_in_flight=2, max_in_flight_bytes=4000)
     begun, go_on = asyncio.Semaphore(0), asyncio.Event()
 

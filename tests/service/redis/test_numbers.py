@@ -1,4 +1,4 @@
-"""On every server that is there: a script's numbers reach the server in full, in a form that it takes."""
+"""Numbers of a script reach every kind of server in full, in a form that it accepts."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

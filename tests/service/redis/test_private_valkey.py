@@ -159,7 +159,7 @@ async def test_a_server_on_path_is_used_when_the_wheel_has_none(
         assert await ask(socket, "PING")
 
 
-async def test_a_server_that_does_not_come_up_says_why(tmp_path: Path) -> None:
+async def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
     async with private_valkey(tmp_path) as socket:
         await ask(socket, "SET", "key", "value")
     for part in (tmp_path / "appendonlydir").glob("*.manifest"):

@@ -54,7 +54,7 @@ def test_canvases_come_back_from_binary_flat_and_nested_data() -> None:
         (tensor("UINT8", [-1, *CANVAS], []), "holds -1 images"),
         (tensor("UINT8", [2**62, *CANVAS], []), "send 1 to 4"),
         (tensor("UINT8", [5, *CANVAS], [0] * 20), "holds 5 images"),
-        (tensor("UINT8", [1, *CANVAS], raw=bytes(3)), "is 4 bytes, and 3 came"),
+        (tensor("UINT8", [1, *CANVAS], raw=bytes(3)), "needs 4 bytes, and 3 came"),
         (tensor("UINT8", [1, *CANVAS], [1, 2, 3]), "do not fit"),
         (tensor("UINT8", [1, *CANVAS], [1, 2, 3, 256]), "outside 0 to 255"),
         (tensor("UINT8", [1, *CANVAS], [1, 2, 3, -1]), "outside 0 to 255"),

@@ -127,7 +127,9 @@ async def test_a_full_journal_says_so_and_takes_samples_again_when_there_is_room
     await journal.close()
 
 
-async def test_a_closed_journal_refuses_and_has_committed_what_waited(tmp_path: Path, make_sample: MakeSample) -> None:
+async def test_a_closed_journal_refuses_and_has_committed_all_that_waited(
+    tmp_path: Path, make_sample: MakeSample
+) -> None:
     journal = opened(tmp_path)
     waiting = [asyncio.create_task(journal.append(make_sample(f"{n}"), b"x")) for n in range(20)]
     await asyncio.sleep(0)
@@ -156,9 +158,7 @@ async def test_the_loop_runs_on_while_the_disk_is_slow(tmp_path: Path, make_samp
     await journal.close()
 
 
-async def test_an_append_whose_caller_has_gone_is_announced_all_the_same(
-    tmp_path: Path, make_sample: MakeSample
-) -> None:
+async def test_an_append_is_announced_even_if_its_caller_has_gone(tmp_path: Path, make_sample: MakeSample) -> None:
     journal = opened(tmp_path)
     appending = asyncio.create_task(journal.append(make_sample("gone"), b"x"))
     await asyncio.sleep(0)
@@ -204,7 +204,7 @@ async def test_a_second_owner_is_refused_in_this_process_and_in_another(tmp_path
     await opened(tmp_path).close()
 
 
-def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
+def test_acknowledged_samples_survive_kill_9(tmp_path: Path) -> None:
     acknowledged: set[str] = set()
     for _ in range(3):
         with subprocess.Popen(
@@ -238,7 +238,7 @@ def file_size_limit() -> Iterator[Callable[[int], None]]:
     signal.signal(signal.SIGXFSZ, before)
 
 
-async def test_a_disk_that_refuses_is_reported_and_taken_up_again_when_it_no_longer_does(
+async def test_a_disk_that_refuses_is_reported_and_used_again_once_it_accepts(
     tmp_path: Path, make_sample: MakeSample, file_size_limit: Callable[[int], None]
 ) -> None:
     journal = opened(tmp_path)

@@ -1,4 +1,4 @@
-"""On a real disk, a tmpfs of a few MiB: what no limit of a single file can stand for."""
+"""The journal on a real disk, a tmpfs of a few MiB: a limit on one file cannot imitate a full disk."""
 
 import asyncio
 import os
@@ -38,7 +38,7 @@ def opened(folder: Path) -> Journal:
 
 
 async def fill(journal: Journal, make_sample: MakeSample, first: int = 0) -> int:
-    """Appends until refused, a few at a time; how many were taken."""
+    """Appends a few at a time until refused. Returns how many were accepted."""
     taken = 0
     while True:
         some = [make_sample(f"{first + taken + n}") for n in range(8)]
@@ -85,7 +85,7 @@ async def test_a_journal_that_filled_its_disk_can_be_drained_and_takes_samples_a
     await journal.close()
 
 
-async def test_what_is_left_after_a_part_was_drained_is_whole(disk: Path, make_sample: MakeSample) -> None:
+async def test_the_samples_left_after_a_part_was_drained_are_complete(disk: Path, make_sample: MakeSample) -> None:
     journal = opened(disk)
     taken = await fill(journal, make_sample)
     entries = await journal.oldest(taken)
@@ -148,7 +148,7 @@ async def test_a_folder_that_is_gone_is_reported_to_all_who_wait(tmp_path: Path,
     await journal.close()
 
 
-async def test_what_waits_for_a_slow_disk_is_bounded(
+async def test_the_bytes_that_wait_for_a_slow_disk_are_bounded(
     tmp_path: Path, make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.labelling.journal.writer.MAX_WAITING_BYTES", 5 * len(IMAGE))

@@ -1,4 +1,4 @@
-"""A server that forgets when it is killed, as one with `appendfsync everysec` does in its last seconds."""
+"""A server that forgets when it is killed, as `appendfsync everysec` forgets the last seconds."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from service.redis.private_valkey import server_program
 
 
 class ForgetfulServer:
-    """A real server without an append-only file: killed, it knows what it knew at the last `snapshot`."""
+    """A real server without an append-only file. After a kill it has the data of the last `snapshot`."""
 
     def __init__(self, folder: Path) -> None:
         self.socket = folder / "valkey.sock"

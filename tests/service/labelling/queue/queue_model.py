@@ -1,4 +1,4 @@
-"""What the labelling queue should do, in plain Python: the model that the real one is compared with.
+"""A model of the labelling queue in plain Python: tests compare the real queue with it.
 
 Everything is a scan over all samples; nothing is kept twice.
 """
@@ -30,7 +30,7 @@ class Item:
     evicted_by: int = 0  # which call: what one call evicts, it evicts at one time
 
     def known(self) -> tuple[str, str, str]:
-        """State, lane and expiries; an arrival that is erased was in no lane."""
+        """State, lane and expiries. A sample that was erased while it arrived was in no lane."""
         return self.state, "-" if self.never_put else self.sample.lane, str(self.expiries)
 
 
@@ -64,7 +64,7 @@ class QueueModel:
             self.hour, self.charged = hour, 0
 
     def announce(self, sample: Sample) -> bool:
-        """Whether the image is to be written."""
+        """Whether the image must be written."""
         self._revive(sample)
         if sample.id in self.items:
             self.items[sample.id].may_be_written = False
@@ -75,7 +75,7 @@ class QueueModel:
         return True
 
     def put(self, sample: Sample) -> bool:
-        """The sample was announced, if long ago. Whether it must be announced again."""
+        """Puts a sample that was announced, perhaps long ago. Whether it must be announced again."""
         self.calls += 1
         self._revive(sample)
         item = self.items.get(sample.id)
@@ -123,7 +123,7 @@ class QueueModel:
         return [sample_id for sample_id in ids if self.items[sample_id].holder == holder]
 
     def choose(self, n: int, annotator: str) -> list[str]:
-        """The ids that a lease should give; `grant` notes that it did."""
+        """The ids that a lease should give. `grant` then takes them off the lanes."""
         left = self.budget_left()
         queues = {
             lane: [sample_id for sample_id in self.lane(lane) if annotator not in self.items[sample_id].skips]
@@ -239,7 +239,7 @@ class QueueModel:
         return -1 if limit is None else max(limit - self.charged, 0)
 
     def stats(self) -> dict[str, int]:
-        """Without the age of the oldest."""
+        """All counts but the age of the oldest."""
         places = ("pending", "leased", "labelled", "rejected", "dead", "evicted", "erased")
         waiting = self.is_in("pending", "leased")
         return {

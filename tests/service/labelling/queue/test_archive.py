@@ -72,7 +72,7 @@ async def test_pages_are_the_same_whether_labels_are_archived_or_not(
     assert first.labels[2].label == {"values": [2]}
 
 
-async def test_the_stream_keeps_only_what_no_archive_has(
+async def test_the_stream_keeps_only_labels_that_no_archive_has(
     queue: RedisQueue, admin: Any, model: str, make_sample: MakeSample
 ) -> None:
     await labelled(queue, [make_sample(f"{i}") for i in range(7)])
@@ -109,7 +109,7 @@ async def test_an_archive_whose_labels_are_all_erased_is_gone(
     assert (await queue.labels(model, "", 10)).labels == []
 
 
-async def test_a_label_that_is_erased_while_it_is_being_archived_is_in_no_archive_that_counts(
+async def test_a_label_that_is_erased_while_it_is_being_archived_is_in_no_valid_archive(
     queue: RedisQueue, model: str, make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples = await labelled(queue, [make_sample(f"{i}") for i in range(3)])
@@ -220,7 +220,7 @@ async def test_an_archive_that_is_lost_is_named_and_not_waited_for(
     assert samples[4].id.encode() not in await queue.blobs.get((await archived_files(queue, model))[0])
 
 
-async def test_an_id_that_is_none_is_not_looked_for(queue: RedisQueue, model: str, make_sample: MakeSample) -> None:
+async def test_an_invalid_id_is_not_searched_for(queue: RedisQueue, model: str, make_sample: MakeSample) -> None:
     (sample, *_) = await labelled(queue, [make_sample(f"{i}") for i in range(3)])
     assert await queue.archive.fill(model)
     for name in await archived_files(queue, model):

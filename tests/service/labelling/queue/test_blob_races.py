@@ -1,4 +1,4 @@
-"""Eviction, erasure, a second arrival of the same image and deletion, cut in at each other's every step.
+"""Eviction, erasure, deletion and a second arrival of the same image, each interrupted by another at every step.
 
 In each test the steps of two lives of one image are taken one by one. At the end the image is in the blob
 store exactly when a sample needs it.
@@ -29,7 +29,7 @@ POLICY = QueuePolicy(max_pending=1, retention_s=1e-6)  # one place; what is fini
 
 
 class Room:
-    """The steps that a drain, a janitor and a caller take, each by itself."""
+    """The single steps of a drain, a janitor and a caller."""
 
     def __init__(self, folder: Path, server: Path, model: str) -> None:
         self.blobs = BlobStore.open(folder / "blobs")
@@ -75,7 +75,7 @@ class Room:
         return {name async for chunk in self.blobs.names("images/") for name in chunk}
 
     async def settle(self) -> set[str]:
-        """Images that are left once all garbage that may be deleted is."""
+        """The images that are left after all garbage is deleted."""
         await self.janitor._delete_garbage(self.model)
         return await self.images()
 
@@ -167,7 +167,7 @@ async def test_an_image_announced_while_its_sample_waited_is_announced_again_whe
     assert await room.settle() == {second.image}
 
 
-async def test_a_drain_that_starts_again_does_not_revive_what_was_evicted(room: Room, make_sample: MakeSample) -> None:
+async def test_a_drain_that_starts_again_does_not_revive_evicted_samples(room: Room, make_sample: MakeSample) -> None:
     poor = await room.arrive(make_sample("poor", 1.0))
     rich = await room.arrive(make_sample("rich", 2.0))
     repeated = replace(poor, blob="")
@@ -272,7 +272,7 @@ async def test_two_replicas_that_announce_one_image_write_one_blob(room: Room, m
 
 
 @pytest.mark.parametrize("state", ["arriving", "pending", "labelled"])
-async def test_the_orphan_sweep_leaves_what_a_sample_has(room: Room, make_sample: MakeSample, state: str) -> None:
+async def test_the_orphan_sweep_leaves_the_images_of_samples(room: Room, make_sample: MakeSample, state: str) -> None:
     named = await room.announce(make_sample("a"))
     await room.write(named)
     if state != "arriving":
@@ -297,7 +297,7 @@ async def test_the_orphan_sweep_takes_an_old_image_that_no_sample_has_and_no_you
     assert await room.settle() == {young.image, unknown, *elsewhere}
 
 
-async def test_a_server_that_lost_everything_touches_no_image_of_before(
+async def test_a_server_that_lost_everything_leaves_the_old_images_alone(
     room: Room, make_sample: MakeSample, model: str
 ) -> None:
     before = await room.arrive(make_sample("a"))

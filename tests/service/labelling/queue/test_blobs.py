@@ -32,7 +32,7 @@ async def test_putting_again_is_no_error(store: BlobStore) -> None:
 
 
 @pytest.mark.parametrize("sample_id", ["0" * 32, "../../etc/passwd", "", "AB" + "0" * 30])
-async def test_what_is_not_there_is_not_found(store: BlobStore, sample_id: str) -> None:
+async def test_a_missing_blob_is_not_found(store: BlobStore, sample_id: str) -> None:
     await store.put(ID, b"image", "image/png")
     with pytest.raises(NotFound):
         await store.get(sample_id)
@@ -59,7 +59,7 @@ async def test_deleted_blobs_are_gone_and_those_that_were_never_there_are_no_fau
         await store.get(name)
 
 
-async def test_a_file_that_a_power_cut_tore_is_written_anew(tmp_path: Path) -> None:
+async def test_a_file_that_a_power_cut_left_incomplete_is_written_again(tmp_path: Path) -> None:
     store = BlobStore.open(tmp_path)
     (tmp_path / "ab").mkdir()
     (tmp_path / "ab" / ID).write_bytes(b"\0\0")
@@ -90,6 +90,6 @@ async def test_a_store_that_refuses_is_unavailable(tmp_path: Path) -> None:
         await store.put(ID, b"image", "image/png")
 
 
-def test_a_place_that_is_no_store_is_refused() -> None:
+def test_an_invalid_place_is_refused() -> None:
     with pytest.raises(StartError, match="LOSSCAST_BLOBS"):
         BlobStore.open("gopher://somewhere/else")

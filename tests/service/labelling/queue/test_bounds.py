@@ -1,4 +1,4 @@
-"""What the queue does when there is too much: caps, eviction, dead letters, and the end of a sample's life."""
+"""The queue when there is too much: bounds, eviction, dead letters, and the end of a sample's life."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -128,7 +128,7 @@ async def test_a_sample_whose_leases_keep_running_out_is_dead_until_it_is_requeu
     assert (await queue.stats(model))["pending"] == 1
 
 
-async def test_what_comes_back_is_as_old_as_its_wait_and_not_as_its_arrival(
+async def test_a_sample_that_comes_back_is_as_old_as_its_wait_and_not_as_its_arrival(
     open_queue: Open, model: str, make_sample: MakeSample
 ) -> None:
     sample = make_sample("a")
@@ -146,7 +146,7 @@ async def test_what_comes_back_is_as_old_as_its_wait_and_not_as_its_arrival(
 
 
 async def ages(queue: RedisQueue, model: str) -> list[float]:
-    """Since when each pending sample waits, in microseconds of the server's clock."""
+    """The start of each pending sample's wait, in microseconds of the server's clock."""
     client = cast("Any", queue.scripts.server.client)
     found = await client.zrange(f"losscast:{{{model}}}:queue:ages", 0, -1, withscores=True)
     return [since for _, since in found]

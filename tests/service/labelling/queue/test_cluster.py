@@ -1,4 +1,4 @@
-"""The queue on a Redis Cluster: of one node behind a socket, and of three that share the models among them."""
+"""The queue on a Redis Cluster: one node behind a socket, and three nodes that share the models."""
 
 import socketserver
 import subprocess
@@ -37,7 +37,7 @@ class Node:
             return cast("Any", client).execute_command(*command)
 
     def wait(self, command: str, expected: bytes) -> None:
-        """Until the reply has that in it, for at most 20 s."""
+        """Waits until the reply contains the expected text, for at most 20 s."""
         until_s = time.monotonic() + 20
         while time.monotonic() < until_s:
             with suppress(RedisConnectionError):
@@ -88,7 +88,7 @@ def _free_port() -> int:
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Node]:
-    """A cluster of one node that has been given no slots yet."""
+    """A cluster of one node that has no slots yet."""
     with running_node(tmp_path / "node") as made:
         yield made
 
@@ -153,7 +153,7 @@ async def test_a_slot_that_moved_to_another_node_is_followed(
 async def test_the_node_that_holds_the_keys_is_the_one_whose_disk_is_waited_for(
     nodes: list[Node], queue: OwnQueue, make_sample: MakeSample
 ) -> None:
-    """Only there has anybody asked how far the append-only file is."""
+    """Only this node was asked about its append-only file."""
     model = model_on(1)
     sample = sample_of(model, make_sample)
     await queue.put([sample])
@@ -195,7 +195,7 @@ async def test_the_socket_of_one_node_of_several_is_refused_with_advice(
 async def test_a_cluster_without_all_its_slots_is_unavailable_until_it_has_them(
     node: Node, model: str, make_sample: MakeSample
 ) -> None:
-    """Seen through the socket of its one node, and as a cluster."""
+    """Both through the socket of its one node, and as a cluster."""
     addresses = [str(node.socket), f"redis://127.0.0.1:{node.port}"]
     queues = [OwnQueue.open(address, BlobStore.open("memory:///")) for address in addresses]
     for queue in queues:

@@ -38,7 +38,7 @@ async def test_shares_hold_at_every_moment_whatever_the_size_of_a_lease(
 SHARES = {"predicted_loss": 0.7, "ood_score": 0.2, "audit": 0.1}
 
 
-async def test_what_a_lane_does_not_fill_goes_to_the_others_in_their_proportion(
+async def test_leases_that_a_lane_cannot_fill_go_to_the_others_in_proportion(
     open_queue: Open, model: str, make_sample: MakeSample
 ) -> None:
     queue = open_queue(audit_share=0.1, ood_share=0.2)
@@ -96,7 +96,7 @@ async def test_a_flagged_sample_that_is_drawn_later_counts_as_drawn(
 
 
 @pytest.mark.parametrize("state", ["dead", "labelled", "rejected"])
-async def test_a_draw_is_recorded_whatever_became_of_the_sample(
+async def test_a_draw_is_recorded_in_every_state_of_the_sample(
     open_queue: Open, model: str, make_sample: MakeSample, state: str
 ) -> None:
     queue = open_queue(max_expiries=1)
@@ -154,7 +154,7 @@ async def test_an_annotator_who_skipped_many_gets_what_is_behind_them(
     assert [one.sample.value for one in leased] == [19.0, 18.0, 17.0]
 
 
-async def test_what_many_annotators_skipped_is_a_dead_letter(
+async def test_a_sample_that_many_annotators_skipped_is_a_dead_letter(
     queue: RedisQueue, model: str, make_sample: MakeSample
 ) -> None:
     await queue.put([make_sample("a")])

@@ -1,4 +1,4 @@
-"""What is shown of one sample: itself, and where it is."""
+"""The view of one sample: its fields and its state."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Random operations, with retries and expiries, on a real server and on a model of it."""
+"""Random operations, with retries and expiries, on the real queue and on a model of it."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -87,7 +87,7 @@ class QueueMachine(RuleBasedStateMachine):
         return float(seconds + microseconds / 1e6)
 
     def announced(self, sample: Sample) -> Sample:
-        """The image is written as the drain would."""
+        """Writes the image as the drain would."""
         (announced,) = self.do(self.queue.announce([sample])).values()
         assert announced.is_new == self.expected.announce(sample)
         if announced.is_new:
@@ -130,7 +130,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(back=st.integers(1, 12), is_put=st.booleans())
     def repeat(self, back: int, *, is_put: bool) -> None:
-        """Another replica's drain, or this one after a crash, does again what it did some arrivals ago."""
+        """Another replica's drain, or this one after a crash, repeats an arrival from some steps ago."""
         if back <= len(self.flagged):
             self.last = self.announced(self.flagged[-back])
             if is_put:
@@ -138,7 +138,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def draw_for_audit(self, data: st.DataObject) -> None:
-        """The image of a sample that is there comes again and is drawn."""
+        """The image of a known sample comes again and is drawn for audit."""
         there = self.expected.is_in("pending", "leased", "dead", "labelled", "rejected")
         if known := [content for content in range(CONTENTS) if self.id_of(content) in there]:
             self.arrive(data.draw(st.sampled_from(known)), 1, "audit", None, is_put=True)
@@ -183,7 +183,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), is_label=st.booleans())
     def finish_what_is_leased(self, data: st.DataObject, *, is_label: bool) -> None:
-        """Most ids drawn at random are not leased; this rule hits."""
+        """Few ids drawn at random are leased; this rule picks one that is."""
         held = self.expected.is_in("leased")
         if held:
             chosen = data.draw(st.sampled_from(held))
@@ -204,7 +204,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(n=st.integers(1, 4), turns=st.integers(1, 3))
     def abandon(self, n: int, turns: int) -> None:
-        """An annotator leases and goes away, again and again."""
+        """An annotator leases and goes away, several times."""
         for _ in range(turns):
             self.lease(n, "gone", "t1", SHORT)
             self.sweep()
@@ -228,7 +228,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule()
     def tidy(self) -> None:
-        """Afterwards images are there for those who need one, and for no others."""
+        """Afterwards exactly the samples that need an image have one."""
         now_s = self.now_s()
         self.do(self.janitor.tidy(self.model))
         self.expected.sweep(now_s)
@@ -257,7 +257,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def keys_agree(self) -> None:
-        """Each sample is in the keys of its state and in no others."""
+        """Each sample is in the keys of its state and in no other key."""
         assert self.items() == {
             **{sample_id: item.known() for sample_id, item in self.expected.items.items()},
             **dict.fromkeys(self.expected.arriving, ("arriving", "-", "0")),

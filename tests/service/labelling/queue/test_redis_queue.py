@@ -195,7 +195,7 @@ async def test_names_may_hold_anything(queue: RedisQueue, model: str, make_sampl
     assert await queue.label(model, first[0].sample.id, odd, odd, odd) == "repeated"
 
 
-async def test_all_keys_of_a_model_lie_under_one_hash_tag(
+async def test_all_keys_of_a_model_have_one_hash_tag(
     own_queue: RedisQueue, admin: Any, model: str, make_sample: MakeSample
 ) -> None:
     await own_queue.put([make_sample("a"), make_sample("b"), make_sample("c")])
@@ -216,7 +216,7 @@ async def test_settled_samples_are_those_that_the_server_has(
     assert await queue.settle([put, leased, labelled, never]) == {put.id, leased.id, labelled.id}
 
 
-async def test_what_was_settled_survives_kill_9_of_the_server(
+async def test_settled_samples_survive_kill_9_of_the_server(
     own_queue: RedisQueue, admin: Any, model: str, make_sample: MakeSample, until: Until
 ) -> None:
     samples = [make_sample(f"{n}") for n in range(500)]
@@ -293,7 +293,7 @@ async def test_a_stopped_server_is_unavailable_and_a_retry_puts_nothing_twice(
     assert (await counts(own_queue, model))["accepted"] == 1
 
 
-async def test_a_server_that_is_not_there_is_named_without_the_password() -> None:
+async def test_a_missing_server_is_named_without_the_password() -> None:
     queue = OwnQueue.open("redis://user:secret@127.0.0.1:1/0?socket_timeout=1", BlobStore.open("memory:///"))
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1") as caught:
         await queue.ping()
@@ -301,6 +301,6 @@ async def test_a_server_that_is_not_there_is_named_without_the_password() -> Non
     await queue.close()
 
 
-def test_an_address_that_is_none_is_refused() -> None:
+def test_an_invalid_address_is_refused() -> None:
     with pytest.raises(ValueError, match="redis://"):
         OwnQueue.open("http://127.0.0.1", BlobStore.open("memory:///"))

@@ -1,7 +1,7 @@
-"""When a put counts as durable: `settle` against a server whose disk does what a test says.
+"""The moment when a put counts as durable: `settle` on a server whose disk is simulated.
 
-The server speaks just enough RESP for INFO. Its clock is that of the test's event loop, so a fsync that starts
-a second from now starts before a wait of two seconds ends, however slow the machine is.
+The server speaks just enough RESP for INFO. Its clock is that of the test's event loop. So an fsync that starts a
+second from now starts before a wait of two seconds ends, even on a slow machine.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ Settle = Callable[[], Awaitable[None]]
 
 
 class Disk:
-    """What INFO says from one look to the next, after a write that came just before the first."""
+    """The successive replies of INFO, after a write that came just before the first of them."""
 
     def __init__(self, under_way_s: float = 0.0) -> None:
         self.is_durable = False
@@ -120,7 +120,7 @@ async def test_an_fsync_from_before_the_write_does_not_count(server: Server, set
     assert disk.is_durable
 
 
-async def test_what_is_not_written_to_the_file_yet_is_waited_for(
+async def test_writes_that_are_not_in_the_file_yet_are_waited_for(
     server: Server, settle: Settle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scripts, "GRACE_S", 0.0)

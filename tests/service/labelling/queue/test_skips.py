@@ -1,4 +1,4 @@
-"""An annotator who skipped more than one lease passes over: every call is bounded, and nothing is out of reach."""
+"""An annotator who skipped more samples than one lease passes over: calls are bounded, and all samples are reached."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
@@ -17,7 +17,7 @@ SKIPPED = 55
 
 @pytest_asyncio.fixture
 async def queue(open_queue: Open, model: str, make_sample: MakeSample) -> AsyncIterator[RedisQueue]:
-    """60 samples, of which ann skipped the 55 that are worth most."""
+    """A queue of 60 samples; ann skipped the 55 most valuable ones."""
     await open_queue().put([make_sample(f"{i}", float(i)) for i in range(60)])
     for one in await open_queue().lease(model, SKIPPED, "ann", "first", LONG_S):
         await open_queue().skip(model, one.sample.id, "ann", "first")
@@ -29,7 +29,7 @@ async def values(queue: RedisQueue, model: str, token: str, n: int = 1, annotato
 
 
 async def calls_until(queue: RedisQueue, model: str, value: float) -> int:
-    """How many leases of one it takes ann to get the sample."""
+    """How many leases of one sample ann needs to get the one with this value."""
     for call in range(1, 100):
         if value in await values(queue, model, f"until {value} {call}"):
             return call
@@ -41,7 +41,9 @@ async def bookmarks(queue: RedisQueue, model: str) -> dict[bytes, bytes]:
     return dict(await client.hgetall(f"losscast:{{{model}}}:queue:bookmarks"))
 
 
-async def test_one_lease_gives_up_and_the_next_go_on_until_what_was_not_skipped(queue: RedisQueue, model: str) -> None:
+async def test_one_lease_stops_and_the_next_ones_reach_the_samples_that_were_not_skipped(
+    queue: RedisQueue, model: str
+) -> None:
     assert await values(queue, model, "1") == []
     assert list((await bookmarks(queue, model)).values()) == [b"10"]
     assert await values(queue, model, "2") == []
@@ -52,14 +54,14 @@ async def test_one_lease_gives_up_and_the_next_go_on_until_what_was_not_skipped(
     assert len(await values(queue, model, "bob's", 99, "bob")) == SKIPPED
 
 
-async def test_what_one_lane_passes_over_takes_nothing_from_another(
+async def test_samples_passed_over_in_one_lane_take_nothing_from_another(
     queue: RedisQueue, model: str, make_sample: MakeSample
 ) -> None:
     await queue.put([make_sample("drawn", 100.0, lane="audit"), make_sample("odd", 200.0, lane="ood_score")])
     assert sorted(await values(queue, model, "1", 9)) == [100.0, 200.0]
 
 
-async def test_what_comes_to_the_front_is_offered_at_once(
+async def test_a_sample_that_comes_to_the_front_is_offered_at_once(
     queue: RedisQueue, model: str, make_sample: MakeSample
 ) -> None:
     for turn in range(3):
@@ -68,7 +70,7 @@ async def test_what_comes_to_the_front_is_offered_at_once(
     assert await values(queue, model, "new") == [99.0]
 
 
-async def test_what_comes_in_behind_the_front_is_offered_after_the_end_of_the_lane(
+async def test_a_sample_behind_the_front_is_offered_after_the_end_of_the_lane(
     queue: RedisQueue, model: str, make_sample: MakeSample
 ) -> None:
     for turn in range(6):
@@ -78,7 +80,9 @@ async def test_what_comes_in_behind_the_front_is_offered_after_the_end_of_the_la
     await calls_until(queue, model, 59.0 - 8.5)
 
 
-async def test_what_a_lease_takes_moves_its_bookmark(queue: RedisQueue, model: str, make_sample: MakeSample) -> None:
+async def test_samples_that_a_lease_takes_move_its_bookmark(
+    queue: RedisQueue, model: str, make_sample: MakeSample
+) -> None:
     await queue.put([make_sample(f"new {i}", 70.0 + i) for i in range(4)])
     assert await values(queue, model, "1", 9) == [73.0, 72.0, 71.0, 70.0]
     assert list((await bookmarks(queue, model)).values()) == [b"10"]

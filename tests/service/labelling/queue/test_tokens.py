@@ -1,4 +1,4 @@
-"""What the queue remembers of a lease's token: what it holds, and for a while that it held something."""
+"""The queue's memory of a lease's token: the samples it holds, and for a while that it held some."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -63,7 +63,7 @@ async def test_a_lease_that_would_end_sooner_is_not_remembered_for_longer(
     assert await memory.ends_in_s() <= 60
 
 
-async def test_what_a_token_holds_is_forgotten_as_its_lease_runs_out(
+async def test_the_samples_of_a_token_are_forgotten_when_its_lease_runs_out(
     queue: RedisQueue, memory: Memory, model: str, make_sample: MakeSample
 ) -> None:
     await queue.put([make_sample(f"{i}") for i in range(3)])

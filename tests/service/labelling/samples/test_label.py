@@ -20,7 +20,7 @@ def test_keypoints_in_every_form_are_stored_alike(values: Any) -> None:
     assert read_values(values, POINTS) == [[1.0, 2.0], [3.0, 4.5]]
 
 
-def test_a_coco_annotation_is_stored_like_values_with_null_for_what_is_not_placed() -> None:
+def test_a_coco_annotation_is_stored_like_values_with_null_for_a_keypoint_not_placed() -> None:
     assert read_keypoints([1, 2, 2, 0, 0, 0], POINTS) == read_values([[1, 2], None], POINTS) == [[1.0, 2.0], None]
     assert read_keypoints([1, 2, 1, 3, 4, 2], POINTS) == [[1.0, 2.0], [3.0, 4.0]]
 

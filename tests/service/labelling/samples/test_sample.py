@@ -54,7 +54,7 @@ def test_json_that_lacks_a_field_is_no_sample(name: str) -> None:
         Sample.from_json(orjson.dumps(fields))
 
 
-def test_what_a_later_build_adds_to_a_sample_is_passed_over() -> None:
+def test_fields_that_a_later_build_adds_are_ignored() -> None:
     assert Sample.from_json(orjson.dumps({**orjson.loads(sample().to_json()), "mood": "bright"})) == sample()
 
 
