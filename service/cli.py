@@ -1,4 +1,4 @@
-"""The online commands, mounted: serve, predict, drift and queue. Each is one file of `service.commands`."""
+"""The online commands, mounted: serve, predict, drift, queue and snapshot. Each is one file of `service.commands`."""
 
 import typer
 
@@ -6,6 +6,7 @@ from service.commands import queue
 from service.commands.drift import drift
 from service.commands.predict import predict
 from service.commands.serve import serve
+from service.commands.snapshot import snapshot
 
 PANEL = "Online"  # the heading of these commands in `losscast --help`
 
@@ -14,3 +15,4 @@ app.command(rich_help_panel=PANEL)(serve)
 app.command(rich_help_panel=PANEL)(predict)
 app.command(rich_help_panel=PANEL)(drift)
 app.add_typer(queue.app, name="queue", rich_help_panel=PANEL)
+app.command(rich_help_panel=PANEL)(snapshot)
