@@ -18,7 +18,8 @@ from models.calibration.loss_map import fit_keypoint_maps, fit_loss_map
 from models.calibration.ood import fit_gaussian
 from models.calibration.references import CALIBRATION_SEED
 from models.contract import bundle
-from models.contract.index import check_store, make_live
+from models.contract.index import check_store
+from models.contract.live import make_live
 from models.contract.runtime import load_runtime
 from models.evaluation.bundle import evaluate_bundle
 from models.networks.forecast_graph import ForecastGraph

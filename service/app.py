@@ -20,7 +20,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from service import gauges
-from service.api import drift, health, labels, models, predict_docs, queue
+from service.api import drift, health, labels, models, predict_docs, queue, versions
 from service.background import end
 from service.drift.ledger import Ledger
 from service.drift.monitor import Monitor
@@ -85,7 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     # The middleware checks the keys; this gives /docs its Authorize button.
     documented = [Depends(HTTPBearer(auto_error=False))] if settings.api_keys else []
-    for module in (predict_docs, queue, labels, drift, models, health, v2_models, infer, repository):
+    for module in (predict_docs, queue, labels, drift, models, versions, health, v2_models, infer, repository):
         app.include_router(module.router, dependencies=documented)
     for kind in (HTTPException, RequestValidationError):
         app.add_exception_handler(kind, translate)

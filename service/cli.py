@@ -1,4 +1,4 @@
-"""The online commands, mounted: serve, predict, drift, queue and snapshot. Each is one file of `service.commands`."""
+"""The online commands, mounted. Each is a file of `service.commands`."""
 
 import typer
 
@@ -7,6 +7,7 @@ from service.commands.drift import drift
 from service.commands.predict import predict
 from service.commands.serve import serve
 from service.commands.snapshot import snapshot
+from service.commands.versions import history, promote, rollback
 
 PANEL = "Online"  # the heading of these commands in `losscast --help`
 
@@ -14,5 +15,7 @@ app = typer.Typer()
 app.command(rich_help_panel=PANEL)(serve)
 app.command(rich_help_panel=PANEL)(predict)
 app.command(rich_help_panel=PANEL)(drift)
+for change in (promote, rollback, history):
+    app.command(rich_help_panel=PANEL)(change)
 app.add_typer(queue.app, name="queue", rich_help_panel=PANEL)
 app.command(rich_help_panel=PANEL)(snapshot)

@@ -31,6 +31,7 @@ class Service:
             "COLUMNS": "200",
             **environment,
         }
+        self.store = store
         self._log = folder / "service.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.http = httpx.Client()

@@ -1,6 +1,7 @@
 """Which versions of a model are served: `model.json`, and the config.pbtxt for Triton that is generated from it.
 
-Both lie beside the versions in `<store>/<model>/`, and both are replaced atomically. model.json is the one authority.
+Both lie beside the versions in `<store>/<model>/`, and both are replaced atomically. model.json is the one authority;
+`models.contract.live` changes it.
 """
 
 import tempfile
@@ -43,7 +44,10 @@ def read_index(model_folder: Path) -> ModelIndex:
 
 
 def write_index(model_folder: Path, index: ModelIndex) -> None:
-    """Replaces model.json atomically and generates config.pbtxt from it and the live manifest."""
+    """Replaces model.json atomically and generates config.pbtxt from it and the live manifest.
+
+    It takes no lock and writes no history: `models.contract.live` does both around it.
+    """
     manifest = read_manifest(model_folder / str(index.live))
     replace_durably(model_folder / "config.pbtxt", triton_config(manifest, index).encode())
     replace_durably(model_folder / "model.json", orjson.dumps(index.model_dump(), option=orjson.OPT_INDENT_2) + b"\n")
@@ -59,20 +63,6 @@ def check_store(store: Path, model: str) -> None:
         raise BundleError(f"{store} cannot be written to as a bundle store ({error.strerror})") from error
     if (store / model / "model.json").exists():
         read_index(store / model)
-
-
-def make_live(folder: Path) -> None:
-    """Makes the version in `folder` the live one of its model, and the one before it `previous`.
-
-    A version that is live already stays so, with the same `previous`.
-    """
-    model_folder, number = folder.parent, int(folder.name)
-    index = ModelIndex(live=number)
-    if (model_folder / "model.json").exists():
-        before = read_index(model_folder)
-        previous = before.previous if before.live == number else before.live
-        index = ModelIndex(live=number, previous=previous, shadow=before.shadow)
-    write_index(model_folder, index)
 
 
 def triton_config(manifest: Manifest, index: ModelIndex) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from models.calibration.references import CALIBRATION_SEED, references
 from models.contract import bundle
-from models.contract.index import check_store, make_live, read_index
+from models.contract.index import check_store, read_index
+from models.contract.live import make_live
 from models.contract.manifest import Manifest
 from models.evaluation.bundle import run_bundle
 from models.publishing.model_card import model_card
@@ -45,7 +46,7 @@ def renew_references(
     card = model_card(new, task.card, _network(folder))
     published = bundle.publish(store, new, {"model.onnx": onnx, "model_card.md": card.encode()})
     if _may_serve(published.parent, new):
-        make_live(published)
+        make_live(published, reason="new drift references for the same ONNX")
     progress("references", 3, 3)
     return published
 

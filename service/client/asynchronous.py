@@ -51,6 +51,9 @@ class AsyncLosscastClient:
     """
 
     model = _sends(requests.model)
+    promote = _sends(requests.promote)
+    rollback = _sends(requests.rollback)
+    history = _sends(requests.history)
     stats = _sends(requests.stats)
     drift = _sends(requests.drift)
     lease = _sends(requests.lease)

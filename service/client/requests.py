@@ -32,6 +32,7 @@ from service.schemas.labelling import (
     SkipRequest,
 )
 from service.schemas.predictions import MAX_SOURCE, ManyReply, PredictReply, is_source
+from service.schemas.versions import HistoryReply, LiveReply, PromoteRequest, RollbackRequest
 
 Reply = TypeVar("Reply", bound=BaseModel)
 LABELS_PER_PAGE = 500
@@ -56,7 +57,7 @@ def predict(
     """
     return ApiRequest(
         "POST",
-        f"/v1/models/{quote(model, safe='')}/predict" if model else "/v1/predict",
+        f"{_model_path(model)}/predict" if model else "/v1/predict",
         _reads(PredictReply),
         content=image.read_bytes() if isinstance(image, Path) else image,
         params={"operating_point": operating_point} if operating_point is not None else {},
@@ -83,7 +84,32 @@ def predict_many(
 
 def model(name: str) -> ApiRequest[dict[str, Any]]:
     """The facts that a model's live bundle states: task, loss unit, operating points, evaluation."""
-    return ApiRequest("GET", f"/v1/models/{quote(name, safe='')}", _json)
+    return ApiRequest("GET", _model_path(name), _json)
+
+
+def promote(
+    model: str, version: str | int, *, expected_live: str | int, reason: str, who: str = "unknown"
+) -> ApiRequest[LiveReply]:
+    """Makes a published version live, if expected_live is live now. Repeating it does no harm."""
+    request = PromoteRequest(version=str(version), expected_live=str(expected_live), reason=reason, who=who)
+    return _post_to(f"{_model_path(model)}/promote", request, LiveReply)
+
+
+def rollback(
+    model: str, *, expected_live: str | int, reason: str, to: str | int | None = None, who: str = "unknown"
+) -> ApiRequest[LiveReply]:
+    """Makes the previous version live again, or version `to`, if expected_live is live now. Repeating it does no harm.
+
+    Right after a rollback, a second one needs `to`.
+    """
+    target = None if to is None else str(to)
+    request = RollbackRequest(expected_live=str(expected_live), reason=reason, to=target, who=who)
+    return _post_to(f"{_model_path(model)}/rollback", request, LiveReply)
+
+
+def history(model: str, n: int = 100) -> ApiRequest[HistoryReply]:
+    """What is live in the bundle store, and its n newest changes, newest first."""
+    return ApiRequest("GET", f"{_model_path(model)}/history", _reads(HistoryReply), params={"n": str(n)})
 
 
 def stats(*, model: str | None = None) -> ApiRequest[dict[str, int]]:
@@ -93,7 +119,7 @@ def stats(*, model: str | None = None) -> ApiRequest[dict[str, int]]:
 
 def drift(*, model: str | None = None) -> ApiRequest[DriftReport]:
     """Whether the images of the last hour still look like those that the live version was calibrated on."""
-    return ApiRequest("GET", f"/v1/models/{quote(model, safe='')}/drift" if model else "/v1/drift", _reads(DriftReport))
+    return ApiRequest("GET", f"{_model_path(model)}/drift" if model else "/v1/drift", _reads(DriftReport))
 
 
 def lease(
@@ -189,9 +215,13 @@ def coco_page(cursor: str = "", n: int = LABELS_PER_PAGE, *, model: str | None =
 
 
 def _post(operation: str, request: BaseModel, reply: type[Reply]) -> ApiRequest[Reply]:
+    return _post_to(f"/v1/queue/{operation}", request, reply)
+
+
+def _post_to(path: str, request: BaseModel, reply: type[Reply]) -> ApiRequest[Reply]:
     content = request.model_dump_json(exclude_none=True).encode()
     headers = {"content-type": "application/json"}
-    return ApiRequest("POST", f"/v1/queue/{operation}", _reads(reply), content=content, headers=headers)
+    return ApiRequest("POST", path, _reads(reply), content=content, headers=headers)
 
 
 def _whose(sample: LeasedSample | str, annotator: str | None, token: str | None, model: str | None) -> dict[str, Any]:
@@ -199,6 +229,10 @@ def _whose(sample: LeasedSample | str, annotator: str | None, token: str | None,
         sample_id, annotator, token = sample.sample_id, annotator or sample.annotator, token or sample.token
         return {"sample_id": sample_id, "annotator": annotator, "token": token, "model": model or sample.model}
     return {"sample_id": sample, "annotator": annotator, "token": token or uuid.uuid4().hex, "model": model}
+
+
+def _model_path(model: str) -> str:
+    return f"/v1/models/{quote(model, safe='')}"
 
 
 def _sample_path(sample_id: str) -> str:

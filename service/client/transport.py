@@ -51,8 +51,9 @@ class ApiRequest(Generic[T]):
 class RetryHook:
     """Tells stamina when to try again: without an answer, on 429 and on 503, for a limited time.
 
-    Every request may be repeated: the service knows predictions by their content and the queue's requests by their
-    token. Each request needs a hook of its own. limit_s: 0 never tries again.
+    Every request may be repeated: the service knows predictions by their content, the queue's requests by their token,
+    and changes of the live version by the version that they expect. Each request needs a hook of its own. limit_s: 0
+    never tries again.
     """
 
     def __init__(self, limit_s: float) -> None:

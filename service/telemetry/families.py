@@ -76,6 +76,9 @@ class Families:
             "build_info", "The versions of the program, Python and ONNX Runtime.", "version", "python", "onnxruntime"
         )
         self.load_failures = counter("model_load_failures", "Failed attempts to load a version.", "model")
+        self.live_changes = counter(
+            "version_changes", "Promotions and rollbacks that this replica made.", "model", "event"
+        )
         self.versions_failed = gauge(
             "model_versions_failed", "Versions named by model.json that could not be loaded.", "model"
         )

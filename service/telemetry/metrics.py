@@ -73,6 +73,10 @@ class Metrics:
     def load_failed(self, model: str) -> None:
         self._families.load_failures.labels(model).inc()
 
+    def live_changed(self, model: str, event: str) -> None:
+        """A version was promoted, or rolled_back, by a request to this replica."""
+        self._families.live_changes.labels(model, event).inc()
+
     def versions_failed(self, model: str, n: int) -> None:
         """The number of wanted versions that are missing now. An unreadable model.json counts as one."""
         self._families.versions_failed.labels(model).set(n)
@@ -123,6 +127,8 @@ class ModelMetrics:
         self._samples = {state: families.samples.labels(model, state) for state in ("accepted", "none", "unavailable")}
         families.label_age.labels(model)  # it starts at 0, because an alert asks for models without any label
         families.load_failures.labels(model)
+        for event in ("promoted", "rolled_back"):
+            families.live_changes.labels(model, event)
 
     def observe(self, outcome: Outcome, batch_size: int) -> None:
         self.triton_statistics.observe(outcome, batch_size)

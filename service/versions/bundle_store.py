@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from models.contract.bundle import BundleError, read_manifest, read_onnx
 from models.contract.index import ModelIndex, read_index
+from models.contract.live import State, read_state
 from models.contract.manifest import Manifest
 
 ANSWER_S = 60.0  # a store that takes longer to answer counts as away
@@ -99,6 +100,17 @@ class PatientStore:
 
     async def load(self, model: str, version: str) -> Bundle:
         return await self._ask(lambda: self._store.load(model, version))
+
+    async def state(self, model: str) -> State:
+        """What is live in the store, and the history of it. Raises BundleError when a file is damaged."""
+        return await self._ask(lambda: read_state(self._store.folder / model))
+
+    async def swap(self, model: str, change: Callable[[Path], T]) -> T:
+        """Runs a change of model.json on the folder of a model. Raises what it raises.
+
+        After StoreAway the change may still happen; asking for it again is safe.
+        """
+        return await self._ask(lambda: change(self._store.folder / model))
 
     async def _ask(self, question: Callable[[], T]) -> T:
         away = StoreAway(f"the bundle store {self._store.folder} does not answer: is its disk or network away?")

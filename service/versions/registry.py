@@ -10,11 +10,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 
 from models.contract.bundle import BundleError
+from models.contract.live import State, Swap
 from models.contract.manifest import Manifest
 from service.errors import NotFound, StartError, Unavailable
 from service.predictor import Predictor
 from service.telemetry.metrics import Metrics
 from service.versions.bundle_store import Bundle, PatientStore, StoreAway
+from service.versions.live_changes import LiveChange, as_service_errors, carry_out
 from service.versions.loaded_version import LoadedVersion
 from service.versions.served_model import ServedModel, VersionEntry
 
@@ -130,6 +132,23 @@ class Registry:
             except StoreAway as error:
                 raise Unavailable(str(error)) from error
 
+    async def state(self, model: str) -> State:
+        """What is live in the store, and how that came about. Raises NotFound, Conflict for damage, Unavailable."""
+        async with self._changing:
+            with as_service_errors():
+                await self._check_stored(model)
+                return await self._store.state(model)
+
+    async def change_live(self, model: str, change: LiveChange) -> Swap:
+        """Promotes a version or rolls one back, and serves it here at once.
+
+        Raises NotFound for an unknown model, and what `carry_out` raises.
+        """
+        async with self._changing:
+            with as_service_errors():
+                await self._check_stored(model)
+            return await carry_out(change, self._store, self._known(model), self._metrics)
+
     async def unload(self, model: str) -> None:
         """Takes a model out of service until it is loaded by hand or the service starts again. Raises NotFound."""
         async with self._changing:
@@ -138,6 +157,10 @@ class Registry:
     async def close(self) -> None:
         for model in self._models.values():
             await model.close()
+
+    async def _check_stored(self, model: str) -> None:
+        if model not in (stored := await self._store.models()):
+            raise NotFound(f"the bundle store has no model {model!r}: it has {', '.join(stored) or 'none'}")
 
     def _model(self, name: str | None) -> ServedModel:
         name = self.default if name is None else name

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from models.contract.bundle import BundleError, publish
-from models.contract.index import ModelIndex, check_store, make_live, read_index, triton_config, write_index
+from models.contract.index import ModelIndex, check_store, read_index, triton_config, write_index
 from models.contract.manifest import Manifest
 
 FILES = {"model.onnx": b"onnx", "model_card.md": b"# card\n"}
@@ -46,11 +46,3 @@ def test_tritons_config_names_every_input_and_output(tiny_version: Manifest) -> 
     for output in tiny_version.output_shapes:
         assert f'name: "{output}", data_type: TYPE_FP32' in text
     assert text.count("{") == text.count("}")
-
-
-def test_a_version_that_goes_live_again_keeps_the_previous_one(tmp_path: Path, tiny_version: Manifest) -> None:
-    first = publish(tmp_path, tiny_version, FILES)
-    second = publish(tmp_path, tiny_version.model_copy(update={"version": "2"}), FILES)
-    for folder in (first, second, second):
-        make_live(folder)
-    assert read_index(tmp_path / "tiny") == ModelIndex(live=2, previous=1)

@@ -1,0 +1,85 @@
+"""Which version of a model is live: promote one, go back, and read who changed it, when and why."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from models.contract.history import Change
+from models.contract.live import Swap
+from service.resources import Resources, Shared
+from service.schemas.predictions import ErrorReply
+from service.schemas.versions import (
+    MAX_CHANGES,
+    ChangeFields,
+    HistoryReply,
+    LiveReply,
+    PromoteRequest,
+    RollbackRequest,
+)
+from service.versions.live_changes import LiveChange
+
+router = APIRouter(tags=["models"], responses={code: {"model": ErrorReply} for code in (400, 404, 409, 503)})
+
+
+@router.post("/v1/models/{model}/promote")
+async def promote(model: str, request: PromoteRequest, shared: Shared) -> LiveReply:
+    """Makes a published version the live one; the version that was live becomes `previous`.
+
+    This replica serves it when the reply comes; the others follow within LOSSCAST_POLL_S. 409: another version is live
+    than `expected_live`, or the version cannot be loaded here (the change is then undone). 503: the bundle store is
+    away or read-only. Repeating the same request does no harm. A model that was unloaded here is loaded again.
+    """
+    change = LiveChange("promoted", int(request.version), int(request.expected_live), request.who, request.reason)
+    return _reply(shared, model, await shared.models.change_live(model, change))
+
+
+@router.post("/v1/models/{model}/rollback")
+async def rollback(model: str, request: RollbackRequest, shared: Shared) -> LiveReply:
+    """Makes the previous version live again. The version that it leaves becomes `previous`.
+
+    Right after a rollback, a second one is refused (409) unless `to` names the version: the previous version is the one
+    that was just taken back. Other replicas, errors and repeated requests are as for promote.
+    """
+    to = None if request.to is None else int(request.to)
+    change = LiveChange("rolled_back", to, int(request.expected_live), request.who, request.reason)
+    return _reply(shared, model, await shared.models.change_live(model, change))
+
+
+@router.get("/v1/models/{model}/history")
+async def history(
+    model: str,
+    shared: Shared,
+    n: Annotated[int, Query(ge=1, le=MAX_CHANGES, description="Number of changes at most.")] = 100,
+) -> HistoryReply:
+    """The changes of the live version, newest first, as the bundle store has them."""
+    state = await shared.models.state(model)
+    return HistoryReply(
+        model=model,
+        live=str(state.index.live),
+        previous=_name(state.index.previous),
+        served=_served(shared, model),
+        changes=[_fields(change) for change in reversed(state.changes[-n:])],
+    )
+
+
+def _reply(shared: Resources, model: str, swap: Swap) -> LiveReply:
+    return LiveReply(
+        model=model,
+        live=str(swap.after.live),
+        previous=_name(swap.after.previous),
+        changed=swap.is_change,
+        served=_served(shared, model),
+    )
+
+
+def _served(shared: Resources, model: str) -> str | None:
+    return shared.models.live_version(model) if model in shared.models.names else None
+
+
+def _fields(change: Change) -> ChangeFields:
+    names = {"version": str(change.version), "before": _name(change.before)}
+    return ChangeFields(**{**change.model_dump(), **names})
+
+
+def _name(version: int | None) -> str | None:
+    return None if version is None else str(version)

@@ -1,0 +1,109 @@
+"""`losscast promote`, `rollback` and `history`: which version of a model is live, from the command line."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from service.client import DEFAULT_URL
+from service.commands.console import ApiKey, AsJson, Url, connected, print_json, say, table
+from service.schemas.versions import MAX_CHANGES, ChangeFields, LiveReply
+
+ModelName = Annotated[str, typer.Argument(help="Name of the model.")]
+Reason = Annotated[str, typer.Option(help="Why; it is kept in the history.")]
+Who = Annotated[str, typer.Option(envvar="LOSSCAST_WHO", help="Who asks for it; it is kept in the history.")]
+ExpectedLive = Annotated[
+    int | None,
+    typer.Option(min=1, help="Refuse if another version is live; default: the version that the store says is live."),
+]
+
+
+def promote(
+    model: ModelName,
+    version: Annotated[int, typer.Argument(min=1, help="A version in the service's bundle store.")],
+    reason: Reason,
+    expected_live: ExpectedLive = None,
+    who: Who = "unknown",
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a published version the live one. The version that was live becomes the previous one.
+
+    Example: losscast promote pose 4 --reason "fewer lossy knees" --expected-live 3
+    """
+    with connected(url, api_key) as client:
+        expected = expected_live or client.history(model, n=1).live
+        reply = client.promote(model, version, expected_live=expected, reason=reason, who=who)
+    _show(reply, as_json=as_json)
+
+
+def rollback(
+    model: ModelName,
+    reason: Reason,
+    to: Annotated[int | None, typer.Option(min=1, help="The version to go back to; default: the previous one.")] = None,
+    expected_live: ExpectedLive = None,
+    who: Who = "unknown",
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the previous version live again. Right after a rollback, a second one needs --to.
+
+    Example: losscast rollback pose --reason "flags twice as many images"
+
+    Example: losscast rollback pose --to 2 --reason "3 has the fault too"
+    """
+    with connected(url, api_key) as client:
+        expected = expected_live or client.history(model, n=1).live
+        reply = client.rollback(model, expected_live=expected, reason=reason, to=to, who=who)
+    _show(reply, as_json=as_json)
+
+
+def history(
+    model: ModelName,
+    n: Annotated[int, typer.Option("-n", min=1, max=MAX_CHANGES, help="How many changes.")] = 20,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show which versions were live: since when, who changed it, and why. The newest change comes first.
+
+    Example: losscast history pose -n 5
+
+    Example: losscast history pose --json | jq .reason
+    """
+    with connected(url, api_key) as client:
+        known = client.history(model, n)
+    if as_json:
+        for change in known.changes:
+            print_json(change.model_dump())
+        return
+    previous = f", {known.previous} is the previous one" if known.previous else ""
+    say(f"{model}: version {known.live} is live{previous}. This replica serves {known.served or 'none'}.")
+    if known.changes:
+        Console().print(_change_table(known.changes))
+    else:
+        say("No change has been recorded yet.")
+
+
+def _show(reply: LiveReply, *, as_json: bool) -> None:
+    if as_json:
+        print_json(reply.model_dump())
+        return
+    state = "is live" if reply.changed else "is live already; nothing was changed"
+    previous = f"; {reply.previous} is the previous version" if reply.previous else ""
+    say(f"{reply.model}: version {reply.live} {state}{previous}.")
+    say(f"This replica serves version {reply.served}. Other replicas follow at their next look at the store.")
+
+
+def _change_table(changes: Sequence[ChangeFields]) -> Table:
+    rows = table("when (UTC)", "event", "version", "before", "who", "reason")
+    for change in changes:
+        when = change.at[:19].replace("T", " ")
+        rows.add_row(
+            when, change.event.replace("_", " "), change.version, change.before or "", change.who, change.reason
+        )
+    return rows
