@@ -12,10 +12,6 @@ from service.commands.versions import history, promote, rollback
 PANEL = "Online"  # the heading of these commands in `losscast --help`
 
 app = typer.Typer()
-app.command(rich_help_panel=PANEL)(serve)
-app.command(rich_help_panel=PANEL)(predict)
-app.command(rich_help_panel=PANEL)(drift)
-for change in (promote, rollback, history):
-    app.command(rich_help_panel=PANEL)(change)
+for command in (serve, predict, drift, snapshot, promote, rollback, history):
+    app.command(rich_help_panel=PANEL)(command)
 app.add_typer(queue.app, name="queue", rich_help_panel=PANEL)
-app.command(rich_help_panel=PANEL)(snapshot)
