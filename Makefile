@@ -5,7 +5,11 @@ RUNTIME ?= cpu
 OTHER_RUNTIME := $(if $(filter gpu,$(RUNTIME)),cpu,gpu)
 OTHER_BUILD := $(if $(filter gpu,$(RUNTIME)),onnxruntime,onnxruntime-gpu)
 BIN := .venv/bin
-PARALLEL := --numprocesses auto --dist loadfile  # one worker for each core; the tests of a file share servers and bundles
+PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder  # one worker for each core; the tests of a file share servers and bundles
+# Tests without a training, a server or a process of their own.
+FAST := tests/docs tests/test_architecture.py tests/test_makefile.py \
+	$(addprefix tests/models/,contract calibration evaluation objectives analysis) \
+	$(addprefix tests/service/,drift/statistics drift/report edge inference labelling/samples formats v2)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 ifeq ($(filter cpu gpu,$(RUNTIME)),)
@@ -24,7 +28,7 @@ demo: .venv/demo-$(RUNTIME)  ## Post canvases to a service of its own, lease, la
 	@$(BIN)/python demo/digits.py
 
 check: lint  ## Run the linters and the fast tests: before every commit
-	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(FAST)
 
 test: .venv/test-$(RUNTIME)  ## Run all tests
 	@$(BIN)/python -m pytest $(PARALLEL)

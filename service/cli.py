@@ -1,7 +1,4 @@
-"""The online commands, mounted: serve, predict, drift, queue and what changes the live version.
-
-They are in `service.commands`.
-"""
+"""The online commands, mounted. Each is a file of `service.commands`."""
 
 import typer
 
@@ -9,14 +6,12 @@ from service.commands import queue
 from service.commands.drift import drift
 from service.commands.predict import predict
 from service.commands.serve import serve
+from service.commands.snapshot import snapshot
 from service.commands.versions import history, promote, rollback
 
 PANEL = "Online"  # the heading of these commands in `losscast --help`
 
 app = typer.Typer()
-app.command(rich_help_panel=PANEL)(serve)
-app.command(rich_help_panel=PANEL)(predict)
-app.command(rich_help_panel=PANEL)(drift)
-for change in (promote, rollback, history):
-    app.command(rich_help_panel=PANEL)(change)
+for command in (serve, predict, drift, snapshot, promote, rollback, history):
+    app.command(rich_help_panel=PANEL)(command)
 app.add_typer(queue.app, name="queue", rich_help_panel=PANEL)

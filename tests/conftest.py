@@ -7,10 +7,12 @@ out of distribution.
 
 import hashlib
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import onnx.parser
 import pytest
@@ -102,6 +104,14 @@ HANGING = (
     .replace("float zero = {0.0},", "float zero = {0.0}, int64 forever = {1000000000000}, bool go = {1},")
 )
 
+
+def pytest_configure() -> None:
+    """One thread in each process, before torch is imported: the workers of a run share the cores."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+hypothesis.settings.register_profile("suite", deadline=None)  # no test asserts a time; machines are shared
+hypothesis.settings.load_profile("suite")
 stamina.instrumentation.set_on_retry_hooks([])  # tests wait by retrying: nobody wants to read of each try
 
 

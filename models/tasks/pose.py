@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from models.contract import manifest
 from models.contract.loss_definition import KeypointLoss
-from models.tasks.near_duplicates import prints, resemble
+from models.contract.near_duplicates import prints, resemble
 from models.tasks.pose_data import read_photographs
 from models.tasks.protocol import SPLITS, Examples, Split
 from models.tasks.torso import fit_torso_scale

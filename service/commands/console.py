@@ -1,13 +1,14 @@
 """Shared by the commands that talk to a service: their options, how they print, and how they fail."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
 
 import orjson
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 from stamina.instrumentation import set_on_retry_hooks
 
@@ -54,3 +55,12 @@ def table(*columns: str) -> Table:
     for column in columns:
         made.add_column(column, overflow="fold")  # ids and paths must not be cut off
     return made
+
+
+@contextmanager
+def label_progress(client: LosscastClient, model: str | None) -> Iterator[Callable[[int], None]]:
+    """A progress bar over all labels of a model, on a terminal. Call what it yields with the number of labels done."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("labels", total=client.stats(model=model)["labelled"])
+        yield lambda number: progress.advance(task, number)

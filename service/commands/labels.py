@@ -8,15 +8,11 @@ from typing import Annotated, BinaryIO, Literal
 
 import orjson
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
 from service.client import DEFAULT_URL, ClientError, LosscastClient
-from service.commands.console import ApiKey, Model, Url, connected, fail, say
+from service.commands.console import ApiKey, Model, Url, connected, fail, label_progress, say
 from service.formats import folder as label_folder
 from service.formats.folder import ExchangeError
-
-Advance = Callable[[int], None]
 
 
 def send_folder(client: LosscastClient, folder: Path) -> None:
@@ -50,7 +46,7 @@ def export(
     Example: losscast queue labels --format coco --out labels.json
     """
     write = {"ndjson": _write_lines, "coco": _write_coco}[form]
-    with connected(url, api_key) as client, _opened(out) as file, _progress(client, model) as advance:
+    with connected(url, api_key) as client, _opened(out) as file, label_progress(client, model) as advance:
         number = write(client, model, file, advance)
     if out:
         say(f"{number} labels are in {out}.")
@@ -72,7 +68,7 @@ def _send(client: LosscastClient, path: Path) -> tuple[str, str]:
     return ("already labelled", "") if reply.repeated else ("labelled", "")
 
 
-def _write_lines(client: LosscastClient, model: str | None, file: BinaryIO, advance: Advance) -> int:
+def _write_lines(client: LosscastClient, model: str | None, file: BinaryIO, advance: Callable[[int], None]) -> int:
     number = 0
     for number, line in enumerate(client.labels(model=model), start=1):  # noqa: B007 - the last number is the count
         file.write(line.model_dump_json().encode() + b"\n")
@@ -80,7 +76,7 @@ def _write_lines(client: LosscastClient, model: str | None, file: BinaryIO, adva
     return number
 
 
-def _write_coco(client: LosscastClient, model: str | None, file: BinaryIO, advance: Advance) -> int:
+def _write_coco(client: LosscastClient, model: str | None, file: BinaryIO, advance: Callable[[int], None]) -> int:
     document, cursor = client.coco_page(model=model)
     size = len(document["images"])
     while size:
@@ -108,11 +104,3 @@ def _opened(out: Path | None) -> Iterator[BinaryIO]:
         fail(f"{out} cannot be written: {error.strerror}")
     finally:
         part.unlink(missing_ok=True)
-
-
-@contextmanager
-def _progress(client: LosscastClient, model: str | None) -> Iterator[Advance]:
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("labels", total=client.stats(model=model)["labelled"])
-        yield lambda number: progress.advance(task, number)

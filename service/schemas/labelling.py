@@ -173,6 +173,7 @@ class LabelLine(Wire):
     labelled_at: UnixTime
     lane: Literal["predicted_loss", "ood_score", "audit"]
     audit_probability: float | None
+    source: str | None = Field(description="The X-Source that the image came with.")
     prediction: PredictionFields
     predicted_loss: float
     flagged_at: UnixTime

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -35,7 +35,6 @@ ANY_SCORE = st.floats(-1e4, 1e4, width=32)
 ANY_LOSS = st.one_of(st.just(0.0), st.floats(2**-10, 1024, width=32))
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(ANY_SCORE, ANY_LOSS), min_size=2, max_size=60))
 def test_loss_map_is_sound_for_any_data(pairs: list[tuple[float, float]]) -> None:
     scores, losses = np.array(pairs, np.float32).T

@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -142,7 +142,6 @@ def test_embeddings_without_variation_have_no_reference(embeddings: NDArray[np.f
     assert embedding_reference(embeddings) is None
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=80), st.integers(1, 40))
 def test_order_statistics_are_the_values_at_their_ranks(values: list[int], bins: int) -> None:
     kept = order_statistics(values, bins)  # its own validation refuses ranks or values out of order

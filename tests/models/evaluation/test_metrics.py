@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
@@ -45,7 +45,6 @@ def test_areas_by_hand() -> None:
     assert normalised_aurc(scores, losses) == pytest.approx((2 - 1.875) / (3 - 1.875))
 
 
-@settings(deadline=None)
 @given(FEW)
 def test_ties_count_as_the_mean_over_their_orders(rows: list[tuple[int, int]]) -> None:
     scores, losses = np.array(rows, float).T
@@ -55,7 +54,6 @@ def test_ties_count_as_the_mean_over_their_orders(rows: list[tuple[int, int]]) -
     np.testing.assert_allclose(risk_coverage(scores, losses)[1], np.mean(curves, axis=0), atol=1e-12)
 
 
-@settings(deadline=None)
 @given(FEW)
 def test_no_order_beats_the_oracle(rows: list[tuple[int, int]]) -> None:
     losses = np.array(rows, float).T[1]
@@ -93,7 +91,6 @@ def test_risk_at_coverage_keeps_the_lowest_scores() -> None:
             risk_at_coverage(scores, losses, coverage)
 
 
-@settings(deadline=None)
 @given(COLUMNS)
 def test_rank_correlation_is_spearman(rows: list[tuple[int, int]]) -> None:
     scores, losses = np.array(rows, float).T
@@ -122,7 +119,6 @@ def test_correlation_within_groups_weighs_by_size_and_leaves_out_groups_without_
     assert np.isnan(rank_correlation_within([1, 2], [1, 2], [0, 1]))
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=1, max_size=30))
 def test_auroc_is_that_of_sklearn(rows: list[tuple[int, bool]]) -> None:
     scores, failures = [row[0] for row in rows], [row[1] for row in rows]

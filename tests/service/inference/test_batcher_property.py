@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -62,7 +62,6 @@ async def ask_all(
         return await asyncio.gather(*tasks, return_exceptions=True)
 
 
-@settings(deadline=None)
 @given(CALLERS, st.integers(1, 16), st.integers(1, 3), st.sets(st.integers(0, 59), max_size=2))
 def test_batched_equals_single_for_any_interleaving(
     callers: list[Caller], max_batch: int, workers: int, culprits: set[int]
@@ -92,7 +91,6 @@ def tiny_engine(tiny_store: Path) -> Callable[[Sequence[NDArray[np.uint8]]], Seq
     return Engine(bundle.onnx, bundle.manifest)
 
 
-@settings(deadline=None)
 @given(data=st.data(), max_batch=st.integers(1, 16), workers=st.integers(1, 3))
 def test_with_a_real_model_the_numbers_are_those_of_a_single_run_to_the_last_bit(
     tiny_engine: Callable[[Sequence[NDArray[np.uint8]]], Sequence[Forecast]],

@@ -315,7 +315,5 @@ def ids(leased: list[Leased]) -> list[str]:
 def test_the_queue_and_its_model_agree_after_every_operation(server: Path) -> None:
     run_state_machine_as_test(
         partial(QueueMachine, server),  # type: ignore[arg-type]  # any callable that makes a machine will do
-        settings=settings(
-            max_examples=EXAMPLES, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
+        settings=settings(max_examples=EXAMPLES, stateful_step_count=60, suppress_health_check=list(HealthCheck)),
     )

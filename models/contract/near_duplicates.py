@@ -28,13 +28,20 @@ def mirrored(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return rows.reshape(-1, THUMBNAIL_PX, THUMBNAIL_PX)[:, :, ::-1].reshape(len(rows), -1)
 
 
+def alike(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which of `ours` [n, d] is nearly the same as, or the mirror image of, which of `theirs` [m, d]: [n, m]."""
+    found = np.zeros((len(ours), len(theirs)), np.bool_)
+    for start in range(0, len(ours) if len(theirs) else 0, ROWS):
+        part = ours[start : start + ROWS]
+        found[start : start + ROWS] = np.maximum(part @ theirs.T, part @ mirrored(theirs).T) >= ALIKE
+    return found
+
+
 def resemble(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Which of `ours` [n, d] is nearly the same as, or the mirror image of, any of `theirs` [m, d]: [n]."""
     found = np.zeros(len(ours), np.bool_)
     if not len(theirs):
         return found
     for start in range(0, len(ours), ROWS):
-        part = ours[start : start + ROWS]
-        best = np.maximum((part @ theirs.T).max(axis=1), (part @ mirrored(theirs).T).max(axis=1))
-        found[start : start + ROWS] = best >= ALIKE
+        found[start : start + ROWS] = alike(ours[start : start + ROWS], theirs).any(axis=1)
     return found

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.tasks.near_duplicates import prints, resemble
+from models.contract.near_duplicates import prints, resemble
 from tests.models.tasks.pose_photographs import STANDING, draw, encode
 
 Images = NDArray[np.uint8]
