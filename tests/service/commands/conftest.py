@@ -13,9 +13,12 @@ from tests.running import Service
 Losscast = Callable[..., "CompletedProcess[str]"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def service_url(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`losscast serve` on the model `tiny`. It draws nothing for the audit lane."""
+    """`losscast serve` on the model `tiny`, for one file: what one file posts would change the drift of another.
+
+    It draws nothing for the audit lane.
+    """
     service = Service(tiny_store, tmp_path_factory.mktemp("commands"))
     service.start()
     yield str(service.http.base_url)
