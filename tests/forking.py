@@ -81,9 +81,11 @@ def _answer_requests() -> None:
     from losscast import main  # noqa: PLC0415 - only the starter needs the program
     from service import server  # noqa: F401, PLC0415 - as above; `losscast serve` imports it when it runs
 
+    running = set[int]()
     for line in sys.stdin.buffer:
         request = json.loads(line)
         if "wait" in request:
+            running.remove(request["wait"])
             code = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
         else:
             code = os.fork()
@@ -91,8 +93,11 @@ def _answer_requests() -> None:
                 _become_service(request)
                 main()
                 return
+            running.add(code)
         sys.stdout.write(f"{code}\n")
         sys.stdout.flush()
+    for process in running:  # the tests were interrupted
+        os.kill(process, signal.SIGKILL)
 
 
 def _become_service(request: Mapping[str, Any]) -> None:
