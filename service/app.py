@@ -51,7 +51,9 @@ from service.v2 import models as v2_models
 from service.versions.bundle_store import BundleStore, PatientStore
 from service.versions.loaded_version import VersionLoader
 from service.versions.registry import Registry
+from service.versions.replicas import Replicas
 
+LEAVE_S = 1.0  # at the end, for saying that this replica leaves
 FLUSH_S = 5.0  # at the end, for the drain; samples that it leaves stay in the journal for the next start
 
 # Off even where a provider or FASTAPI_OTEL_AUTO_CONFIGURE is set: FastAPI's spans and logs hold queries and exceptions.
@@ -114,11 +116,14 @@ async def _open(settings: Settings, metrics: Metrics, tracing: Tracing | None, s
     drain, endings = Drain(journal, blobs, label_queue), Endings(journal, label_queue)
     janitor = Janitor(label_queue, blobs)
     monitor = Monitor(watches, Ledger(redis), label_queue, metrics, _terms(settings))
+    replicas = Replicas(redis, registry)
+    stack.push_async_callback(replicas.close, LEAVE_S)
     works = {
         "janitor": janitor.run(lambda: registry.names),
         "endings": endings.run(),
         "drain": drain.run(),
         "drift monitor": monitor.run(registry.live_version),
+        "replicas": replicas.run(),
     }
     if settings.poll_s:
         works["store's follower"] = registry.run(settings.poll_s)
@@ -130,7 +135,9 @@ async def _open(settings: Settings, metrics: Metrics, tracing: Tracing | None, s
     gauges.watch_labelling(metrics, journal, drain, endings, janitor)
     gauges.watch_drift(metrics, watches, monitor)
     gauges.watch_limits(metrics, settings)
-    return Resources(settings, registry, admission, label_queue, endings, blobs, metrics, journal, monitor, background)
+    return Resources(
+        settings, registry, replicas, admission, label_queue, endings, blobs, metrics, journal, monitor, background
+    )
 
 
 async def _open_models(

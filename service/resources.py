@@ -19,12 +19,14 @@ from service.predictor import Predictor
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.versions.registry import Registry
+from service.versions.replicas import Replicas
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
     settings: Settings
     models: Registry
+    replicas: Replicas
     admission: Admission
     queue: LabelQueue
     endings: Endings

@@ -14,6 +14,7 @@ from service.schemas.versions import (
     HistoryReply,
     LiveReply,
     PromoteRequest,
+    ReplicaFields,
     RollbackRequest,
 )
 from service.versions.live_changes import LiveChange
@@ -25,12 +26,14 @@ router = APIRouter(tags=["models"], responses={code: {"model": ErrorReply} for c
 async def promote(model: str, request: PromoteRequest, shared: Shared) -> LiveReply:
     """Makes a published version the live one; the version that was live becomes `previous`.
 
-    This replica serves it when the reply comes; the others follow within LOSSCAST_POLL_S. 409: another version is live
-    than `expected_live`, or the version cannot be loaded here (the change is then undone). 503: the bundle store is
-    away or read-only. Repeating the same request does no harm. A model that was unloaded here is loaded again.
+    This replica serves it when the reply comes. The others follow within LOSSCAST_POLL_S; the reply waits for them, for
+    `wait_s` at most, and names those that do not serve the version yet: the change stands all the same. 409: another
+    version is live than `expected_live`, or the version cannot be loaded here (the change is then undone). 503: the
+    bundle store is away or read-only. Repeating the same request does no harm. A model that was unloaded here is loaded
+    again.
     """
     change = LiveChange("promoted", int(request.version), int(request.expected_live), request.who, request.reason)
-    return _reply(shared, model, await shared.models.change_live(model, change))
+    return await _reply(shared, model, await shared.models.change_live(model, change), request.wait_s)
 
 
 @router.post("/v1/models/{model}/rollback")
@@ -42,7 +45,7 @@ async def rollback(model: str, request: RollbackRequest, shared: Shared) -> Live
     """
     to = None if request.to is None else int(request.to)
     change = LiveChange("rolled_back", to, int(request.expected_live), request.who, request.reason)
-    return _reply(shared, model, await shared.models.change_live(model, change))
+    return await _reply(shared, model, await shared.models.change_live(model, change), request.wait_s)
 
 
 @router.get("/v1/models/{model}/history")
@@ -62,13 +65,21 @@ async def history(
     )
 
 
-def _reply(shared: Resources, model: str, swap: Swap) -> LiveReply:
+async def _reply(shared: Resources, model: str, swap: Swap, wait_s: float) -> LiveReply:
+    live = str(swap.after.live)
+    found = await shared.replicas.wait(model, live, wait_s, shared.draining.is_set)
     return LiveReply(
         model=model,
-        live=str(swap.after.live),
+        live=live,
         previous=_name(swap.after.previous),
         changed=swap.is_change,
         served=_served(shared, model),
+        replicas=[
+            ReplicaFields(name=one.name, version=one.version, serves=one.serves(live), silent_s=one.silent_s)
+            for one in found.replicas
+        ],
+        complete=found.is_complete(live),
+        unseen=found.unseen,
     )
 
 

@@ -168,7 +168,7 @@ class AsyncLosscastClient:
 
     async def _once(self, request: ApiRequest[T], timeout_s: float) -> T:
         try:
-            response = await self._http.request(**transport.arguments(request), timeout=timeout_s)
+            response = await self._http.request(**transport.arguments(request), timeout=timeout_s + request.wait_s)
         except httpx.TransportError as error:
             raise transport.no_answer(self._http.base_url, error) from error
         return transport.read(request, response)

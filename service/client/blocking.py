@@ -151,7 +151,7 @@ class LosscastClient:
 
     def _once(self, request: ApiRequest[T], timeout_s: float) -> T:
         try:
-            response = self._http.request(**transport.arguments(request), timeout=timeout_s)
+            response = self._http.request(**transport.arguments(request), timeout=timeout_s + request.wait_s)
         except httpx.TransportError as error:
             raise transport.no_answer(self._http.base_url, error) from error
         return transport.read(request, response)

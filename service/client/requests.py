@@ -32,7 +32,7 @@ from service.schemas.labelling import (
     SkipRequest,
 )
 from service.schemas.predictions import MAX_SOURCE, ManyReply, PredictReply, is_source
-from service.schemas.versions import HistoryReply, LiveReply, PromoteRequest, RollbackRequest
+from service.schemas.versions import WAIT_S, HistoryReply, LiveReply, PromoteRequest, RollbackRequest
 
 Reply = TypeVar("Reply", bound=BaseModel)
 LABELS_PER_PAGE = 500
@@ -87,24 +87,40 @@ def model(name: str) -> ApiRequest[dict[str, Any]]:
     return ApiRequest("GET", _model_path(name), _json)
 
 
-def promote(
-    model: str, version: str | int, *, expected_live: str | int, reason: str, who: str = "unknown"
+def promote(  # noqa: PLR0913 - all but two are keyword-only
+    model: str,
+    version: str | int,
+    *,
+    expected_live: str | int,
+    reason: str,
+    who: str = "unknown",
+    wait_s: float = WAIT_S,
 ) -> ApiRequest[LiveReply]:
-    """Makes a published version live, if expected_live is live now. Repeating it does no harm."""
-    request = PromoteRequest(version=str(version), expected_live=str(expected_live), reason=reason, who=who)
-    return _post_to(f"{_model_path(model)}/promote", request, LiveReply)
+    """Makes a published version live, if expected_live is live now. Repeating it does no harm.
+
+    The service waits, for wait_s at most, until every replica serves it. The reply names those that do not.
+    """
+    expected = str(expected_live)
+    request = PromoteRequest(version=str(version), expected_live=expected, reason=reason, who=who, wait_s=wait_s)
+    return _post_to(f"{_model_path(model)}/promote", request, LiveReply, wait_s)
 
 
-def rollback(
-    model: str, *, expected_live: str | int, reason: str, to: str | int | None = None, who: str = "unknown"
+def rollback(  # noqa: PLR0913 - all but one are keyword-only
+    model: str,
+    *,
+    expected_live: str | int,
+    reason: str,
+    to: str | int | None = None,
+    who: str = "unknown",
+    wait_s: float = WAIT_S,
 ) -> ApiRequest[LiveReply]:
     """Makes the previous version live again, or version `to`, if expected_live is live now. Repeating it does no harm.
 
-    Right after a rollback, a second one needs `to`.
+    Right after a rollback, a second one needs `to`. The service waits as for promote.
     """
     target = None if to is None else str(to)
-    request = RollbackRequest(expected_live=str(expected_live), reason=reason, to=target, who=who)
-    return _post_to(f"{_model_path(model)}/rollback", request, LiveReply)
+    request = RollbackRequest(expected_live=str(expected_live), reason=reason, to=target, who=who, wait_s=wait_s)
+    return _post_to(f"{_model_path(model)}/rollback", request, LiveReply, wait_s)
 
 
 def history(model: str, n: int = 100) -> ApiRequest[HistoryReply]:
@@ -218,10 +234,10 @@ def _post(operation: str, request: BaseModel, reply: type[Reply]) -> ApiRequest[
     return _post_to(f"/v1/queue/{operation}", request, reply)
 
 
-def _post_to(path: str, request: BaseModel, reply: type[Reply]) -> ApiRequest[Reply]:
+def _post_to(path: str, request: BaseModel, reply: type[Reply], wait_s: float = 0.0) -> ApiRequest[Reply]:
     content = request.model_dump_json(exclude_none=True).encode()
     headers = {"content-type": "application/json"}
-    return ApiRequest("POST", path, _reads(reply), content=content, headers=headers)
+    return ApiRequest("POST", path, _reads(reply), content=content, headers=headers, wait_s=wait_s)
 
 
 def _whose(sample: LeasedSample | str, annotator: str | None, token: str | None, model: str | None) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class ApiRequest(Generic[T]):
     content: bytes | None = None
     params: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
+    wait_s: float = 0.0  # that the service may take longer for it, because the request asks it to wait
 
 
 class RetryHook:

@@ -8,8 +8,10 @@ from rich.console import Console
 from rich.table import Table
 
 from service.client import DEFAULT_URL
-from service.commands.console import ApiKey, AsJson, Url, connected, print_json, say, table
-from service.schemas.versions import MAX_CHANGES, ChangeFields, LiveReply
+from service.commands.console import ApiKey, AsJson, Url, connected, fail, print_json, say, table
+from service.schemas.versions import MAX_CHANGES, MAX_WAIT_S, WAIT_S, ChangeFields, LiveReply, ReplicaFields
+
+SILENT_S = 5.0  # a replica speaks every two seconds
 
 ModelName = Annotated[str, typer.Argument(help="Name of the model.")]
 Reason = Annotated[str, typer.Option(help="Why; it is kept in the history.")]
@@ -17,6 +19,9 @@ Who = Annotated[str, typer.Option(envvar="LOSSCAST_WHO", help="Who asks for it; 
 ExpectedLive = Annotated[
     int | None,
     typer.Option(min=1, help="Refuse if another version is live; default: the version that the store says is live."),
+]
+WaitS = Annotated[
+    float, typer.Option(min=0, max=MAX_WAIT_S, help="Seconds to wait at most until every replica serves the version.")
 ]
 
 
@@ -26,17 +31,20 @@ def promote(
     reason: Reason,
     expected_live: ExpectedLive = None,
     who: Who = "unknown",
+    wait_s: WaitS = WAIT_S,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a published version the live one. The version that was live becomes the previous one.
 
+    It exits with 1 if a replica does not serve the version in time; the change stands all the same.
+
     Example: losscast promote pose 4 --reason "fewer lossy knees" --expected-live 3
     """
     with connected(url, api_key) as client:
         expected = expected_live or client.history(model, n=1).live
-        reply = client.promote(model, version, expected_live=expected, reason=reason, who=who)
+        reply = client.promote(model, version, expected_live=expected, reason=reason, who=who, wait_s=wait_s)
     _show(reply, as_json=as_json)
 
 
@@ -46,11 +54,14 @@ def rollback(
     to: Annotated[int | None, typer.Option(min=1, help="The version to go back to; default: the previous one.")] = None,
     expected_live: ExpectedLive = None,
     who: Who = "unknown",
+    wait_s: WaitS = WAIT_S,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Make the previous version live again. Right after a rollback, a second one needs --to.
+
+    It waits for the other replicas as promote does.
 
     Example: losscast rollback pose --reason "flags twice as many images"
 
@@ -58,7 +69,7 @@ def rollback(
     """
     with connected(url, api_key) as client:
         expected = expected_live or client.history(model, n=1).live
-        reply = client.rollback(model, expected_live=expected, reason=reason, to=to, who=who)
+        reply = client.rollback(model, expected_live=expected, reason=reason, to=to, who=who, wait_s=wait_s)
     _show(reply, as_json=as_json)
 
 
@@ -92,11 +103,34 @@ def history(
 def _show(reply: LiveReply, *, as_json: bool) -> None:
     if as_json:
         print_json(reply.model_dump())
+        if not reply.complete:
+            raise typer.Exit(1)
         return
     state = "is live" if reply.changed else "is live already; nothing was changed"
     previous = f"; {reply.previous} is the previous version" if reply.previous else ""
     say(f"{reply.model}: version {reply.live} {state}{previous}.")
-    say(f"This replica serves version {reply.served}. Other replicas follow at their next look at the store.")
+    if not reply.complete:
+        fail(f"the change stands, but {_missing(reply)}")
+    count = len(reply.replicas)
+    say("Served by this replica, the only one known." if count == 1 else f"Served by {count} replicas.")
+
+
+def _missing(reply: LiveReply) -> str:
+    """Which replicas do not serve the live version, and why, in words."""
+    behind = [
+        f"{one.name} does not serve version {reply.live}: {_why(one, reply.live)}"
+        for one in reply.replicas
+        if not one.serves
+    ]
+    if reply.unseen:
+        behind.append(reply.unseen)
+    return "; ".join(behind)
+
+
+def _why(replica: ReplicaFields, live: str) -> str:
+    if replica.version == live or replica.silent_s > SILENT_S:
+        return f"it has said nothing for {replica.silent_s:.0f} s"
+    return f"it serves {f'version {replica.version}' if replica.version else 'none'}"
 
 
 def _change_table(changes: Sequence[ChangeFields]) -> Table:

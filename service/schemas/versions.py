@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from service.schemas.predictions import Wire
 
 MAX_WHO, MAX_REASON = 128, 1000
+WAIT_S, MAX_WAIT_S = 10.0, 60.0
 MAX_CHANGES = 1000  # in one reply
 
 
@@ -35,18 +36,33 @@ ExpectedLive = Annotated[
 ]
 
 
+WaitS = Annotated[
+    float,
+    Field(ge=0, le=MAX_WAIT_S, description="Seconds to wait at most until every replica serves the version."),
+]
+
+
 class PromoteRequest(Wire):
     version: VersionName
     expected_live: ExpectedLive
     reason: Reason
     who: Who = "unknown"
+    wait_s: WaitS = WAIT_S
 
 
 class RollbackRequest(Wire):
     expected_live: ExpectedLive
     reason: Reason
     who: Who = "unknown"
+    wait_s: WaitS = WAIT_S
     to: VersionName | None = Field(default=None, description="The version to go back to; default: the previous one.")
+
+
+class ReplicaFields(Wire):
+    name: str = Field(description="Host, process number, and a random part. The replica's log has it.")
+    version: str | None = Field(description="The version that it says it serves.")
+    serves: bool = Field(description="Whether it says so now, of the live version. False too for a silent replica.")
+    silent_s: float = Field(description="Seconds since its last word; it speaks every two seconds.")
 
 
 class LiveReply(Wire):
@@ -57,6 +73,13 @@ class LiveReply(Wire):
     served: str | None = Field(
         description="The live version of the replica that answers. Other replicas follow when they poll the store."
     )
+    replicas: list[ReplicaFields] = Field(
+        description="Of the model, on the same Redis server. One that is silent for half a minute is taken for gone.",
+    )
+    complete: bool = Field(
+        description="Whether every replica serves the live version. If not, the change stands all the same."
+    )
+    unseen: str | None = Field(default=None, description="Why there may be replicas that are not listed.")
 
 
 class ChangeFields(Wire):

@@ -34,6 +34,7 @@ class Registry:
     ) -> None:
         """only: the models that are served beside the default one; empty: all of the store."""
         self.default = default
+        self.moved = asyncio.Event()  # set whenever another version goes live here; the reader clears it
         self._store, self._open_version, self._metrics = store, open_version, metrics
         self._only = only
         self._models: dict[str, ServedModel] = {}
@@ -59,6 +60,10 @@ class Registry:
     def live_version(self, model: str) -> str | None:
         """None while the model has none. Raises NotFound."""
         return self._model(model).live
+
+    def served(self) -> dict[str, str | None]:
+        """The live version of every model that is to be served here; None while none of its versions works."""
+        return {name: model.live for name, model in self._models.items() if model.is_wanted}
 
     def loaded(self, model: str, version: str | None = None) -> LoadedVersion:
         """A version to look at. Requests take it by `using`. Raises as `using`."""
@@ -171,5 +176,5 @@ class Registry:
 
     def _known(self, name: str) -> ServedModel:
         if name not in self._models:
-            self._models[name] = ServedModel(name, self._store, self._open_version, self._metrics)
+            self._models[name] = ServedModel(name, self._store, self._open_version, self._metrics, self.moved.set)
         return self._models[name]

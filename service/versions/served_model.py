@@ -41,13 +41,15 @@ class ServedModel:
         store: PatientStore,
         open_version: Callable[[Bundle], Awaitable[LoadedVersion]],
         metrics: Metrics,
+        on_move: Callable[[], object],
     ) -> None:
+        """on_move: called when another version goes live, or none."""
         self.name = name
         self.versions: dict[str, LoadedVersion] = {}
         self.live: str | None = None
         self.manifest: Manifest | None = None  # of the version that is live, or was live last
         self.is_wanted = True  # until it is unloaded
-        self._store, self._open_version, self._metrics = store, open_version, metrics
+        self._store, self._open_version, self._metrics, self._on_move = store, open_version, metrics, on_move
         self._seen: Seen | None = None
         self._loading: str | None = None  # the version that is being opened
         self._failed: dict[str, str] = {}  # version -> why it could not be opened
@@ -115,6 +117,7 @@ class ServedModel:
         self._failed.clear()
         self._retire_all_but([])
         self._metrics.live(self.name, None)
+        self._on_move()
         self._metrics.versions_failed(self.name, 0)
 
     async def close(self) -> None:
@@ -158,6 +161,8 @@ class ServedModel:
         if version != self.live:
             log.info("%s: version %s is live%s", self.name, version, f", {self.live} was" if self.live else "")
             self._metrics.live(self.name, version)
+        if version != self.live:
+            self._on_move()
         self.live = version
         self.manifest = self.versions[version].predictor.manifest
 

@@ -33,6 +33,9 @@ UNUSABLE: list[dict[str, Any]] = [
     {"version": "../1"},
     {"version": "02"},
     {"expected_live": None},
+    {"wait_s": -1},
+    {"wait_s": 61},
+    {"wait_s": "5"},
     {"unknown": 1},
 ]
 
@@ -93,16 +96,24 @@ def message(reply: httpx.Response, status: int) -> str:
     return str(reply.json()["error"]["message"])
 
 
+def told(reply: httpx.Response) -> dict[str, Any]:
+    """The reply without its replicas, where this one alone is known."""
+    fields: dict[str, Any] = reply.json()
+    (mine,), is_complete, unseen = fields.pop("replicas"), fields.pop("complete"), fields.pop("unseen")
+    assert (mine["version"], mine["serves"], is_complete, unseen) == (fields["live"], True, True, None)
+    return fields
+
+
 async def test_a_promoted_version_answers_at_once_and_a_rollback_brings_the_other_back(
     http: httpx.AsyncClient, store: Path, grey: Grey
 ) -> None:
     reply = await promote(http, 2, 1, who="ada", reason="fewer lossy images")
     assert reply.status_code == 200, reply.text
-    assert reply.json() == {"model": "tiny", "live": "2", "previous": "1", "changed": True, "served": "2"}
+    assert told(reply) == {"model": "tiny", "live": "2", "previous": "1", "changed": True, "served": "2"}
     assert await answering(http, grey(0.2)) == "2"
     assert read_index(store / "tiny") == ModelIndex(live=2, previous=1)
     reply = await rollback(http, 2, who="bob", reason="it flags too much")
-    assert reply.json() == {"model": "tiny", "live": "1", "previous": "2", "changed": True, "served": "1"}
+    assert told(reply) == {"model": "tiny", "live": "1", "previous": "2", "changed": True, "served": "1"}
     assert await answering(http, grey(0.2)) == "1"
     history = (await http.get(HISTORY, params={"n": 2})).json()
     assert (history["live"], history["previous"], history["served"]) == ("1", "2", "1")
@@ -235,6 +246,17 @@ async def test_another_replica_follows_by_polling(  # noqa: PLR0913, PLR0917 - f
 
     await until(has_followed)
     assert (await other.get(HISTORY)).json()["served"] == "2"
+
+
+async def test_a_promotion_without_the_queues_server_stands_and_says_that_other_replicas_are_not_known(
+    open_service: OpenService, store: Path, tmp_path: Path, grey: Grey
+) -> None:
+    http = await open_service(bundles=store, poll_s=0, redis_url=f"unix://{tmp_path}/no.sock")
+    fields = (await promote(http, 2, 1, wait_s=0)).json()
+    assert (fields["live"], fields["served"], fields["complete"]) == ("2", "2", False)
+    assert [one["serves"] for one in fields["replicas"]] == [True]
+    assert fields["unseen"].startswith("other replicas are not known: the queue's server")
+    assert await answering(http, grey(0.2)) == "2"
 
 
 async def test_promotions_and_rollbacks_under_traffic_fail_no_request(http: httpx.AsyncClient, grey: Grey) -> None:

@@ -46,7 +46,7 @@ def test_promote_rollback_and_history_tell_what_they_did(run: Losscast, store: P
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         "tiny: version 2 is live; 1 is the previous version.",
-        "This replica serves version 2. Other replicas follow at their next look at the store.",
+        "Served by this replica, the only one known.",
     ]
     assert read_index(store / "tiny") == ModelIndex(live=2, previous=1)
     done = run("rollback", "tiny", "--reason", "it flags too much", LOSSCAST_WHO="bob")
@@ -65,7 +65,10 @@ def test_promote_rollback_and_history_tell_what_they_did(run: Losscast, store: P
 
 def test_json_is_one_change_a_line_newest_first(run: Losscast) -> None:
     promoted = json.loads(run("promote", "tiny", 3, "--reason", "a test", "--json").stdout)
-    assert promoted == {"model": "tiny", "live": "3", "previous": "1", "changed": True, "served": "3"}
+    (mine,) = promoted.pop("replicas")
+    assert (mine["version"], mine["serves"]) == ("3", True)
+    told = {"model": "tiny", "live": "3", "previous": "1", "changed": True, "served": "3"}
+    assert promoted == {**told, "complete": True, "unseen": None}
     lines = run("history", "tiny", "-n", 1, "--json").stdout.splitlines()
     assert [(json.loads(line)["event"], json.loads(line)["version"]) for line in lines] == [("promoted", "3")]
 
