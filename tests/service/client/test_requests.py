@@ -32,3 +32,9 @@ def test_names_cannot_leave_their_place_in_the_path() -> None:
 def test_a_reply_of_a_newer_service_may_have_more_fields() -> None:
     reply = httpx.Response(200, json={"sample_id": "0" * 32, "erased": True, "new": 1})
     assert requests.erase("0" * 32).read(reply).erased is True
+
+
+def test_a_request_that_lets_the_service_wait_gets_that_time_on_top() -> None:
+    assert requests.promote("tiny", 2, expected_live=1, reason="a test", wait_s=60).wait_s == 60
+    assert requests.rollback("tiny", expected_live=2, reason="a test").wait_s == 10
+    assert requests.history("tiny").wait_s == 0
