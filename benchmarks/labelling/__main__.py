@@ -46,7 +46,9 @@ SHARES = (0.0, 0.05, 1.0)
 
 
 def main(
-    part: Annotated[list[str] | None, typer.Option(help=f"Only this one of {', '.join(PARTS)}; keep the other results.")] = None,
+    part: Annotated[
+        list[str] | None, typer.Option(help=f"Measure only this one of {', '.join(PARTS)}, and keep the other results.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for queue.json and queue.md.")] = RESULTS,
     picture: Annotated[Path, typer.Option(help="The plot, as PNG.")] = PLOT,
     tiny: Annotated[bool, typer.Option(help="Some seconds, to try the code; needs --out and --picture.")] = False,  # noqa: FBT002 - a flag
