@@ -13,11 +13,12 @@ def _head(record: dict[str, Any]) -> Iterator[str]:
     yield "# The gates, measured"
     yield ""
     first = f"{100 * record['rows'][0]['alpha']:.1f} %"
-    yield f"Made by `{record['command']}`: {record['rounds']} rounds a row. Losses are those of the shipped"
-    yield "bundles on their test splits. The correlation is that of the losses of live and candidate. Grouped: two labels a"
-    yield "group, and half of the groups stand for four times as much traffic. Numbers are candidates that pass:"
-    yield f"`forgetting` at its level of 5 %, the two of `gain` at {first}, that of a first attempt, and all three, with"
-    yield "its binomial 95 % interval."
+    yield f"Made by `{record['command']}`: {record['rounds']} rounds a row. Losses"
+    yield "are those of the shipped bundles on their test splits. The correlation is that of the losses of live and"
+    yield "candidate. Grouped: two labels a group, and half of the groups stand for four times as much traffic. Numbers"
+    yield "are candidates that pass:"
+    yield f"`forgetting` at its level of 5 %, the two of `gain` at {first}, that of a first attempt, and all three,"
+    yield "with its binomial 95 % interval."
     yield ""
 
 

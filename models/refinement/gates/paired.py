@@ -161,7 +161,7 @@ def _hall(quantile: float, skew: float) -> float:
 
 def _end(bound: Callable[[float], float], estimate: float, farthest: float) -> float:
     """Where the bound crosses 0 between the estimate and `farthest`."""
-    if bound(estimate) == 0:
+    if bound(estimate) <= 0:  # without an error it is 0, but for rounding
         return estimate
     if bound(farthest) > 0:
         return math.copysign(math.inf, farthest)

@@ -50,7 +50,7 @@ def test_new_labels_judge_where_the_old_ones_are_used_up(tmp_path: Path) -> None
     for number in range(MOST_ATTEMPTS):
         spend(ledger, f"c{number}", LABELS)
     fresh = spend(ledger, "late", [*LABELS, "new"])
-    assert (fresh.attempt, fresh.labels) == (1, {"new"})
+    assert (fresh.attempt, fresh.labels) == (1, frozenset({"new"}))
 
 
 def test_no_labels_leave_no_line(tmp_path: Path) -> None:
