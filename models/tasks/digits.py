@@ -6,7 +6,7 @@ scikit-learn's 1,797 images of 8x8 pixels are split by image into trunk, head, c
 
 import hashlib
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice, product
 
 import cv2
@@ -26,6 +26,7 @@ INK_LEVELS = 16  # scikit-learn counts ink from 0 to 16
 WITNESSES = 64  # canvases of each split that the fingerprint covers
 BLOCK_PX = 8
 CORNER_ERROR = KeypointLoss()
+REMEMBERED = 16  # sets of examples, of about 10 MB each
 
 CARD = """\
 The 1,797 handwritten digits of 8x8 pixels that come with scikit-learn (the test set of E. Alpaydin and C. Kaynak,
@@ -59,6 +60,8 @@ class Digits:
         self._glyphs: NDArray[np.float32] = np.stack([_enlarge(image / INK_LEVELS) for image in data.images])
         self._labels: NDArray[np.int64] = data.target.astype(np.int64)
         self._sources = _split(len(self._glyphs))
+        # A training asks for most sets several times, and drawing is much of a short one.
+        self._remembered = lru_cache(REMEMBERED)(self._draw)
 
     def sources(self, split: Split) -> NDArray[np.int64]:
         """Ids of the source images of a split. Raises ValueError on an unknown split."""
@@ -70,6 +73,9 @@ class Digits:
         """See `RegressionTask.examples`. Raises ValueError on an unknown split or fewer than one view."""
         if views < 1:
             raise ValueError(f"at least one view is needed, not {views}")
+        return self._remembered(split, views, seed, first_view)
+
+    def _draw(self, split: Split, views: int, seed: int, first_view: int) -> Examples:
         source = np.repeat(self.sources(split), views)
         canvases = list(self._render(split, views, seed, first_view))
         images, targets = (np.stack(column) for column in zip(*canvases, strict=True))
