@@ -118,7 +118,7 @@ def excess(pairs: Pairs, margin: float) -> Mean:
 def relative_change(pairs: Pairs, alpha: float) -> Change:
     """The mean of the candidate over that of live, minus 1. Infinite ends: the labels do not bound it."""
     live, candidate = (float(np.average(side, weights=pairs.weights)) for side in (pairs.live, pairs.candidate))
-    if live <= 0:  # a live model without any loss: no share of it can be named
+    if live <= 1e-12 * max(candidate, 1e-300):  # a live model without any loss: no share of it can be named
         estimate = 0.0 if candidate <= 0 else math.inf
         return Change(estimate, estimate, estimate)
     estimate = candidate / live - 1
