@@ -24,7 +24,7 @@ from models.training.loop import Plan, Trainer, fit, reproducible
 from models.training.recipes import recipe
 
 EPOCHS = 10  # after each of which a killed refinement resumes
-FIRST_VIEW = 1_000_000  # of replayed images: views that no training has drawn
+FIRST_VIEW = 1_000_000  # of replayed images: where a task draws its views, no training has drawn these
 BATCH = 64
 STANDARD_ERRORS = 1.0  # by which a mixture must beat the parent
 
@@ -55,6 +55,8 @@ def tune(  # noqa: PLR0913, PLR0917 - as `train_regressor`
             flat, wanted = augment(flat, wanted, order, augmentation)
         return regressor.training_loss(model(normalise(flat)), wanted)
 
+    # One pool for all epochs: a replayed image is seen a few times, and drawing takes longer than learning.
+    pool = old.examples("trunk", recipe(old).config.trunk_views, config.seed, FIRST_VIEW)
     plan = Plan(
         name=name,
         size=rows,
@@ -66,17 +68,16 @@ def tune(  # noqa: PLR0913, PLR0917 - as `train_regressor`
     )
     tunable = Tunable(regressor, config.arm, keep_statistics=config.keep_statistics)
     with reproducible(config.seed):
-        fit(tunable, partial(_pairs, old, new, rows, config), loss, plan, trainer, partial(progress, name))
+        fit(tunable, partial(_pairs, pool, new, rows, config), loss, plan, trainer, partial(progress, name))
     tunable.requires_grad_(requires_grad=False)
     regressor.cpu().eval()
 
 
 def _pairs(
-    old: RegressionTask, new: Examples | None, rows: int, config: RefinementConfig, epoch: int
+    pool: Examples, new: Examples | None, rows: int, config: RefinementConfig, epoch: int
 ) -> tuple[Tensor, Tensor]:
-    """Images [rows, 1 + replay, h, w, c] and targets of an epoch: a new one, then old ones."""
+    """Images [rows, 1 + replay, h, w, c] and targets of an epoch: a new one, then old ones out of `pool`."""
     rng = np.random.default_rng((config.seed, epoch))
-    pool = old.examples("trunk", 1, config.seed, FIRST_VIEW + epoch)
     chosen = [_drawn(pool, rows, rng) for _ in range(config.replay)]
     first = _drawn(pool if new is None else new, rows, rng)
     images, targets = (np.stack(column, axis=1) for column in zip(first, *chosen, strict=True))
@@ -114,13 +115,13 @@ def choose_mixture(
     child = copied(regressor)
     examples = task.examples("calibration", task.calibration_views, CALIBRATION_SEED)
     losses: dict[float, Array] = {}
-    for done, share in enumerate(sorted({0.0, *config.mixtures})):
-        progress(done, len(config.mixtures))
+    shares = sorted({0.0, *config.mixtures})
+    for done, share in enumerate(shares, start=1):
         regressor.load_state_dict(mixed(parent, child, share))
         losses[share] = _source_losses(regressor, examples, task)
+        progress(done, len(shares))
     share = _best(losses)
     regressor.load_state_dict(mixed(parent, child, share))
-    progress(1, 1)
     return Mixture(share, {tried: float(column.mean()) for tried, column in losses.items()})
 
 
