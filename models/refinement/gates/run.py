@@ -1,0 +1,83 @@
+"""Asks all gates about a candidate, the free ones first: labels judge only a candidate that passed those."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from models.contract.bundle import read_manifest
+from models.contract.durable import replace_durably
+from models.contract.gate_report import FILE, GateReport, GateResult
+from models.refinement.gates.answers import not_asked
+from models.refinement.gates.attempts import MOST_ATTEMPTS, alpha_of
+from models.refinement.gates.forgetting import anchor, forgetting
+from models.refinement.gates.gain import JUDGING, MEAN, PLACEBO, TAIL, UNLABELLED, Judging, gain, placebo, unlabelled
+from models.refinement.gates.integrity import integrity
+from models.refinement.gates.ledger import Allowance, spend
+from models.refinement.gates.material import GateInputs, Material
+from models.refinement.gates.paired import FEWEST_GROUPS
+from models.training.config import Progress, silent
+
+__all__ = ["GateInputs", "run_gates", "write_report"]
+
+ASKING = "gates"  # as progress calls them
+JUDGED = (MEAN, TAIL, UNLABELLED, PLACEBO)
+
+
+def run_gates(inputs: GateInputs, candidate_id: str, progress: Progress = silent) -> GateReport:
+    """All answers about the candidate. The attempt is in the ledger before any label has judged.
+
+    Raises SnapshotError and BundleError when the snapshot, the live version or the ledger cannot be used.
+    """
+    parent = int(read_manifest(inputs.live).version)
+    material = Material(inputs)
+    free: tuple[Callable[[Material], GateResult], ...] = (forgetting, anchor)
+    steps = len(free) + 2
+    results = list(integrity(inputs))
+    progress(ASKING, 1, steps)
+    if results[0].outcome == "passed":
+        for gate in free:
+            results.append(gate(material))
+            progress(ASKING, len(results) - 1, steps)
+    attempt, judged = _judge(material, candidate_id, _first_failure(results))
+    progress(ASKING, steps, steps)
+    made_at = datetime.now(UTC).isoformat(timespec="seconds")
+    return GateReport(
+        candidate=candidate_id, parent=parent, made_at=made_at, attempt=attempt, results=(*results, *judged)
+    )
+
+
+def write_report(report: GateReport, inputs: GateInputs, folder: Path) -> None:
+    """Writes gates.json into the candidate's folder. Raises OSError."""
+    del inputs
+    replace_durably(folder / FILE, report.to_json())
+
+
+def _first_failure(results: list[GateResult]) -> str | None:
+    return next((one.gate for one in results if one.outcome == "failed"), None)
+
+
+def _judge(material: Material, candidate: str, failed: str | None) -> tuple[int, list[GateResult]]:
+    if failed:
+        why = f"The candidate failed {failed!r}, so no label was spent on it."
+        return 1, [not_asked(gate, why) for gate in JUDGED]
+    offered = [row.sample_id for row in material.rows(JUDGING)]
+    allowance = spend(material.inputs.spent, candidate, offered)
+    if allowance.used_up:
+        return allowance.attempt, list(_used_up(len(offered)))
+    return allowance.attempt, _answers(material, allowance)
+
+
+def _answers(material: Material, allowance: Allowance) -> list[GateResult]:
+    judging = Judging(material, allowance.labels, alpha_of(allowance.attempt))
+    found = gain(judging)
+    return [*found, unlabelled(judging, found), placebo(judging)]
+
+
+def _used_up(labels: int) -> Iterator[GateResult]:
+    needed = max(labels, FEWEST_GROUPS)
+    why = (
+        f"All {labels} judging labels have judged {MOST_ATTEMPTS} candidates and are used up: collect about "
+        f"{needed} new audit labels and make a new snapshot."
+    )
+    for gate in JUDGED:
+        yield GateResult(gate=gate, outcome="too_few_labels", sentence=why, needed=needed)
