@@ -8,10 +8,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from models.contract.candidates import CandidateRecord
 from models.contract.snapshot import SnapshotError, read_snapshot
 from models.refinement.config import Arm, RefinementConfig, RefinementError
-from models.refinement.cycle import Judge, Judged, Outcome, Refinement, live_version, refine, unfinished_snapshot
+from models.refinement.cycle import Outcome, Refinement, live_version, refine, unfinished_snapshot
+from models.refinement.judging import gates
 from models.tasks.protocol import RegressionTask
 from models.training.config import Progress
 from models.training.loop import Trainer
@@ -76,17 +76,7 @@ def refine_model(wish: Wish, task: RegressionTask, accelerator: str, progress: P
     def start(folder: Path) -> Trainer:
         return Trainer.start(accelerator, "1", precision, folder)
 
-    return refine(asked, start, gates(asked), progress)
-
-
-def gates(asked: Refinement) -> Judge:
-    """The gates of this refinement."""
-
-    def judge(live: Path, candidate: Path, placebo: Path, record: CandidateRecord) -> Judged:
-        del live, candidate, placebo, record
-        return Judged(passed=False, lines=(f"no gate has judged {asked.model}",))
-
-    return judge
+    return refine(asked, start, gates(asked, progress), progress)
 
 
 def print_outcome(outcome: Outcome) -> None:

@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 
 from models.contract.snapshot import Row, Split
 from models.refinement.config import RefinementConfig
+from models.refinement.fine_tuning import Refined, fine_tune
 from models.tasks.digits import Digits
 from models.tasks.protocol import Split as TaskSplit
+from models.training.config import silent
+from models.training.loop import Trainer
 from tests.models.refinement.snapshots import png, row_of, write_folder
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -57,3 +60,8 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory, few_digits: Digits) -> Pa
 def quick() -> RefinementConfig:
     """Seconds instead of a minute."""
     return replace(QUICK)
+
+
+@pytest.fixture(scope="session")
+def refined(parent: Path, few_digits: Digits, snapshot: Path, quick: RefinementConfig) -> Refined:
+    return fine_tune(parent, few_digits, snapshot, quick, silent, Trainer.start())

@@ -17,11 +17,6 @@ from models.training.loop import Trainer
 from tests.models.refinement.snapshots import write_folder
 
 
-@pytest.fixture(scope="session")
-def refined(parent: Path, few_digits: Digits, snapshot: Path, quick: RefinementConfig) -> Refined:
-    return fine_tune(parent, few_digits, snapshot, quick, silent, Trainer.start())
-
-
 def test_a_candidate_learns_from_the_labels_that_train_and_says_so(
     refined: Refined, snapshot: Path, parent: Path
 ) -> None:
