@@ -5,7 +5,7 @@ RUNTIME ?= cpu
 OTHER_RUNTIME := $(if $(filter gpu,$(RUNTIME)),cpu,gpu)
 OTHER_BUILD := $(if $(filter gpu,$(RUNTIME)),onnxruntime,onnxruntime-gpu)
 BIN := .venv/bin
-PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder  # one worker for each core; the tests of a file share servers and bundles
+PARALLEL := --numprocesses $(shell expr $$(nproc) + 1) --dist loadfile --no-loadscope-reorder  # one worker more than cores: tests wait; the tests of a file share servers and bundles
 # Tests without a training, a server or a process of their own.
 FAST := tests/docs tests/test_architecture.py tests/test_makefile.py \
 	$(addprefix tests/models/,contract calibration evaluation objectives analysis) \

@@ -4,13 +4,13 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx
 import stamina
 
 from service.redis.private_valkey import server_program
+from tests.forking import Forked
 
 START_S = 30
 
@@ -33,14 +33,12 @@ class Service:
         }
         self.store = store
         self._log = folder / "service.log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Forked | None = None
         self.http = httpx.Client()
 
     def start(self) -> None:
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "losscast", "serve"], env=self._environment, stdout=log, stderr=log
-            )
+        self._log.unlink(missing_ok=True)
+        self.process = Forked(self._environment, self._log)
         self.http = httpx.Client(base_url=self._url(), timeout=30)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
@@ -52,7 +50,7 @@ class Service:
 
     @property
     def log(self) -> str:
-        return self._log.read_text()
+        return self._log.read_text() if self._log.exists() else ""
 
     def peak_bytes(self) -> int:
         """The most memory that the process has ever held."""

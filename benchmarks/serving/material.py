@@ -29,7 +29,7 @@ from service.inference.decode import decode
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGGED = 0.05
-IMAGES = 240  # of each kind; the load generator makes every file that it sends distinct
+IMAGES = 240  # of each kind unless told otherwise; the load generator makes every file that it sends distinct
 SPOILED = 5  # one in so many digits is inverted
 HEIGHT, WIDTH = 480, 640
 OCTAVES = (4, 8, 16, 32, 64, 128)  # cells of noise along the width
@@ -54,29 +54,32 @@ class Material:
         return self.store / self.model / "1"
 
 
-def prepare(folder: Path, names: Sequence[str]) -> dict[str, Material]:
-    """Material by name, made in `folder` unless it is there: `tiny` in a second, `keypoints` and `bare` in some 20."""
+def prepare(folder: Path, names: Sequence[str], images: int = IMAGES) -> dict[str, Material]:
+    """Material by name, made in `folder` unless it is there: `tiny` in a second, `keypoints` and `bare` in some 20.
+
+    images: of each kind.
+    """
     tiny = Material(folder / "tiny", "digits", folder / "digits")
     keypoints = Material(folder / "keypoints", "keypoints", folder / "photographs")
     bare = Material(folder / "bare", "bare", folder / "photographs")
     if "tiny" in names and not tiny.bundle.exists():
-        _make_tiny(tiny)
+        _make_tiny(tiny, images)
     if "keypoints" in names and not bare.bundle.exists():
-        _make_keypoints(keypoints, bare)
+        _make_keypoints(keypoints, bare, images)
     return {"tiny": tiny, "keypoints": keypoints, "bare": bare}
 
 
-def _make_tiny(tiny: Material) -> None:
+def _make_tiny(tiny: Material, count: int) -> None:
     shipped = ROOT / "bundles" / "digits"
     manifest = read_manifest(shipped / str(read_index(shipped).live))
     onnx = read_onnx(shipped / manifest.version, manifest)
-    digits = _digits()
+    digits = _digits(count)
     _write(tiny.images, [cv2.imencode(".png", one)[1].tobytes() for one in digits], "png")
     _publish(tiny, manifest, onnx, digits, (manifest.preprocessing.width, manifest.preprocessing.height))
 
 
-def _make_keypoints(keypoints: Material, bare: Material) -> None:
-    _write(keypoints.images, [_photograph(seed) for seed in range(IMAGES)], "jpg")
+def _make_keypoints(keypoints: Material, bare: Material, count: int) -> None:
+    _write(keypoints.images, [_photograph(seed) for seed in range(count)], "jpg")
     canvases = np.stack([decode(one, SPEC, HEIGHT * WIDTH).canvas for one in read_images(keypoints.images)])
     with_forecast, without = keypoint_onnx(canvases)
     _publish(keypoints, _manifest("keypoints", keypoint_loss=True), with_forecast, canvases, (WIDTH, HEIGHT))
@@ -89,9 +92,9 @@ def _write(folder: Path, files: Sequence[bytes], suffix: str) -> None:
         (folder / f"{number:04}.{suffix}").write_bytes(content)
 
 
-def _digits() -> NDArray[np.uint8]:
+def _digits(count: int) -> NDArray[np.uint8]:
     rng = np.random.default_rng(0)
-    images = Digits().examples("test", seed=1).images[:IMAGES]
+    images = Digits().examples("test", seed=1).images[:count]
     spoiled = [corrupt(one, rng, "inversion", 1.0) if n % SPOILED == 0 else one for n, one in enumerate(images)]
     return np.stack(spoiled)
 

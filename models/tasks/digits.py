@@ -25,8 +25,8 @@ GLYPH_PX = 32
 INK_LEVELS = 16  # scikit-learn counts ink from 0 to 16
 WITNESSES = 64  # canvases of each split that the fingerprint covers
 BLOCK_PX = 8
-KEPT_DRAWS = 8  # sets of canvases: drawing them takes longer than any other step but training
 CORNER_ERROR = KeypointLoss()
+REMEMBERED = 16  # sets of examples, of about 10 MB each
 
 CARD = """\
 The 1,797 handwritten digits of 8x8 pixels that come with scikit-learn (the test set of E. Alpaydin and C. Kaynak,
@@ -60,7 +60,8 @@ class Digits:
         self._glyphs: NDArray[np.float32] = np.stack([_enlarge(image / INK_LEVELS) for image in data.images])
         self._labels: NDArray[np.int64] = data.target.astype(np.int64)
         self._sources = _split(len(self._glyphs))
-        self._kept = lru_cache(KEPT_DRAWS)(self._draw)
+        # A training asks for most sets several times, and drawing is much of a short one.
+        self._remembered = lru_cache(REMEMBERED)(self._draw)
 
     def sources(self, split: Split) -> NDArray[np.int64]:
         """Ids of the source images of a split. Raises ValueError on an unknown split."""
@@ -69,13 +70,17 @@ class Digits:
         return self._sources[split]
 
     def examples(self, split: Split, views: int = 1, seed: int = 0, first_view: int = 0) -> Examples:
-        """See `RegressionTask.examples`. Raises ValueError on an unknown split or fewer than one view.
-
-        The last few sets are kept: do not change their arrays.
-        """
+        """See `RegressionTask.examples`. Raises ValueError on an unknown split or fewer than one view."""
         if views < 1:
             raise ValueError(f"at least one view is needed, not {views}")
-        return self._kept(split, views, seed, first_view)
+        return self._remembered(split, views, seed, first_view)
+
+    def _draw(self, split: Split, views: int, seed: int, first_view: int) -> Examples:
+        source = np.repeat(self.sources(split), views)
+        canvases = list(self._render(split, views, seed, first_view))
+        images, targets = (np.stack(column) for column in zip(*canvases, strict=True))
+        sizes = np.full((len(images), 2), self._ranges.size_px, np.int64)
+        return Examples(images, targets, source, self._labels[source], sizes)
 
     def true_loss(self, preds: NDArray[np.floating], targets: NDArray[np.floating]) -> NDArray[np.float64]:
         """preds, targets: [n, 4, 2] in canvas pixels -> mean Euclidean error of annotated corners [n] in pixels."""
@@ -95,13 +100,6 @@ class Digits:
             for image, corners in islice(self._render(split, views=1, seed=0, first_view=0), WITNESSES):
                 digest.update(_gist(image, corners))
         return digest.hexdigest()[:16]
-
-    def _draw(self, split: Split, views: int, seed: int, first_view: int) -> Examples:
-        source = np.repeat(self.sources(split), views)
-        canvases = list(self._render(split, views, seed, first_view))
-        images, targets = (np.stack(column) for column in zip(*canvases, strict=True))
-        sizes = np.full((len(images), 2), self._ranges.size_px, np.int64)
-        return Examples(images, targets, source, self._labels[source], sizes)
 
     def _render(
         self, split: Split, views: int, seed: int, first_view: int

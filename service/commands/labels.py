@@ -12,7 +12,7 @@ import typer
 from service.client import DEFAULT_URL, ClientError, LosscastClient
 from service.commands.console import ApiKey, Model, Url, connected, fail, label_progress, say
 from service.formats import folder as label_folder
-from service.formats.folder import ExchangeError
+from service.formats.folder import FolderError
 
 
 def send_folder(client: LosscastClient, folder: Path) -> None:
@@ -59,7 +59,7 @@ def _send(client: LosscastClient, path: Path) -> tuple[str, str]:
         if file.label is None:
             return "not filled in", ""
         reply = client.label(file.sample_id, file.label, annotator=file.annotator, token=file.token, model=file.model)
-    except ExchangeError as error:
+    except FolderError as error:
         return "refused", f": {error}"
     except ClientError as error:
         if error.status is None or error.status in {401, 403, 503}:

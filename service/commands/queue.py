@@ -13,7 +13,7 @@ from service.client import DEFAULT_URL, ClientError, LosscastClient
 from service.commands.console import ApiKey, AsJson, Model, Url, connected, fail, print_json, say, table
 from service.commands.labels import export, send_folder
 from service.formats import folder as label_folder
-from service.formats.folder import ExchangeError
+from service.formats.folder import FolderError
 from service.schemas.labelling import MAX_LEASE, LeasedSample
 
 app = typer.Typer(
@@ -208,7 +208,7 @@ def _write(client: LosscastClient, folder: Path, samples: Sequence[LeasedSample]
         folder.mkdir(parents=True, exist_ok=True)
         for sample in samples:
             label_folder.write(folder, sample, client.image(sample))
-    except (OSError, ExchangeError, ClientError) as error:
+    except (OSError, FolderError, ClientError) as error:
         again = f"; the samples are leased: try again with --token {samples[0].token}" if samples else ""
         fail(f"{error}{again}")
 
@@ -233,7 +233,7 @@ def _whose(given: str, annotator: str | None, token: str | None, model: str | No
         return {"sample": given, "annotator": annotator, "token": token, "model": model}
     try:
         file = label_folder.read(Path(given))
-    except ExchangeError as error:
+    except FolderError as error:
         fail(str(error))
     return {"sample": file.sample_id, "annotator": file.annotator, "token": file.token, "model": file.model}
 

@@ -15,7 +15,7 @@ import orjson
 from service.schemas.labelling import LeasedSample, file_name
 
 
-class ExchangeError(Exception):
+class FolderError(Exception):
     """The file does not come from `write`, or is damaged. The message is one line."""
 
 
@@ -54,21 +54,21 @@ def write(folder: Path, sample: LeasedSample, image: bytes) -> Path:
 
 
 def read(path: Path) -> SampleFile:
-    """Raises ExchangeError."""
+    """Raises FolderError."""
     try:
         fields = orjson.loads(path.read_bytes())
         texts = [fields[name] for name in ("sample_id", "model", "annotator", "token")]
         label = fields["label"]
     except orjson.JSONDecodeError as error:
-        raise ExchangeError(f"{path.name} is not JSON: {error}") from error
+        raise FolderError(f"{path.name} is not JSON: {error}") from error
     except OSError as error:
-        raise ExchangeError(f"{path.name} cannot be read: {error.strerror}") from error
+        raise FolderError(f"{path.name} cannot be read: {error.strerror}") from error
     except (KeyError, TypeError, IndexError) as error:
-        raise ExchangeError(f"{path.name} is not a file of `losscast queue lease --out`: {error} is missing") from error
+        raise FolderError(f"{path.name} is not a file of `losscast queue lease --out`: {error} is missing") from error
     if not all(isinstance(text, str) for text in texts):
-        raise ExchangeError(f"{path.name} is not a file of `losscast queue lease --out`")
+        raise FolderError(f"{path.name} is not a file of `losscast queue lease --out`")
     if label is not None and not isinstance(label, list | dict):
-        raise ExchangeError(f"{path.name} has a label that is neither a list nor an object: write it like `prediction`")
+        raise FolderError(f"{path.name} has a label that is neither a list nor an object: write it like `prediction`")
     sample_id, model, annotator, token = texts
     return SampleFile(sample_id, model, annotator, token, label)
 

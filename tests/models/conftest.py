@@ -5,27 +5,13 @@ from pathlib import Path
 import pytest
 
 from models.tasks.digits import Digits
-from models.tasks.protocol import Examples, Split
 from tests.models.tasks.pose_photographs import write_pose_folder
-
-
-class RememberedDigits(Digits):
-    """Draws each set of canvases once and hands out the same arrays again: drawing is most of a short training."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._drawn: dict[tuple[Split, int, int, int], Examples] = {}
-
-    def examples(self, split: Split, views: int = 1, seed: int = 0, first_view: int = 0) -> Examples:
-        key = (split, views, seed, first_view)
-        if key not in self._drawn:
-            self._drawn[key] = super().examples(*key)
-        return self._drawn[key]
 
 
 @pytest.fixture(scope="session")
 def digits() -> Digits:
-    return RememberedDigits()
+    """One for all, because it remembers what it has drawn."""
+    return Digits()
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,4 @@
+import importlib.metadata
 import json
 import os
 import shutil
@@ -24,19 +25,6 @@ class NoTorch(MetaPathFinder):
 sys.meta_path.insert(0, NoTorch())
 {RUN}
 """
-WITHOUT_RUNTIME = f"""
-import importlib.metadata
-
-def version(name, found=importlib.metadata.version):
-    if name.startswith("onnxruntime"):
-        raise importlib.metadata.PackageNotFoundError(name)
-    return found(name)
-
-importlib.metadata.version = version
-{RUN}
-"""
-
-
 PLAIN = {"COLUMNS": "160", "NO_COLOR": "1"}
 
 
@@ -52,10 +40,16 @@ def invoke(*arguments: str) -> Result:
 
 
 @pytest.mark.slow
-def test_train_ends_with_the_table_that_evaluate_prints_again(tmp_path: Path) -> None:
-    trained = losscast("train", "digits", "--out", str(tmp_path), "--effort", "0.01", "--head", "pooled")
+def test_two_devices_train_one_bundle_and_end_with_the_table_that_evaluate_prints_again(tmp_path: Path) -> None:
+    script = tmp_path / "losscast.py"  # each process runs the command line again, so there must be one
+    script.write_text(RUN)
+    options = ("--out", str(tmp_path / "store"), "--effort", "0.01", "--head", "pooled")
+    command = [sys.executable, str(script), "train", "digits", *options, "--accelerator", "cpu", "--devices", "2"]
+    environment = {**os.environ, **PLAIN, "PYTHONPATH": str(BUNDLE.parents[2])}
+    trained = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert trained.returncode == 0, trained.stderr
-    evaluated = invoke("evaluate", str(tmp_path / "digits" / "1"))
+    assert [path.name for path in (tmp_path / "store" / "digits").iterdir() if path.is_dir()] == ["1"]
+    evaluated = invoke("evaluate", str(tmp_path / "store" / "digits" / "1"))
     assert evaluated.exit_code == 0, evaluated.stderr
     assert "within each group" in evaluated.stdout
     assert trained.stdout == evaluated.stdout
@@ -102,11 +96,19 @@ def test_training_without_torch_gives_one_line_that_says_what_to_install(tmp_pat
 
 @pytest.mark.parametrize("arguments", [("train", "digits"), ("evaluate", str(BUNDLE))], ids=["train", "evaluate"])
 def test_without_onnx_runtime_nothing_starts_and_one_line_says_what_to_install(
-    tmp_path: Path, arguments: tuple[str, ...]
+    tmp_path: Path, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    installed = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name.startswith("onnxruntime"):
+            raise importlib.metadata.PackageNotFoundError(name)
+        return installed(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
     out = ("--out", str(tmp_path)) if arguments[0] == "train" else ()
-    run = losscast(*arguments, *out, code=WITHOUT_RUNTIME)
-    assert run.returncode == 1
+    run = invoke(*arguments, *out)
+    assert run.exit_code == 1
     assert "pip install 'losscast[cpu]'" in run.stderr
     assert "\n" not in run.stderr.strip(), run.stderr
     assert list(tmp_path.iterdir()) == []
@@ -189,21 +191,7 @@ def test_digits_take_no_folder(tmp_path: Path) -> None:
 
 
 def test_missing_devices_give_one_line(tmp_path: Path) -> None:
-    run = losscast("train", "digits", "--out", str(tmp_path), "--accelerator", "gpu")
-    assert run.returncode == 1
+    run = invoke("train", "digits", "--out", str(tmp_path), "--accelerator", "gpu")
+    assert run.exit_code == 1
     assert run.stderr.startswith("losscast: cannot train on 1 'gpu' in 32-true: ")
     assert run.stderr.count("\n") == 1
-
-
-@pytest.mark.slow
-def test_two_devices_train_one_bundle(tmp_path: Path) -> None:
-    script = tmp_path / "losscast.py"  # each process runs the command line again, so there must be one
-    script.write_text(RUN)
-    run = subprocess.run(
-        [sys.executable, str(script), "train", "digits", "--out", str(tmp_path / "store"), "--effort", "0.01",
-         "--head", "pooled", "--accelerator", "cpu", "--devices", "2"],
-        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(BUNDLE.parents[2])},
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr
-    assert [path.name for path in (tmp_path / "store" / "digits").iterdir() if path.is_dir()] == ["1"]
-    assert run.stdout.count("within each group") == 1

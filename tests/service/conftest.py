@@ -1,10 +1,7 @@
 """A whole service: real engine, journal, blobs and Valkey, in this process over ASGI or as one of its own."""
 
 import asyncio
-import os
 import shutil
-import subprocess
-import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,6 +17,7 @@ from service.app import create_app
 from service.client import LosscastClient
 from service.redis.private_valkey import _Server, server_program
 from service.settings import Settings
+from tests.running import Service
 from tests.service.labelling.queue.forgetful import ForgetfulServer
 
 OpenService = Callable[..., Awaitable[httpx.AsyncClient]]
@@ -100,23 +98,10 @@ async def http(open_service: OpenService) -> httpx.AsyncClient:
 @pytest.fixture(scope="module")
 def service_url(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`losscast serve` on the model `tiny`, for one module of tests; draws nothing for the audit lane."""
-    folder = tmp_path_factory.mktemp("service")
-    log = folder / "log"
-    options = ["--port", "0", "--model", "tiny", "--bundles", str(tiny_store), "--state", str(folder / "state")]
-    own = {name: value for name, value in os.environ.items() if not name.startswith("LOSSCAST_")}
-    environment = {**own, "COLUMNS": "300", "NO_COLOR": "1", "LOSSCAST_AUDIT_RATE": "0"}
-    environment |= {"LOSSCAST_MAX_BATCH": "8", "LOSSCAST_WORKERS": "2"}  # measuring them takes a second
-    with log.open("w") as file:
-        command = [sys.executable, "-m", "losscast", "serve", *options]
-        process = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
-    try:
-        for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=30, wait_max=0.1):
-            with attempt:
-                assert "serves tiny on " in log.read_text(), log.read_text()
-        yield log.read_text().split("serves tiny on ")[1].split()[0]
-    finally:
-        process.terminate()
-        assert process.wait(30) == 0
+    service = Service(tiny_store, tmp_path_factory.mktemp("service"), COLUMNS="300", NO_COLOR="1")
+    service.start()
+    yield str(service.http.base_url).rstrip("/")
+    assert service.stop() == 0
 
 
 @pytest.fixture

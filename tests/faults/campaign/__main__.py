@@ -23,6 +23,7 @@ from tests.faults.campaign.chapters import CHAPTERS, Chapter, Size, Skipped
 from tests.faults.campaign.stage import Report, opened
 
 AUDIT_RATE = "0"
+QUICK_START = {"LOSSCAST_MAX_BATCH": "8", "LOSSCAST_WORKERS": "2"}  # fewer sizes to measure when a service starts
 console = Console(width=200, highlight=False, soft_wrap=True)
 
 
@@ -73,7 +74,7 @@ def _run(chapter: Chapter, size: Size, folder: Path, seed: int) -> Report:
     report = Report(chapter.__name__, (chapter.__doc__ or "").splitlines()[0])
     place = folder / f"{list(CHAPTERS).index(chapter)}"
     place.mkdir()
-    settings = {"LOSSCAST_BUNDLES": str(folder / "bundles"), "LOSSCAST_AUDIT_RATE": AUDIT_RATE}
+    settings = {"LOSSCAST_BUNDLES": str(folder / "bundles"), "LOSSCAST_AUDIT_RATE": AUDIT_RATE, **QUICK_START}
     try:
         with opened(place, report, seed, settings) as stage:
             chapter(stage, size)

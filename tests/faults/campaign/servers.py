@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +12,7 @@ import redis
 import stamina
 
 from service.redis.private_valkey import server_program
+from tests.forking import Forked
 
 START_S = 60.0
 
@@ -67,7 +67,7 @@ class Replica:
             **environment,
         }
         self._log = folder / "service.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Forked | None = None
 
     @property
     def is_alive(self) -> bool:
@@ -75,9 +75,7 @@ class Replica:
 
     def launch(self) -> None:
         """Does not wait for it to be ready."""
-        with self._log.open("ab") as log:
-            command = [sys.executable, "-m", "losscast", "serve"]
-            self._process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
+        self._process = Forked(self._environment, self._log)
 
     def start(self) -> None:
         self.launch()

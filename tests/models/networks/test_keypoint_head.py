@@ -147,7 +147,8 @@ class Whole(nn.Module):
 def test_onnx_gives_the_same_scores_at_every_batch_size() -> None:
     whole = Whole().eval()
     shapes = {"images": {0: torch.export.Dim("batch", min=1)}}
-    program = torch.onnx.export(whole, (torch.zeros(2, 3, 64, 64),), dynamo=True, dynamic_shapes=shapes, verbose=False)
+    options = {"dynamo": True, "dynamic_shapes": shapes, "optimize": False, "verbose": False}
+    program = torch.onnx.export(whole, (torch.zeros(2, 3, 64, 64),), **options)  # type: ignore[arg-type] # by name
     assert program is not None
     buffer = io.BytesIO(program.model_proto.SerializeToString())
     session = ort.InferenceSession(buffer.getvalue(), providers=["CPUExecutionProvider"])

@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -12,26 +13,12 @@ from torch import Tensor, nn
 from models.training.loop import Plan, Trainer, TrainingError, fit, reproducible
 
 PLAN = Plan("toy", size=40, epochs=4, batch_size=8, learning_rate=1e-2, weight_decay=1e-2, average=0.9)
-# One run of the toy on some number of processes. It kills itself in the epoch after `fatal`.
-TOY = """
-import os, signal, sys
+TWO_DEVICES = """
+import sys
 from pathlib import Path
-import torch
-from models.training.loop import Trainer
-from tests.models.training.test_loop import PLAN, run_toy
+from tests.models.training.test_loop import toy
 
-def main():
-    folder, fatal, devices = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    torch.set_num_threads(1)
-    trainer = Trainer.start(devices=devices, folder=folder)
-    def progress(step, steps):
-        if fatal and step == fatal * steps // PLAN.epochs + 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-    net = run_toy(trainer, progress)
-    if trainer.fabric.is_global_zero:
-        torch.save(net.state_dict(), folder / "weights.pt")
-
-main()
+toy(Path(sys.argv[1]), fatal=0, devices=2)
 """
 
 
@@ -53,14 +40,29 @@ def run_toy(
     return net
 
 
-def run_in_process(folder: Path, fatal: int = 0, devices: int = 1) -> subprocess.CompletedProcess[str]:
-    script = folder / "toy.py"
-    script.write_text(TOY)
-    root = Path(__file__).resolve().parents[3]
-    return subprocess.run(
-        [sys.executable, str(script), str(folder), str(fatal), str(devices)],
-        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(root)}, timeout=300,
-    )  # fmt: skip
+def toy(folder: Path, fatal: int, devices: int) -> None:
+    """One run of the toy on some number of processes. It kills itself in the epoch after `fatal`."""
+    torch.set_num_threads(1)
+    trainer = Trainer.start(devices=devices, folder=folder)
+
+    def progress(step: int, steps: int) -> None:
+        if fatal and step == fatal * steps // PLAN.epochs + 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    net = run_toy(trainer, progress)
+    if trainer.fabric.is_global_zero:
+        torch.save(net.state_dict(), folder / "weights.pt")
+
+
+def run_in_process(folder: Path, fatal: int = 0) -> int:
+    """Runs the toy in a process of its own, with the imports done; returns its exit code."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["models.training.loop"])
+    process = context.Process(target=toy, args=(folder, fatal, 1))
+    process.start()
+    process.join(300)
+    assert process.exitcode is not None
+    return process.exitcode
 
 
 def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
@@ -72,18 +74,22 @@ def test_a_killed_run_goes_on_to_the_same_weights_to_the_byte(tmp_path: Path) ->
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for folder in (whole, broken):
         folder.mkdir()
-    assert run_in_process(whole).returncode == 0
-    assert run_in_process(broken, fatal=2).returncode == -signal.SIGKILL
+    assert run_in_process(whole) == 0
+    assert run_in_process(broken, fatal=2) == -signal.SIGKILL
     assert torch.load(broken / "toy.pt", weights_only=True)["epochs"] == 2
     assert not (broken / "weights.pt").exists()
-    assert run_in_process(broken, fatal=3).returncode == -signal.SIGKILL
-    assert run_in_process(broken).returncode == 0
+    assert run_in_process(broken, fatal=3) == -signal.SIGKILL
+    assert run_in_process(broken) == 0
     assert same(torch.load(broken / "weights.pt"), torch.load(whole / "weights.pt"))
 
 
 @pytest.mark.slow
 def test_two_processes_share_every_batch_and_end_alike(tmp_path: Path) -> None:
-    run = run_in_process(tmp_path, devices=2)
+    script = tmp_path / "toy.py"  # each of the two processes runs it
+    script.write_text(TWO_DEVICES)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
+    command = [sys.executable, str(script), str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
     assert run.returncode == 0, run.stderr
     assert torch.load(tmp_path / "toy.pt", weights_only=True)["epochs"] == PLAN.epochs
     assert (tmp_path / "weights.pt").exists()

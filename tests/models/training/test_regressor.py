@@ -60,7 +60,7 @@ def test_a_network_with_heatmaps_learns_photographs_that_lack_joints(pose_folder
     with reproducible(0):
         net = usual.build(task)
     before = float(observe(net, task.examples("trunk"), task).losses.mean())
-    train_regressor(net, task, dataclasses.replace(usual.config, trunk_epochs=8, batch_size=10, trunk_average=0.8))
+    train_regressor(net, task, dataclasses.replace(usual.config, trunk_epochs=4, batch_size=10, trunk_average=0.8))
     seen = observe(net, task.examples("trunk"), task)
     assert seen.losses.mean() < 0.9 * before
     assert seen.heatmaps is not None

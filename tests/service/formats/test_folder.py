@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from service.formats.folder import ExchangeError, files, read, write
+from service.formats.folder import FolderError, files, read, write
 from service.schemas.labelling import LeasedSample
 from service.schemas.predictions import PredictionFields
 
@@ -53,7 +53,7 @@ def test_a_new_lease_renews_the_token_and_keeps_the_label(tmp_path: Path) -> Non
 def test_a_damaged_file_is_not_overwritten(tmp_path: Path) -> None:
     path = write(tmp_path, leased(), b"image")
     path.write_text("{")
-    with pytest.raises(ExchangeError, match="is not JSON"):
+    with pytest.raises(FolderError, match="is not JSON"):
         write(tmp_path, leased(), b"image")
     assert path.read_text() == "{"
 
@@ -75,12 +75,12 @@ def test_a_damaged_file_is_not_overwritten(tmp_path: Path) -> None:
 def test_the_error_of_a_bad_file_is_one_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "x.json"
     path.write_text(text)
-    with pytest.raises(ExchangeError) as refused:
+    with pytest.raises(FolderError) as refused:
         read(path)
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ExchangeError, match=r"x\.json cannot be read: No such file"):
+    with pytest.raises(FolderError, match=r"x\.json cannot be read: No such file"):
         read(tmp_path / "x.json")
