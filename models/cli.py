@@ -109,6 +109,9 @@ def refine(
         Arm, typer.Option(help="What learns: the loss head, also the last layers of the network, or all of it.")
     ] = Arm.ALL,
     seed: Annotated[int, typer.Option(min=0, help="The same seed, snapshot and machine give the same weights.")] = 0,
+    trainer: Annotated[
+        str, typer.Option(help="A program that trains instead: it gets the folders SNAPSHOT PARENT OUT.")
+    ] = "",
     who: Annotated[str, typer.Option(envvar="LOSSCAST_WHO", help="Who asks for it; it is kept.")] = "unknown",
     accelerator: Annotated[str, typer.Option(help="cpu, gpu, or another accelerator of Lightning Fabric.")] = "auto",
 ) -> None:
@@ -122,12 +125,14 @@ def refine(
     Examples: losscast refine digits --url http://localhost:8000
 
     losscast refine pose --data lspet --snapshot snapshots/first --effort 0.5 --arm decoder
+
+    losscast refine digits --trainer "python my_training.py"
     """
     with _one_line_errors():
         from models.contract.bundle import read_manifest  # noqa: PLC0415 - heavy imports are inside commands
         from models.refinement.command import ask, print_outcome, refine_model  # noqa: PLC0415 - as above
 
-        wish = ask(model, store, snapshot, url, who, effort, arm.value, seed)
+        wish = ask(model, store, snapshot, url, who, effort, arm.value, seed, trainer)
         made = read_manifest(wish.live).provenance
         with _progress_bars() as progress:
             outcome = refine_model(wish, _load_task(made.task, data, made.seed), accelerator, progress)

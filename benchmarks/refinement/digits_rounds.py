@@ -119,8 +119,8 @@ def _measuring(
     """The gates, which also keep the figures of all three while the placebo is there."""
     whole = gates(asked)
 
-    def judge(live: Path, candidate: Path, placebo: Path, record: CandidateRecord) -> Judged:
-        for name, folder in (("before", live), ("after", candidate), ("placebo", placebo)):
+    def judge(live: Path, candidate: Path, placebo: Path | None, record: CandidateRecord) -> Judged:
+        for name, folder in (("before", live), ("after", candidate), ("placebo", placebo or live)):
             seen[name] = {where: _figures(folder, task, examples) for where, examples in measured.items()}
         return whole(live, candidate, placebo, record)
 

@@ -33,13 +33,21 @@ class Wish:
 
 
 def ask(  # noqa: PLR0913, PLR0917 - one for each option
-    model: str, store: Path, snapshot: Path | None, url: str | None, who: str, effort: float, arm: Arm, seed: int
+    model: str,
+    store: Path,
+    snapshot: Path | None,
+    url: str | None,
+    who: str,
+    effort: float,
+    arm: Arm,
+    seed: int,
+    trainer: str,
 ) -> Wish:
     """Raises BundleError without a live version, and SnapshotError without a snapshot."""
     live = live_version(store, model)
     folder = snapshot or unfinished_snapshot(store, model) or take_snapshot(model, url)
     found, _ = read_snapshot(folder)
-    config = RefinementConfig(seed=seed, arm=arm).for_labels(found.splits.get("train", 0), effort)
+    config = RefinementConfig(seed=seed, arm=arm, command=trainer).for_labels(found.splits.get("train", 0), effort)
     return Wish(model, store, live, folder, config, who)
 
 

@@ -30,6 +30,7 @@ class RefinementConfig:
     folds: int = 2
     honest_ratio: float = 0.9  # of losses on images learned from to those held out; above it both are alike
     head_effort: float = 1.0  # epochs of the loss head as a multiple of the usual
+    command: str = ""  # of a program that trains in place of all this: see `models.refinement.outside`
 
     def for_labels(self, count: int, effort: float = 1.0) -> Self:
         """The same settings with the steps and statistics that suit `count` new labels."""

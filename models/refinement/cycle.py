@@ -52,8 +52,9 @@ class Judged:
     lines: tuple[str, ...]  # one for each gate
 
 
-# (live version, candidate folder, placebo folder, its record) -> the verdict; it may write reports into the folder.
-Judge = Callable[[Path, Path, Path, CandidateRecord], Judged]
+# (live version, candidate folder, placebo folder if there is one, record) -> the verdict; it may write reports into the
+# candidate's folder.
+Judge = Callable[[Path, Path, Path | None, CandidateRecord], Judged]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +198,12 @@ def _read(path: Path) -> bytes | None:
 
 
 def _train(asked: Refinement, live: Path, folder: Path, start: StartTrainer, progress: Progress) -> None:
-    """The candidate and its placebo, unless they are there already. The manifest is written last."""
+    """The candidate and its placebo, unless they are there already. The manifest is written last.
+
+    Another program's training has no placebo: nobody but that program could train on old images alone.
+    """
     for target, snapshot, name in ((folder, asked.snapshot, ""), (folder / WORK / "placebo", None, "placebo: ")):
-        if (target / "manifest.json").exists():
+        if (target / "manifest.json").exists() or (name and asked.config.command):
             continue
         checkpoints = folder / WORK / ("placebo" if name else "training")
         checkpoints.mkdir(parents=True, exist_ok=True)
@@ -230,7 +234,8 @@ def learned_by(model_folder: Path, version: int) -> list[str]:
 
 
 def _judge(asked: Refinement, live: Path, folder: Path, judge: Judge) -> Outcome:
-    judged = judge(live, folder, folder / WORK / "placebo", read_candidate(folder))
+    placebo = folder / WORK / "placebo"
+    judged = judge(live, folder, placebo if placebo.exists() else None, read_candidate(folder))
     failed = "all gates passed" if judged.passed else "not all gates passed"
     record = change_state(folder, "gated", who=asked.who, reason=failed, passed=judged.passed)
     shutil.rmtree(folder / WORK, ignore_errors=True)

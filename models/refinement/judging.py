@@ -19,7 +19,7 @@ SPENT = "spent.ndjson"
 def gates(asked: Refinement, progress: Progress = silent) -> Judge:
     """The gates of a refinement."""
 
-    def judge(live: Path, candidate: Path, placebo: Path, record: CandidateRecord) -> Judged:
+    def judge(live: Path, candidate: Path, placebo: Path | None, record: CandidateRecord) -> Judged:
         pins = asked.model_folder / PINS
         inputs = GateInputs(
             live=live,
