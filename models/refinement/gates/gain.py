@@ -3,13 +3,15 @@
 The judging half of the audit lane is a fair draw of traffic. Watch labels, of flagged images, add to its worst part.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.contract.gate_report import GateResult
-from models.contract.snapshot import Split
+from models.contract.snapshot import Row, Split
 from models.refinement.gates.answers import Question, answer, not_asked
 from models.refinement.gates.material import Array, Material, probabilities
 from models.refinement.gates.paired import Pairs
@@ -30,40 +32,46 @@ class Judging:
 
     def audit(self, other: Path) -> Pairs:
         """The candidate against `other` on the audit labels."""
-        chosen, _ = self._chosen()
-        rows = self.material.rows(("judge",))
-        groups = np.array([row.group for row in rows], np.str_)
-        audit = Pairs.of(*self._losses(other, ("judge",)), groups, 1 / probabilities(rows))
-        return audit.rows(chosen)
+        pairs = self._pairs(other)
+        count = int(self._chosen("judge").sum())
+        return pairs.rows(np.arange(len(pairs)) < count)
 
     def traffic(self, other: Path) -> Pairs:
         """The candidate against `other` on audit and watch labels, weighted to represent traffic."""
-        audit, watch = self._chosen()
-        material, live = self.material, self.material.inputs.live
+        live, (audit, watch) = self.material.inputs.live, (self._chosen(split) for split in JUDGING)
         weights = traffic_weights(
-            probabilities(material.rows(("judge",)))[audit],
-            material.flagged(live, "judge")[audit],
-            material.flagged(live, "watch")[watch],
+            probabilities(self.material.rows(("judge",)))[audit],
+            self.material.flagged(live, "judge")[audit],
+            self.material.flagged(live, "watch")[watch],
         )
-        chosen = np.concatenate((audit, watch))
-        groups = np.array([row.group for row in material.rows(JUDGING)], np.str_)
-        one, candidate = self._losses(other, JUDGING)
-        pairs = Pairs.of(one[chosen], candidate[chosen], groups[chosen], weights)
-        return pairs.rows(pairs.weights > 0)
+        pairs = replace(self._pairs(other), weights=weights)
+        return pairs.rows(weights > 0)
 
-    def _losses(self, other: Path, splits: tuple[Split, ...]) -> tuple[Array, Array]:
-        sides = (
-            np.concatenate([self.material.losses(folder, split) for split in splits])
-            for folder in (other, self.material.inputs.candidate)
-        )
-        one, candidate = sides
-        return one, candidate
+    def rows(self) -> list[Row]:
+        """The labels that judge, those of the audit lane first; `losses` and `predictions` are in their order."""
+        return [row for row in self.material.rows(JUDGING) if row.sample_id in self.labels]
 
-    def _chosen(self) -> tuple[np.ndarray[tuple[int], np.dtype[np.bool_]], np.ndarray[tuple[int], np.dtype[np.bool_]]]:
-        audit, watch = (
-            np.array([row.sample_id in self.labels for row in self.material.rows((split,))], bool) for split in JUDGING
+    def losses(self, folder: Path) -> Array:
+        """The true losses of a version, [n]."""
+        return np.concatenate([self.material.losses(folder, split)[self._chosen(split)] for split in JUDGING])
+
+    def predictions(self, folder: Path) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Predictions and targets of each split that is not empty, in canvas units."""
+        for split in JUDGING:
+            chosen, examples = self._chosen(split), self.material.examples(split)
+            if chosen.any():
+                yield self.material.outputs(folder, split)["prediction"][chosen], examples.targets[chosen]
+
+    def _pairs(self, other: Path) -> Pairs:
+        """Audit labels first, with the weights of a draw from the audit lane alone."""
+        rows = self.rows()
+        groups = np.array([row.group for row in rows], np.str_)
+        return Pairs.of(
+            self.losses(other), self.losses(self.material.inputs.candidate), groups, 1 / probabilities(rows)
         )
-        return audit, watch
+
+    def _chosen(self, split: Split) -> NDArray[np.bool_]:
+        return np.array([row.sample_id in self.labels for row in self.material.rows((split,))], bool)
 
 
 def gain(judging: Judging) -> tuple[GateResult, GateResult]:

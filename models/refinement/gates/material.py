@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from models.refinement.dataset import Labelled, load_split
 from models.tasks.protocol import Examples, RegressionTask
 
 Array = NDArray[np.float64]
+Looked = Split | Literal["test"]  # a split of the snapshot, or the task's own test split
+TEST: Final = "test"
 Outputs = dict[str, NDArray[np.float32]]
 
 
@@ -61,32 +64,32 @@ class Material:
     def rows(self, splits: Sequence[Split]) -> list[Row]:
         return [row for split in splits for row in self.labelled(split).rows]
 
-    def examples(self, name: Split | str) -> Examples:
+    def examples(self, name: Looked) -> Examples:
         """The test split of the task for "test", else the rows of a split of the snapshot."""
         if name not in self._sets:
-            self._sets[name] = self._test() if name == "test" else _as_examples(self.labelled(name))  # type: ignore[arg-type] # names are splits
+            self._sets[name] = self._test() if name == TEST else _as_examples(self.labelled(name))
         return self._sets[name]
 
-    def outputs(self, folder: Path, name: Split | str) -> Outputs:
+    def outputs(self, folder: Path, name: Looked) -> Outputs:
         """What the version in `folder` says about a set of images. Raises BundleError."""
         if (name, folder) not in self._outputs:
             self._outputs[name, folder] = run_bundle(folder, self.inputs.task, self.examples(name))[1]
         return self._outputs[name, folder]
 
-    def losses(self, folder: Path, name: Split | str) -> Array:
+    def losses(self, folder: Path, name: Looked) -> Array:
         """The true losses of that version on that set, [n]; none for an empty set."""
         examples = self.examples(name)
         if not len(examples):
             return np.zeros(0)
         return self.inputs.task.true_loss(self.outputs(folder, name)["prediction"], examples.targets)
 
-    def column(self, folder: Path, name: Split | str, output: str) -> Array:
+    def column(self, folder: Path, name: Looked, output: str) -> Array:
         """One output of that version on that set, [n], as float64; none for an empty set."""
         if not len(self.examples(name)):
             return np.zeros(0)
         return self.outputs(folder, name)[output].astype(np.float64)
 
-    def flagged(self, folder: Path, name: Split | str) -> NDArray[np.bool_]:
+    def flagged(self, folder: Path, name: Looked) -> NDArray[np.bool_]:
         """Which images of a set the version flags at its default operating point, [n]."""
         manifest = read_manifest(folder)
         point = manifest.operating_points[manifest.default_operating_point]

@@ -1,26 +1,40 @@
 """Asks all gates about a candidate, the free ones first: labels judge only a candidate that passed those."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from models.contract.bundle import read_manifest
 from models.contract.durable import replace_durably
 from models.contract.gate_report import FILE, GateReport, GateResult
+from models.refinement.gates.annotators import labels
 from models.refinement.gates.answers import not_asked
 from models.refinement.gates.attempts import MOST_ATTEMPTS, alpha_of
+from models.refinement.gates.failure_head import failure_head, flag_share
 from models.refinement.gates.forgetting import anchor, forgetting
 from models.refinement.gates.gain import JUDGING, MEAN, PLACEBO, TAIL, UNLABELLED, Judging, gain, placebo, unlabelled
 from models.refinement.gates.integrity import integrity
 from models.refinement.gates.ledger import Allowance, spend
 from models.refinement.gates.material import GateInputs, Material
 from models.refinement.gates.paired import FEWEST_GROUPS
+from models.refinement.gates.pins import pins
+from models.refinement.gates.slices import GATE as SLICES
+from models.refinement.gates.slices import slices
 from models.training.config import Progress, silent
 
 __all__ = ["GateInputs", "run_gates", "write_report"]
 
 ASKING = "gates"  # as progress calls them
-JUDGED = (MEAN, TAIL, UNLABELLED, PLACEBO)
+JUDGED = (MEAN, TAIL, UNLABELLED, PLACEBO, SLICES)
+
+# They look at no loss on a judging label.
+FREE: tuple[Callable[[Material], Sequence[GateResult]], ...] = (
+    lambda material: [pins(material)],
+    lambda material: [labels(material)],
+    lambda material: [forgetting(material), anchor(material)],
+    failure_head,
+    lambda material: [flag_share(material)],
+)
 
 
 def run_gates(inputs: GateInputs, candidate_id: str, progress: Progress = silent) -> GateReport:
@@ -30,14 +44,13 @@ def run_gates(inputs: GateInputs, candidate_id: str, progress: Progress = silent
     """
     parent = int(read_manifest(inputs.live).version)
     material = Material(inputs)
-    free: tuple[Callable[[Material], GateResult], ...] = (forgetting, anchor)
-    steps = len(free) + 2
+    steps = len(FREE) + 2
     results = list(integrity(inputs))
     progress(ASKING, 1, steps)
     if results[0].outcome == "passed":
-        for gate in free:
-            results.append(gate(material))
-            progress(ASKING, len(results) - 1, steps)
+        for step, gate in enumerate(FREE, start=2):
+            results += gate(material)
+            progress(ASKING, step, steps)
     attempt, judged = _judge(material, candidate_id, _first_failure(results))
     progress(ASKING, steps, steps)
     made_at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -70,13 +83,13 @@ def _judge(material: Material, candidate: str, failed: str | None) -> tuple[int,
 def _answers(material: Material, allowance: Allowance) -> list[GateResult]:
     judging = Judging(material, allowance.labels, alpha_of(allowance.attempt))
     found = gain(judging)
-    return [*found, unlabelled(judging, found), placebo(judging)]
+    return [*found, unlabelled(judging, found), placebo(judging), slices(judging)]
 
 
-def _used_up(labels: int) -> Iterator[GateResult]:
-    needed = max(labels, FEWEST_GROUPS)
+def _used_up(offered: int) -> Iterator[GateResult]:
+    needed = max(offered, FEWEST_GROUPS)
     why = (
-        f"All {labels} judging labels have judged {MOST_ATTEMPTS} candidates and are used up: collect about "
+        f"All {offered} judging labels have judged {MOST_ATTEMPTS} candidates and are used up: collect about "
         f"{needed} new audit labels and make a new snapshot."
     )
     for gate in JUDGED:
