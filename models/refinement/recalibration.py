@@ -1,7 +1,7 @@
 """The flag budget of recent traffic.
 
 Loss map and promises about losses come from the old calibration split and audit labels together. What share of the
-traffic is flagged depends on the traffic alone, so the budget comes from the audit lane alone once it has enough images.
+traffic is flagged depends on the traffic alone. So the budget comes from the audit lane alone, if it has enough images.
 """
 
 import numpy as np
