@@ -138,7 +138,7 @@ def _alone(asked: Refinement) -> Iterator[None]:
 
 
 def _candidate(asked: Refinement, live: Path, snapshot: Snapshot) -> Path:
-    """The folder of the candidate that a crash left, if it is the same one; else a new one. Others are superseded."""
+    """The folder of the candidate that a crash left, if it is the same one; else a new one. Others are rejected."""
     settings = _settings(asked)
     sha256 = read_manifest(live).onnx_sha256
     found = None
@@ -179,7 +179,7 @@ def _unfinished(model_folder: Path) -> list[CandidateRecord]:
 
 
 def _discard(folder: Path, who: str) -> None:
-    change_state(folder, "superseded", who=who, reason="it was not finished, and another refinement was asked for")
+    change_state(folder, "rejected", who=who, reason="it was not finished, and another refinement was asked for")
     shutil.rmtree(folder / WORK, ignore_errors=True)
 
 
