@@ -71,7 +71,7 @@ class KeypointNet(Regressor):
     """
 
     summary = "whose cells vote for each point"
-    last_layers = ("coarse", "votes")
+    last_layers: tuple[str, ...] = ("coarse", "votes")
 
     def __init__(self, config: KeypointNetConfig) -> None:
         super().__init__()

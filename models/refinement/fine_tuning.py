@@ -5,7 +5,7 @@ loss map, thresholds and references of audit labels and the old calibration spli
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +15,16 @@ from models.contract.bundle import read_manifest
 from models.contract.snapshot import SnapshotError, read_snapshot
 from models.networks.regressors import Regressor
 from models.pipeline import FINISHING, calibrate
-from models.publishing.candidate import Candidate, make_candidate
+from models.publishing.candidate import Candidate, candidate_of_graph, make_candidate
 from models.publishing.export import export_onnx
-from models.refinement.config import RefinementConfig
+from models.refinement.config import RefinementConfig, RefinementError
 from models.refinement.dataset import Labelled, load_split
 from models.refinement.head import Predict, Taught, refit_head
-from models.refinement.refined_task import as_examples, refined_task, rows_of, with_equal_chances
+from models.refinement.outside import check_graph, load_weights, train_outside
+from models.refinement.recalibration import recent_budget
+from models.refinement.refined_task import RefinedTask, as_examples, refined_task, rows_of, with_equal_chances
 from models.refinement.trunk import Mixture, choose_mixture, predictions, tune
-from models.refinement.weights import copied, mixed, parent_regressor
+from models.refinement.weights import State, copied, mixed, parent_regressor
 from models.tasks.protocol import Examples, RegressionTask
 from models.training.config import Progress, TrainingConfig
 from models.training.loop import Trainer
@@ -62,28 +64,94 @@ def fine_tune(  # noqa: PLR0913, PLR0917 - what from, what with, how, and where 
     snapshot: None makes the placebo, by the same steps on old images alone. Raises RefinementError, SnapshotError,
     BundleError, and ValueError for losses that nothing can be learned from.
     """
-    regressor = parent_regressor(parent, task)
-    before = copied(regressor)
     labels = _Labels(*_no_labels(task), "") if snapshot is None else _labels(snapshot, task)
-    refined = refined_task(task, labels.calibrate, labels.fingerprint)
-    new = None if snapshot is None else as_examples(labels.train, refined.first_source + len(labels.calibrate))
-    mixture, predict, ratio = None, None, None
-    if config.arm != "head":
-        tune(regressor, task, new, config, "fine-tune", progress, trainer)
-        mixture = choose_mixture(regressor, before, refined, config, partial(progress, "mix"))
-        if new is not None and mixture.share > 0:
-            fold = _Folds.of(parent, task, new, config, mixture.share, progress, trainer)
-            predict, ratio = _honest(regressor, fold, task, new, config)
-    training = _training(task, config)
-    taught = None if new is None else Taught(new, predict)
-    trained = refit_head(regressor, task, taught, training, progress, trainer)
+    lesson = _Lesson(parent, task, labels, config, progress, trainer)
+    if config.command and snapshot is not None:
+        return _learn_outside(lesson, snapshot)
+    regressor = parent_regressor(parent, task)
+    if config.arm == "head":
+        return _finish(lesson, regressor, lesson.new)
+    before = copied(regressor)
+    tune(regressor, task, lesson.new, config, "fine-tune", progress, trainer)
+    return _mix(lesson, regressor, before)
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What a candidate is made from."""
+
+    parent: Path
+    task: RegressionTask
+    labels: _Labels
+    config: RefinementConfig
+    progress: Progress
+    trainer: Trainer
+
+    @cached_property
+    def refined(self) -> RefinedTask:
+        return refined_task(self.task, self.labels.calibrate, self.labels.fingerprint)
+
+    @cached_property
+    def new(self) -> Examples | None:
+        """The labels that teach; None for the placebo."""
+        if not self.labels.fingerprint:
+            return None
+        return as_examples(self.labels.train, self.refined.first_source + len(self.labels.calibrate))
+
+    @property
+    def training(self) -> TrainingConfig:
+        """Of the loss head."""
+        usual = recipe(self.task).config
+        epochs = max(1, round(self.config.head_effort * usual.head_epochs))
+        return replace(usual, seed=self.config.seed, head_epochs=epochs)
+
+
+def _mix(lesson: _Lesson, regressor: Regressor, before: State) -> Refined:
+    """The candidate of a regressor that has learned. before: the weights of its parent."""
+    config, new, progress = lesson.config, lesson.new, lesson.progress
+    mixture = choose_mixture(regressor, before, lesson.refined, config, partial(progress, "mix"))
+    if new is None or mixture.share == 0:
+        return _finish(lesson, regressor, new, mixture=mixture)
+    folds = _Folds.of(lesson, new, mixture.share)
+    predict, ratio = _honest(regressor, folds, lesson.task, new, config)
+    return _finish(lesson, regressor, new, predict, mixture, ratio)
+
+
+def _learn_outside(lesson: _Lesson, snapshot: Path) -> Refined:
+    """The candidate of another program. Its labels do not teach the head: no fold of them was held out."""
+    if lesson.trainer.folder is None:
+        raise RefinementError("another program needs a folder to leave its file in")
+    left = train_outside(lesson.config.command, snapshot, lesson.parent, lesson.trainer.folder / "outside")
+    if left.graph is not None:
+        check_graph(left.graph, read_manifest(lesson.parent))
+        made = candidate_of_graph(left.graph, "A graph that another program made.", lesson.refined, lesson.training)
+        return _described(made, lesson, None, None)
+    regressor = parent_regressor(lesson.parent, lesson.task)
+    before = copied(regressor)
+    load_weights(regressor, left.weights or {})
+    mixture = choose_mixture(regressor, before, lesson.refined, lesson.config, partial(lesson.progress, "mix"))
+    return _finish(lesson, regressor, lesson.new if mixture.share == 0 else None, mixture=mixture)
+
+
+def _finish(  # noqa: PLR0913, PLR0917 - what was decided on the way
+    lesson: _Lesson,
+    regressor: Regressor,
+    taught: Examples | None,
+    predict: Predict | None = None,
+    mixture: Mixture | None = None,
+    ratio: float | None = None,
+) -> Refined:
+    """The loss head, the calibration and the export. taught: the new labels that the head learns from."""
+    task, progress = lesson.task, lesson.progress
+    examples = None if taught is None else Taught(taught, predict)
+    trained = refit_head(regressor, task, examples, lesson.training, progress, lesson.trainer)
     progress(FINISHING, 0, 2)
-    graph = calibrate(trained, refined)
+    graph = calibrate(trained, lesson.refined)
     onnx = export_onnx(graph, task.preprocessing.canvas_shape)
     progress(FINISHING, 1, 2)
-    candidate = make_candidate(graph, onnx, refined, training)
+    candidate = make_candidate(graph, onnx, lesson.refined, lesson.training)
     progress(FINISHING, 2, 2)
-    return _described(candidate, parent, labels, mixture, ratio)
+    return _described(candidate, lesson, mixture, ratio)
 
 
 def _labels(snapshot: Path, task: RegressionTask) -> _Labels:
@@ -106,11 +174,6 @@ def _no_labels(task: RegressionTask) -> tuple[Labelled, Labelled]:
     return none, none
 
 
-def _training(task: RegressionTask, config: RefinementConfig) -> TrainingConfig:
-    usual = recipe(task).config
-    return replace(usual, seed=config.seed, head_epochs=max(1, round(config.head_effort * usual.head_epochs)))
-
-
 @dataclass(frozen=True, slots=True)
 class _Folds:
     """Networks that learned from all new labels but those of one fold."""
@@ -119,22 +182,16 @@ class _Folds:
     fold: NDArray[np.intp]  # [n] of each new label
 
     @classmethod
-    def of(  # noqa: PLR0913, PLR0917 - as `fine_tune`
-        cls,
-        parent: Path,
-        task: RegressionTask,
-        new: Examples,
-        config: RefinementConfig,
-        share: float,
-        progress: Progress,
-        trainer: Trainer,
-    ) -> "_Folds":
+    def of(cls, lesson: _Lesson, new: Examples, share: float) -> "_Folds":
+        """share: of the new weights, as in the candidate."""
+        config = lesson.config
         fold = np.random.default_rng(config.seed).permutation(len(new)) % config.folds
         networks = []
         for number in range(config.folds):
-            network = parent_regressor(parent, task)
+            network = parent_regressor(lesson.parent, lesson.task)
             before = copied(network)
-            tune(network, task, rows_of(new, fold != number), config, f"fold {number + 1}", progress, trainer)
+            taught = rows_of(new, fold != number)
+            tune(network, lesson.task, taught, config, f"fold {number + 1}", lesson.progress, lesson.trainer)
             network.load_state_dict(mixed(before, copied(network), share))
             networks.append(network)
         return cls(tuple(networks), fold)
@@ -155,22 +212,19 @@ def _honest(
     return (None if ratio >= config.honest_ratio else folds.predictions), ratio
 
 
-def _described(
-    candidate: Candidate, parent: Path, labels: _Labels, mixture: Mixture | None, ratio: float | None
-) -> Refined:
-    made = candidate.manifest.provenance
+def _described(candidate: Candidate, lesson: _Lesson, mixture: Mixture | None, ratio: float | None) -> Refined:
+    made, parent, labels = candidate.manifest.provenance, read_manifest(lesson.parent), lesson.labels
+    points = candidate.manifest.operating_points | recent_budget(candidate.onnx, labels.calibrate, lesson.task)
     sizes = {**made.split_sizes, "labels": len(labels.train), "audit labels": len(labels.calibrate)}
     provenance = made.model_copy(
-        update={
-            "parent_version": read_manifest(parent).version,
-            "snapshot": labels.fingerprint or None,
-            "split_sizes": sizes,
-        }
+        update={"parent_version": parent.version, "snapshot": labels.fingerprint or None, "split_sizes": sizes}
     )
     return Refined(
         candidate.onnx,
-        candidate.manifest.model_copy(update={"provenance": provenance, "model": read_manifest(parent).model}),
-        f"{candidate.network}\n{_story(parent, labels, mixture)}",
+        candidate.manifest.model_copy(
+            update={"provenance": provenance, "model": parent.model, "operating_points": points}
+        ),
+        f"{candidate.network}\n{_story(lesson, mixture)}",
         learned=tuple(row.sample_id for row in labels.train.rows),
         left_out=tuple(labels.train.left_out + labels.calibrate.left_out),
         calibrated_on=len(labels.calibrate),
@@ -179,10 +233,13 @@ def _described(
     )
 
 
-def _story(parent: Path, labels: _Labels, mixture: Mixture | None) -> str:
+def _story(lesson: _Lesson, mixture: Mixture | None) -> str:
     """A sentence for the model card."""
-    of = f"version {parent.name}"
+    labels, of = lesson.labels, f"version {lesson.parent.name}"
     what = f"{len(labels.train)} new labels and old images" if labels.fingerprint else "old images alone"
+    if lesson.config.command:
+        share = "" if mixture is None else f", and its weights lie {mixture.share:g} of the way to those that it left"
+        return f"It was fine-tuned from {of} on {what} by `{lesson.config.command}`{share}."
     if mixture is None:
         return f"The regressor is that of {of}; the loss head was fitted again."
     if mixture.share == 0:

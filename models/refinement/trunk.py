@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from models.calibration.references import CALIBRATION_SEED
 from models.networks.regressors import Regressor, normalise
 from models.refinement.config import RefinementConfig
+from models.refinement.refined_task import RefinedTask
 from models.refinement.weights import State, Tunable, copied, mixed
 from models.tasks.protocol import Examples, RegressionTask
 from models.training.augmentation import augment, mirror_order
@@ -24,7 +25,7 @@ from models.training.loop import Plan, Trainer, fit, reproducible
 from models.training.recipes import recipe
 
 EPOCHS = 10  # after each of which a killed refinement resumes
-FIRST_VIEW = 1_000_000  # of replayed images: views that no training has drawn
+FIRST_VIEW = 1_000_000  # of replayed images: where a task draws its views, no training has drawn these
 BATCH = 64
 STANDARD_ERRORS = 1.0  # by which a mixture must beat the parent
 
@@ -55,6 +56,8 @@ def tune(  # noqa: PLR0913, PLR0917 - as `train_regressor`
             flat, wanted = augment(flat, wanted, order, augmentation)
         return regressor.training_loss(model(normalise(flat)), wanted)
 
+    # One pool for all epochs: a replayed image is seen a few times, and drawing takes longer than learning.
+    pool = old.examples("trunk", recipe(old).config.trunk_views, config.seed, FIRST_VIEW)
     plan = Plan(
         name=name,
         size=rows,
@@ -66,17 +69,16 @@ def tune(  # noqa: PLR0913, PLR0917 - as `train_regressor`
     )
     tunable = Tunable(regressor, config.arm, keep_statistics=config.keep_statistics)
     with reproducible(config.seed):
-        fit(tunable, partial(_pairs, old, new, rows, config), loss, plan, trainer, partial(progress, name))
+        fit(tunable, partial(_pairs, pool, new, rows, config), loss, plan, trainer, partial(progress, name))
     tunable.requires_grad_(requires_grad=False)
     regressor.cpu().eval()
 
 
 def _pairs(
-    old: RegressionTask, new: Examples | None, rows: int, config: RefinementConfig, epoch: int
+    pool: Examples, new: Examples | None, rows: int, config: RefinementConfig, epoch: int
 ) -> tuple[Tensor, Tensor]:
-    """Images [rows, 1 + replay, h, w, c] and targets of an epoch: a new one, then old ones."""
+    """Images [rows, 1 + replay, h, w, c] and targets of an epoch: a new one, then old ones out of `pool`."""
     rng = np.random.default_rng((config.seed, epoch))
-    pool = old.examples("trunk", 1, config.seed, FIRST_VIEW + epoch)
     chosen = [_drawn(pool, rows, rng) for _ in range(config.replay)]
     first = _drawn(pool if new is None else new, rows, rng)
     images, targets = (np.stack(column, axis=1) for column in zip(first, *chosen, strict=True))
@@ -101,26 +103,27 @@ class Mixture:
 def choose_mixture(
     regressor: Regressor,
     parent: State,
-    task: RegressionTask,
+    task: RefinedTask,
     config: RefinementConfig,
     progress: Callable[[int, int], None],
 ) -> Mixture:
     """Leaves `regressor` with the weights of the best share; its own are those of share 1.
 
-    The best share has the smallest mean loss on the calibration split, a source counting once. It must beat the
-    parent by more than the standard error of their difference, else the share is 0: among several tries one is always
-    a little better by chance.
+    The best share has the smallest mean loss on the calibration split, a source counting once. Shares that make the
+    task's own part of it worse by more than `config.forgotten` are no choice. The best one must beat the parent by more
+    than the standard error of their difference, else the share is 0: among several tries one is always a little better
+    by chance.
     """
     child = copied(regressor)
     examples = task.examples("calibration", task.calibration_views, CALIBRATION_SEED)
     losses: dict[float, Array] = {}
-    for done, share in enumerate(sorted({0.0, *config.mixtures})):
-        progress(done, len(config.mixtures))
+    shares = sorted({0.0, *config.mixtures})
+    for done, share in enumerate(shares, start=1):
         regressor.load_state_dict(mixed(parent, child, share))
         losses[share] = _source_losses(regressor, examples, task)
-    share = _best(losses)
+        progress(done, len(shares))
+    share = _best(losses, len(losses[0.0]) - len(task.calibrate), config.forgotten)
     regressor.load_state_dict(mixed(parent, child, share))
-    progress(1, 1)
     return Mixture(share, {tried: float(column.mean()) for tried, column in losses.items()})
 
 
@@ -139,8 +142,11 @@ def _source_losses(regressor: Regressor, examples: Examples, task: RegressionTas
     return np.asarray(np.bincount(source, losses) / np.bincount(source), np.float64)
 
 
-def _best(losses: Mapping[float, Array]) -> float:
-    best = min(losses, key=lambda share: (losses[share].mean(), share))
+def _best(losses: Mapping[float, Array], old: int, forgotten: float) -> float:
+    """old: how many of the sources, the first ones, are the task's own."""
+    allowed = (1 + forgotten) * losses[0.0][:old].mean()
+    kept = [share for share, column in losses.items() if share == 0 or column[:old].mean() <= allowed]
+    best = min(kept, key=lambda share: (losses[share].mean(), share))
     gain = losses[0.0] - losses[best]
     error = gain.std(ddof=1) / np.sqrt(gain.size) if gain.size > 1 else np.inf
     return best if gain.mean() > STANDARD_ERRORS * error else 0.0
