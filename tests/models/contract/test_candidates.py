@@ -53,9 +53,9 @@ def test_candidates_are_listed_by_age_and_are_no_versions(folder: Path) -> None:
 
 @pytest.mark.parametrize(("state", "to"), list(itertools.product(get_args(CandidateState), repeat=2)))
 def test_a_change_of_state_that_is_not_in_the_table_is_refused_in_one_line(
-    folder: Path, state: CandidateState, to: CandidateState
+    tmp_path: Path, state: CandidateState, to: CandidateState
 ) -> None:
-    candidate = reached(folder, state)
+    candidate = reached(tmp_path / "tiny", state)
     if to in CHANGES[state]:
         assert change_state(candidate, to, who="bob", reason="why", version=4).version == 4
         assert (read_candidate(candidate).state, read_candidate(candidate).who) == (to, "bob")
