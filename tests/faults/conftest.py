@@ -1,5 +1,6 @@
 """Real processes: `losscast serve` on a free port with a state folder of its own."""
 
+import os
 import re
 import signal
 from collections.abc import Callable, Iterator
@@ -11,7 +12,9 @@ from tests.running import Redis, Service
 
 
 @pytest.fixture
-def start_service(tiny_store: Path, tmp_path: Path) -> Iterator[Callable[..., Service]]:
+def start_service(
+    tiny_store: Path, tmp_path: Path, servers_in: Callable[[Path], list[int]]
+) -> Iterator[Callable[..., Service]]:
     services: list[Service] = []
 
     def start(**environment: str) -> Service:
@@ -24,6 +27,8 @@ def start_service(tiny_store: Path, tmp_path: Path) -> Iterator[Callable[..., Se
     for service in services:
         if service.process is not None and service.process.poll() is None:
             service.stop()
+    for server in servers_in(tmp_path):  # a service that ended by a fault leaves its own to the next start
+        os.kill(server, signal.SIGKILL)
 
 
 @pytest.fixture
