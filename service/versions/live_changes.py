@@ -22,7 +22,7 @@ from service.versions.served_model import ServedModel
 
 log = logging.getLogger(__name__)
 
-MYSELF = "losscast"  # who undoes a change
+MYSELF = "losscast"  # named in the history when the service undoes a change
 
 
 @dataclass(frozen=True, slots=True)
