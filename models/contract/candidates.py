@@ -7,7 +7,7 @@ model_card.md once it is trained, and `learned.txt`, the ids of the samples that
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -21,7 +21,18 @@ from models.contract.snapshot import Sha256
 
 CandidateState = Literal["training", "gated", "shadow", "live", "rejected", "superseded", "rolled_back"]
 RECORD = "candidate.json"
+FOLDER = "candidates"
 LOCK = ".candidates.lock"
+# From each state, those that may follow. What is not here stays as it is.
+CHANGES: dict[CandidateState, tuple[CandidateState, ...]] = {
+    "training": ("gated", "rejected"),
+    "gated": ("live", "rejected", "superseded", "shadow"),
+    "shadow": ("live", "rejected", "superseded"),
+    "live": ("superseded", "rolled_back"),
+    "rejected": (),
+    "superseded": (),
+    "rolled_back": (),
+}
 
 
 class CandidateRecord(Part):
@@ -45,7 +56,7 @@ def new_candidate(model_folder: Path, *, parent: int, parent_sha256: str, snapsh
     """Makes the folder of a candidate in state training."""
     now = datetime.now(UTC)
     name = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-    folder = model_folder / "candidates" / name
+    folder = model_folder / FOLDER / name
     folder.mkdir(parents=True)
     at = now.isoformat(timespec="microseconds")
     record = CandidateRecord(
@@ -75,9 +86,21 @@ def read_candidate(folder: Path) -> CandidateRecord:
 
 
 def list_candidates(model_folder: Path) -> list[CandidateRecord]:
-    """Oldest first."""
-    folders = sorted((model_folder / "candidates").glob(f"*/{RECORD}"))
-    return sorted((read_candidate(path.parent) for path in folders), key=lambda record: record.made_at)
+    """Those that can be read, oldest first. `damaged_candidates` names the others."""
+    return [one for one in _all(model_folder) if isinstance(one, CandidateRecord)]
+
+
+def damaged_candidates(model_folder: Path) -> list[str]:
+    """One sentence for each candidate whose record cannot be read."""
+    return [str(one) for one in _all(model_folder) if isinstance(one, BundleError)]
+
+
+def find_candidate(model_folder: Path, name: str) -> Path:
+    """The folder of a candidate. Raises BundleError for an unknown name, also for one that is no file name."""
+    names = [record.id for record in list_candidates(model_folder)]
+    if name not in names:
+        raise BundleError(f"{model_folder.name} has no candidate {name!r}: it has {', '.join(names) or 'none'}")
+    return model_folder / FOLDER / name
 
 
 def change_state(  # noqa: PLR0913 - what, who, why
@@ -89,18 +112,37 @@ def change_state(  # noqa: PLR0913 - what, who, why
     passed: bool | None = None,
     version: int | None = None,
 ) -> CandidateRecord:
-    """Moves a candidate to another state. Raises BundleError."""
+    """Moves a candidate to another state. Raises BundleError for a change that is not in `CHANGES`."""
     with locked(folder.parent / LOCK):
         record = read_candidate(folder)
-        update = {"state": to, "who": who, "reason": reason}
-        at = datetime.now(UTC).isoformat(timespec="microseconds")
-        changed = record.model_copy(
-            update={
-                **update,
-                "changed_at": at,
-                "passed": record.passed if passed is None else passed,
-                "version": record.version if version is None else version,
-            }
+        if to not in CHANGES[record.state]:
+            following = " or ".join(CHANGES[record.state]) or "nothing else"
+            raise BundleError(f"candidate {record.id} is {record.state} and cannot become {to}: only {following}")
+        known = {"passed": passed, "version": version}
+        return _replace(
+            folder,
+            record,
+            {
+                "state": to,
+                "who": who,
+                "reason": reason,
+                "changed_at": datetime.now(UTC).isoformat(timespec="microseconds"),
+                **{name: value for name, value in known.items() if value is not None},
+            },
         )
-        replace_durably(folder / RECORD, changed.model_dump_json(indent=2).encode())
-        return changed
+
+
+def _replace(folder: Path, record: CandidateRecord, fields: dict[str, Any]) -> CandidateRecord:
+    changed = CandidateRecord.model_validate({**record.model_dump(), **fields})
+    replace_durably(folder / RECORD, changed.model_dump_json(indent=2).encode())
+    return changed
+
+
+def _all(model_folder: Path) -> list[CandidateRecord | BundleError]:
+    found: list[CandidateRecord | BundleError] = []
+    for path in sorted((model_folder / FOLDER).glob(f"*/{RECORD}")):  # names begin with the time
+        try:
+            found.append(read_candidate(path.parent))
+        except BundleError as error:
+            found.append(error)
+    return found

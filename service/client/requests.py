@@ -32,7 +32,7 @@ from service.schemas.labelling import (
     SkipRequest,
 )
 from service.schemas.predictions import MAX_SOURCE, ManyReply, PredictReply, is_source
-from service.schemas.versions import HistoryReply, LiveReply, PromoteRequest, RollbackRequest
+from service.schemas.versions import CandidatesReply, HistoryReply, LiveReply, PromoteRequest, RollbackRequest
 
 Reply = TypeVar("Reply", bound=BaseModel)
 LABELS_PER_PAGE = 500
@@ -87,12 +87,34 @@ def model(name: str) -> ApiRequest[dict[str, Any]]:
     return ApiRequest("GET", _model_path(name), _json)
 
 
-def promote(
-    model: str, version: str | int, *, expected_live: str | int, reason: str, who: str = "unknown"
+def promote(  # noqa: PLR0913 - all but two are keyword-only
+    model: str,
+    version: str | int | None = None,
+    *,
+    expected_live: str | int,
+    reason: str,
+    who: str = "unknown",
+    candidate: str | None = None,
+    override: bool = False,
 ) -> ApiRequest[LiveReply]:
-    """Makes a published version live, if expected_live is live now. Repeating it does no harm."""
-    request = PromoteRequest(version=str(version), expected_live=str(expected_live), reason=reason, who=who)
+    """Makes a published version or a candidate live, if expected_live is live now. Repeating it does no harm.
+
+    override: promote a candidate whose gates failed or have not run.
+    """
+    request = PromoteRequest(
+        version=None if version is None else str(version),
+        candidate=candidate,
+        override=override,
+        expected_live=str(expected_live),
+        reason=reason,
+        who=who,
+    )
     return _post_to(f"{_model_path(model)}/promote", request, LiveReply)
+
+
+def candidates(model: str) -> ApiRequest[CandidatesReply]:
+    """The candidates of a model with their states and what their gates said, oldest first."""
+    return ApiRequest("GET", f"{_model_path(model)}/candidates", _reads(CandidatesReply))
 
 
 def rollback(
