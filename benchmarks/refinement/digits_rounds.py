@@ -26,7 +26,7 @@ from models.contract.live import make_live
 from models.contract.snapshot import Row
 from models.evaluation.bundle import run_bundle
 from models.refinement.config import RefinementConfig
-from models.refinement.cycle import Judge, Judged, RefinementResult, Refinement, live_version, refine
+from models.refinement.cycle import Judge, Judged, Refinement, RefinementResult, live_version, refine
 from models.refinement.judging import gates
 from models.tasks.digits import Digits
 from models.tasks.protocol import Examples

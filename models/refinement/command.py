@@ -10,7 +10,7 @@ from rich.console import Console
 
 from models.contract.snapshot import SnapshotError, read_snapshot
 from models.refinement.config import Arm, RefinementConfig, RefinementError
-from models.refinement.cycle import LEFT_OUT, RefinementResult, Refinement, live_version, refine, unfinished_snapshot
+from models.refinement.cycle import LEFT_OUT, Refinement, RefinementResult, live_version, refine, unfinished_snapshot
 from models.refinement.judging import gates
 from models.tasks.protocol import RegressionTask
 from models.training.config import Progress
