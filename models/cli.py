@@ -1,4 +1,7 @@
-"""The offline commands: train, evaluate, reference, analyse. Heavy imports are inside them: serving needs none."""
+"""The offline commands: train, refine, evaluate, reference, analyse.
+
+Heavy imports are inside them, because serving needs none.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +28,12 @@ class Objective(StrEnum):
     LEARNING_LOSS = "learning_loss"
     LOG_LOSS = "log_loss"
     GAMMA = "gamma"
+
+
+class Arm(StrEnum):
+    HEAD = "head"
+    DECODER = "decoder"
+    ALL = "all"
 
 
 class Head(StrEnum):
@@ -84,6 +93,50 @@ def train(
             folder = train_bundle(to_learn, out, config, progress, trainer)
         if trainer.fabric.is_global_zero:
             print_report(_figures(folder), f"{folder}, on the test split")
+
+
+@app.command(rich_help_panel="Offline")
+def refine(
+    model: Annotated[str, typer.Argument(help="Name of the model, whose live version learns.")],
+    snapshot: Annotated[
+        Path | None, typer.Option(help="Folder of a snapshot; unset: a new one is taken from the service.")
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="The service that has the labels, for a new snapshot.")] = None,
+    data: Data = None,
+    store: Annotated[Path, typer.Option(help="The bundle store with the live version.")] = Path("bundles"),
+    effort: Annotated[float, typer.Option(min=0.01, help="Training time as a multiple of the usual.")] = 1.0,
+    arm: Annotated[
+        Arm, typer.Option(help="What learns: the loss head, also the last layers of the network, or all of it.")
+    ] = Arm.ALL,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed, snapshot and machine give the same weights.")] = 0,
+    trainer: Annotated[
+        str, typer.Option(help="A program that trains instead: it gets the folders SNAPSHOT PARENT OUT.")
+    ] = "",
+    who: Annotated[str, typer.Option(envvar="LOSSCAST_WHO", help="Who asks for it; it is kept.")] = "unknown",
+    accelerator: Annotated[str, typer.Option(help="cpu, gpu, or another accelerator of Lightning Fabric.")] = "auto",
+) -> None:
+    """Make a candidate out of the live version and new labels, and let the gates judge it.
+
+    The live version stays as it is: a candidate that passed goes live by `losscast promote`. It learns
+    from the flagged labels of a snapshot, with an old image beside each new one, and is calibrated on
+    labels of the audit lane. A second training on old images alone, the placebo, shows what the labels
+    were worth. A refinement that was killed goes on where it stopped: run the same command again.
+
+    Examples: losscast refine digits --url http://localhost:8000
+
+    losscast refine pose --data lspet --snapshot snapshots/first --effort 0.5 --arm decoder
+
+    losscast refine digits --trainer "python my_training.py"
+    """
+    with _one_line_errors():
+        from models.contract.bundle import read_manifest  # noqa: PLC0415 - heavy imports are inside commands
+        from models.refinement.command import ask, print_outcome, refine_model  # noqa: PLC0415 - as above
+
+        wish = ask(model, store, snapshot, url, who, effort, arm.value, seed, trainer)
+        made = read_manifest(wish.live).provenance
+        with _progress_bars() as progress:
+            outcome = refine_model(wish, _load_task(made.task, data, made.seed), accelerator, progress)
+        print_outcome(outcome)
 
 
 @app.command(rich_help_panel="Offline")

@@ -84,7 +84,7 @@ async def run_again(
 async def end(task: asyncio.Task[None]) -> None:
     """Cancels the task until it is done: redis-py can lose a cancellation that comes while it makes a connection.
 
-    How the task ended does not matter; nobody wants it any more.
+    An error with which the task ends is ignored.
     """
     while not task.done():
         task.cancel()

@@ -1,4 +1,4 @@
-"""The labelling queue measured: `python -m benchmarks.labelling`, from the root of the repository; some six minutes.
+"""The labelling queue measured: `python -m benchmarks.labelling`, from the root of the repository, about ten minutes.
 
 Journal to queue, lease and label, latency from 1,000 to 1,000,000 pending, and what a flagged request
 costs. Writes queue.json, queue.md and queue.png. Figures are of one machine: read the ratios.
@@ -46,10 +46,12 @@ SHARES = (0.0, 0.05, 1.0)
 
 
 def main(
-    part: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(PARTS)}; the others stay.")] = None,
+    part: Annotated[
+        list[str] | None, typer.Option(help=f"Measure only this one of {', '.join(PARTS)}, and keep the other results.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for queue.json and queue.md.")] = RESULTS,
     picture: Annotated[Path, typer.Option(help="The plot, as PNG.")] = PLOT,
-    tiny: Annotated[bool, typer.Option(help="Seconds, to try the code; give --out and --picture too.")] = False,  # noqa: FBT002 - a flag
+    tiny: Annotated[bool, typer.Option(help="Some seconds, to try the code; needs --out and --picture.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Measures, prints the tables and writes the results."""
     if tiny and (out == RESULTS or picture == PLOT):

@@ -33,6 +33,6 @@ def _take(descriptor: int, until: float, file: Path) -> None:
         except BlockingIOError as error:
             if time.monotonic() >= until:
                 raise TimeoutError(None, f"another process has held {file} for too long") from error
-            time.sleep(PAUSE_S)  # not a blocking flock: that would wait without an end
+            time.sleep(PAUSE_S)  # a blocking flock has no time limit
         else:
             return

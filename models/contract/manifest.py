@@ -149,6 +149,7 @@ class Provenance(Part):
     code_version: Name
     date: Name  # ISO 8601, UTC
     parent_version: str | None = None
+    snapshot: str | None = None  # fingerprint of the labels that it learned from beside the task's data
     split_sizes: dict[str, int]
 
 

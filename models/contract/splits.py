@@ -46,7 +46,7 @@ class Place:
 
 
 class Subject(NamedTuple):
-    """What a split is decided by, beside the image."""
+    """The facts, beside the image, that decide the split of a sample."""
 
     sample_id: str
     lane: Lane

@@ -45,6 +45,7 @@ class HeatmapNet(Regressor):
     """See the module. `Features.heatmaps` are logits; `maps` are the decoder's, finest first, then the deepest."""
 
     summary = "that says for each point, cell by cell, where it may lie"
+    last_layers: tuple[str, ...] = ("across", "up", "heatmaps")
 
     def __init__(self, config: HeatmapNetConfig) -> None:
         super().__init__()

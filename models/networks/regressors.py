@@ -35,6 +35,7 @@ class Regressor(nn.Module, ABC):
     summary: str  # for the model card, after "a network of n parameters"
     map_channels: tuple[int, ...]  # of `Features.maps`, in their order
     embedding_size: int
+    last_layers: tuple[str, ...] = ()  # names of the parts that turn features into predictions
 
     @abstractmethod
     def training_loss(self, features: Features, targets: Tensor) -> Tensor:
@@ -70,6 +71,7 @@ class KeypointNet(Regressor):
     """
 
     summary = "whose cells vote for each point"
+    last_layers: tuple[str, ...] = ("coarse", "votes")
 
     def __init__(self, config: KeypointNetConfig) -> None:
         super().__init__()
@@ -92,8 +94,9 @@ class KeypointNet(Regressor):
         return Features(self._vote(coarse), maps, torch.cat([one.mean(dim=(2, 3)) for one in maps], dim=1))
 
     def training_loss(self, features: Features, targets: Tensor) -> Tensor:
-        """Smooth L1 in canvas pixels; every keypoint must have a target."""
-        return functional.smooth_l1_loss(features.prediction, targets)
+        """Smooth L1 in canvas pixels, mean over annotated keypoints; NaN for a batch without any."""
+        there = ~torch.isnan(targets)
+        return functional.smooth_l1_loss(features.prediction[there], targets[there])
 
     def _vote(self, coarse: Tensor) -> Tensor:
         attention, offsets = self.votes(coarse).flatten(2).tensor_split((self.votes.out_channels // 3,), dim=1)

@@ -41,6 +41,14 @@ def make_candidate(graph: ForecastGraph, onnx: bytes, task: RegressionTask, conf
     return Candidate(onnx, _manifest(onnx, task, config), _network(graph, config))
 
 
+def candidate_of_graph(onnx: bytes, network: str, task: RegressionTask, config: TrainingConfig) -> Candidate:
+    """A graph that another program made, with thresholds and references from the calibration split.
+
+    network: a sentence that describes it. Raises ValueError as `make_candidate`.
+    """
+    return Candidate(onnx, _manifest(onnx, task, config), network)
+
+
 def _manifest(onnx: bytes, task: RegressionTask, config: TrainingConfig) -> Manifest:
     """References take the first view of every calibration source, as their counts are of independent draws."""
     seen = task.examples("calibration", task.calibration_views, CALIBRATION_SEED)

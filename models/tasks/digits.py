@@ -25,6 +25,7 @@ GLYPH_PX = 32
 INK_LEVELS = 16  # scikit-learn counts ink from 0 to 16
 WITNESSES = 64  # canvases of each split that the fingerprint covers
 BLOCK_PX = 8
+CORNER_ERROR = KeypointLoss()
 REMEMBERED = 16  # sets of examples, of about 10 MB each
 
 CARD = """\
@@ -48,7 +49,7 @@ class Digits:
     )
     preprocessing = manifest.Preprocessing(height=64, width=64, channels=1, fill=55)  # fill: a usual background
     # A quarter of the typical side (32 px): beyond it the corners no longer locate the digit.
-    loss = manifest.Loss(name="mean corner error", unit="px", failure_level=8.0, definition=KeypointLoss())
+    loss = manifest.Loss(name="mean corner error", unit="px", failure_level=8.0, definition=CORNER_ERROR)
     card = CARD
     calibration_views = 4
     test_views = 8
@@ -82,13 +83,12 @@ class Digits:
         return Examples(images, targets, source, self._labels[source], sizes)
 
     def true_loss(self, preds: NDArray[np.floating], targets: NDArray[np.floating]) -> NDArray[np.float64]:
-        """preds, targets: [n, 4, 2] in canvas pixels -> mean Euclidean corner error [n] in pixels."""
-        losses: NDArray[np.float64] = self.true_keypoint_loss(preds, targets).mean(axis=-1)
-        return losses
+        """preds, targets: [n, 4, 2] in canvas pixels -> mean Euclidean error of annotated corners [n] in pixels."""
+        return CORNER_ERROR(preds, targets)
 
     def true_keypoint_loss(self, preds: NDArray[np.floating], targets: NDArray[np.floating]) -> NDArray[np.float64]:
         """preds, targets: [n, 4, 2] in canvas pixels -> Euclidean error of each corner [n, 4] in pixels."""
-        return np.asarray(np.linalg.norm(np.asarray(preds, np.float64) - targets, axis=-1))
+        return CORNER_ERROR.each(preds, targets)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -25,7 +25,7 @@ WARM_UP = 0.2  # share of the steps in which the learning rate rises
 
 Columns = Callable[[int], tuple[Tensor, ...]]  # epoch -> training data, one row for each example
 Loss = Callable[..., Tensor]  # (module, a batch of each column) -> scalar
-Watch = Callable[[nn.Module], Mapping[str, float]]  # the averaged module, in eval mode -> figures to log
+Measure = Callable[[nn.Module], Mapping[str, float]]  # the averaged module, in eval mode -> figures to log
 
 
 class TrainingError(ValueError):
@@ -95,7 +95,7 @@ def fit(  # noqa: PLR0913, PLR0917 - module, data, loss, settings, device, and t
     plan: Plan,
     trainer: Trainer,
     progress: Callable[[int, int], None],
-    watch: Watch | None = None,
+    watch: Measure | None = None,
 ) -> None:
     """Fits `module` in place and leaves it in eval mode, on the trainer's device. The module docstring gives the steps.
 

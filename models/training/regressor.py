@@ -12,7 +12,7 @@ from models.networks.regressors import Regressor, normalise
 from models.tasks.protocol import RegressionTask
 from models.training.augmentation import augment, mirror_order
 from models.training.config import Progress, TrainingConfig, silent
-from models.training.loop import Plan, Trainer, Watch, fit, reproducible
+from models.training.loop import Measure, Plan, Trainer, fit, reproducible
 
 
 def train_regressor(  # noqa: PLR0913, PLR0917 - network, data, settings, device, and two callbacks
@@ -21,7 +21,7 @@ def train_regressor(  # noqa: PLR0913, PLR0917 - network, data, settings, device
     config: TrainingConfig,
     progress: Progress = silent,
     trainer: Trainer | None = None,
-    watch: Watch | None = None,
+    watch: Measure | None = None,
 ) -> None:
     """Fits `regressor` in place to the trunk split by its own loss; leaves it in eval mode.
 

@@ -4,13 +4,18 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from models.contract.candidates import CandidateRecord
+from models.contract.gate_report import GateReport
 from models.contract.history import Change
 from models.contract.live import Swap
 from service.resources import Resources, Shared
 from service.schemas.predictions import ErrorReply
 from service.schemas.versions import (
     MAX_CHANGES,
+    CandidateFields,
+    CandidatesReply,
     ChangeFields,
+    GateFields,
     HistoryReply,
     LiveReply,
     PromoteRequest,
@@ -24,7 +29,10 @@ router = APIRouter(tags=["models"], responses={code: {"model": ErrorReply} for c
 
 @router.post("/v1/models/{model}/promote")
 async def promote(model: str, request: PromoteRequest, shared: Shared) -> LiveReply:
-    """Makes a published version the live one; the version that was live becomes `previous`.
+    """Makes a published version, or a candidate as the next version, the live one; the live one becomes `previous`.
+
+    A candidate whose gates failed or have not run is refused (409) unless `override` is true; the history then says so.
+    So is one that was judged against a version that is no longer live.
 
     This replica serves it when the reply comes. The others follow within LOSSCAST_POLL_S; the reply waits for them, for
     `wait_s` at most, and names those that do not serve the version yet: the change stands all the same. 409: another
@@ -32,7 +40,15 @@ async def promote(model: str, request: PromoteRequest, shared: Shared) -> LiveRe
     bundle store is away or read-only. Repeating the same request does no harm. A model that was unloaded here is loaded
     again.
     """
-    change = LiveChange("promoted", int(request.version), int(request.expected_live), request.who, request.reason)
+    change = LiveChange(
+        "promoted",
+        None if request.version is None else int(request.version),
+        int(request.expected_live),
+        request.who,
+        request.reason,
+        request.candidate,
+        request.override,
+    )
     return await _reply(shared, model, await shared.models.change_live(model, change), request.wait_s)
 
 
@@ -62,6 +78,31 @@ async def history(
         previous=_name(state.index.previous),
         served=_served(shared, model),
         changes=[_fields(change) for change in reversed(state.changes[-n:])],
+    )
+
+
+@router.get("/v1/models/{model}/candidates")
+async def candidates(model: str, shared: Shared) -> CandidatesReply:
+    """The candidates of a model with their states and what their gates said, oldest first."""
+    known = await shared.models.candidates(model)
+    fields = [_candidate(record, report) for record, report in known.records]
+    return CandidatesReply(model=model, candidates=fields, damaged=known.damaged)
+
+
+def _candidate(record: CandidateRecord, report: GateReport | None) -> CandidateFields:
+    results = report.results if report else ()
+    return CandidateFields(
+        id=record.id,
+        state=record.state,
+        passed=record.passed,
+        parent=str(record.parent),
+        snapshot=record.snapshot,
+        made_at=record.made_at,
+        changed_at=record.changed_at,
+        who=record.who,
+        reason=record.reason,
+        version=_name(record.version),
+        gates=[GateFields(gate=one.gate, outcome=one.outcome, sentence=one.sentence) for one in results],
     )
 
 

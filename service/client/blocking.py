@@ -62,6 +62,7 @@ class LosscastClient:
     promote = _sends(requests.promote)
     rollback = _sends(requests.rollback)
     history = _sends(requests.history)
+    candidates = _sends(requests.candidates)
     stats = _sends(requests.stats)
     drift = _sends(requests.drift)
     lease = _sends(requests.lease)

@@ -32,7 +32,14 @@ from service.schemas.labelling import (
     SkipRequest,
 )
 from service.schemas.predictions import MAX_SOURCE, ManyReply, PredictReply, is_source
-from service.schemas.versions import WAIT_S, HistoryReply, LiveReply, PromoteRequest, RollbackRequest
+from service.schemas.versions import (
+    WAIT_S,
+    CandidatesReply,
+    HistoryReply,
+    LiveReply,
+    PromoteRequest,
+    RollbackRequest,
+)
 
 Reply = TypeVar("Reply", bound=BaseModel)
 LABELS_PER_PAGE = 500
@@ -89,20 +96,35 @@ def model(name: str) -> ApiRequest[dict[str, Any]]:
 
 def promote(  # noqa: PLR0913 - all but two are keyword-only
     model: str,
-    version: str | int,
+    version: str | int | None = None,
     *,
     expected_live: str | int,
     reason: str,
     who: str = "unknown",
+    candidate: str | None = None,
+    override: bool = False,
     wait_s: float = WAIT_S,
 ) -> ApiRequest[LiveReply]:
-    """Makes a published version live, if expected_live is live now. Repeating it does no harm.
+    """Makes a published version or a candidate live, if expected_live is live now. Repeating it does no harm.
 
-    The service waits, for wait_s at most, until every replica serves it. The reply names those that do not.
+    override: promote a candidate whose gates failed or have not run. The service waits, for wait_s at most, until every
+    replica serves the version; the reply names those that do not.
     """
-    expected = str(expected_live)
-    request = PromoteRequest(version=str(version), expected_live=expected, reason=reason, who=who, wait_s=wait_s)
+    request = PromoteRequest(
+        version=None if version is None else str(version),
+        candidate=candidate,
+        override=override,
+        expected_live=str(expected_live),
+        reason=reason,
+        who=who,
+        wait_s=wait_s,
+    )
     return _post_to(f"{_model_path(model)}/promote", request, LiveReply, wait_s)
+
+
+def candidates(model: str) -> ApiRequest[CandidatesReply]:
+    """The candidates of a model with their states and what their gates said, oldest first."""
+    return ApiRequest("GET", f"{_model_path(model)}/candidates", _reads(CandidatesReply))
 
 
 def rollback(  # noqa: PLR0913 - all but one are keyword-only

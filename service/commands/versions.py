@@ -27,8 +27,9 @@ WaitS = Annotated[
 
 def promote(
     model: ModelName,
-    version: Annotated[int, typer.Argument(min=1, help="A version in the service's bundle store.")],
+    target: Annotated[str, typer.Argument(help="A version in the service's bundle store, or the id of a candidate.")],
     reason: Reason,
+    override: Annotated[bool, typer.Option("--override", help="Although its gates failed or have not run.")] = False,
     expected_live: ExpectedLive = None,
     who: Who = "unknown",
     wait_s: WaitS = WAIT_S,
@@ -36,15 +37,27 @@ def promote(
     api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a published version the live one. The version that was live becomes the previous one.
+    """Make a published version, or a candidate, the live one. The version that was live becomes the previous one.
 
     It exits with 1 if a replica does not serve the version in time; the change stands all the same.
 
     Example: losscast promote pose 4 --reason "fewer lossy knees" --expected-live 3
+
+    Example: losscast promote pose 20261201T101500-3fa9c1 --reason "its gates passed"
     """
+    version, candidate = (target, None) if target.isdecimal() else (None, target)
     with connected(url, api_key) as client:
         expected = expected_live or client.history(model, n=1).live
-        reply = client.promote(model, version, expected_live=expected, reason=reason, who=who, wait_s=wait_s)
+        reply = client.promote(
+            model,
+            version,
+            candidate=candidate,
+            override=override,
+            expected_live=expected,
+            reason=reason,
+            who=who,
+            wait_s=wait_s,
+        )
     _show(reply, as_json=as_json)
 
 
@@ -98,6 +111,30 @@ def history(
         Console().print(_change_table(known.changes))
     else:
         say("No change has been recorded yet.")
+
+
+def candidates(model: ModelName, url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+    """Show the candidates of a model: their states, what their gates said, and why. The oldest comes first.
+
+    Example: losscast candidates pose
+    """
+    with connected(url, api_key) as client:
+        known = client.candidates(model)
+    if as_json:
+        for one in known.candidates:
+            print_json(one.model_dump())
+    elif known.candidates:
+        rows = table("id", "state", "passed", "parent", "version", "snapshot", "changed (UTC)", "who", "reason")
+        for one in known.candidates:
+            passed = {True: "yes", False: "no", None: ""}[one.passed]
+            when, snapshot = one.changed_at[:19].replace("T", " "), (one.snapshot or "")[:12]
+            state = one.state.replace("_", " ")
+            rows.add_row(one.id, state, passed, one.parent, one.version or "", snapshot, when, one.who, one.reason)
+        Console().print(rows)
+    elif not known.damaged:
+        say(f"{model} has no candidates: `losscast refine {model}` makes one.")
+    for line in known.damaged:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"losscast: {line}", markup=False, style="red")
 
 
 def _show(reply: LiveReply, *, as_json: bool) -> None:

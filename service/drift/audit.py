@@ -11,20 +11,19 @@ import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import numpy as np
 
 from models.contract.manifest import Manifest
 from models.contract.true_loss import true_loss
+from service.drift.ledger import BUCKET_S, KEEP_S
 from service.drift.statistics.effect import AuditSums
 from service.labelling.queue.label_queue import LabelQueue, LabelRecord
 
 log = logging.getLogger(__name__)
 LABELS_PER_READ = 1000
 ABSURD = 100.0  # failure levels: without a bound, a larger loss counts as a mistake in the label
-BUCKET_S: Final = 600.0
-KEEP_S: Final = 48 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)

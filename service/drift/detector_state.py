@@ -38,7 +38,7 @@ class DetectorState:
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
-        """Raises ValueError when it cannot be read: another release wrote it, or nobody did."""
+        """Raises ValueError for anything but a state that this release can read."""
         try:
             known = orjson.loads(data)
             parts = {

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from typing import Final, Literal
 
 from service.background import Failures
-from service.drift.ledger import Place
+from service.drift.ledger import LedgerKey
 
 BACKOFF_MAX_S: Final = 60.0
 Kind = Literal["flush", "labels"]
@@ -21,10 +21,10 @@ class VersionFailures:
     def __init__(self, log: logging.Logger, retry_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.of: dict[Kind, Failures] = {"flush": Failures(log), "labels": Failures(log)}
         self._retry_s, self._clock = retry_s, clock
-        self._noted: set[Place] = set()
-        self._pauses: dict[Place, tuple[int, float]] = {}  # failures in a row, and when to try again
+        self._noted: set[LedgerKey] = set()
+        self._pauses: dict[LedgerKey, tuple[int, float]] = {}  # failures in a row, and when to try again
 
-    def note(self, place: Place, kind: Kind, error: Exception) -> None:
+    def note(self, place: LedgerKey, kind: Kind, error: Exception) -> None:
         self.of[kind].note(_name(place.model, place.version, kind), error)
         self._noted.add(place)
         if kind == "flush":
@@ -32,7 +32,7 @@ class VersionFailures:
             pause_s = min(self._retry_s * 2 ** min(failures - 1, 10), BACKOFF_MAX_S)
             self._pauses[place] = failures, self._clock() + pause_s
 
-    def over(self, place: Place, kind: Kind) -> None:
+    def over(self, place: LedgerKey, kind: Kind) -> None:
         self.of[kind].over(_name(place.model, place.version, kind))
         if kind == "flush":
             self._pauses.pop(place, None)
@@ -41,10 +41,10 @@ class VersionFailures:
         """Why the version cannot be flushed or evaluated now; None if nothing is wrong."""
         return self.of["flush"].reason(_name(model, version, "flush"))
 
-    def is_due(self, place: Place) -> bool:
+    def is_due(self, place: LedgerKey) -> bool:
         return self._pauses.get(place, (0, -float("inf")))[1] <= self._clock()
 
-    def forget_others(self, places: Collection[Place]) -> None:
+    def forget_others(self, places: Collection[LedgerKey]) -> None:
         for place in self._noted.difference(places):
             for kind in self.of:
                 self.over(place, kind)

@@ -23,7 +23,7 @@ _LUA = Path(__file__).parent / "lua"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LedgerKey:
     """Which ledger. layout: the fingerprint of a `Layout`; sums with another meaning go to another ledger."""
 
     model: str
@@ -73,7 +73,7 @@ class Ledger:
         self._server = server
         self._scripts = {file.stem: server.register(file.read_text()) for file in _LUA.glob("*.lua")}
 
-    async def flush(self, place: Place, replica: str, parcel: Parcel | None, lease_s: float) -> Flushed:
+    async def flush(self, place: LedgerKey, replica: str, parcel: Parcel | None, lease_s: float) -> Flushed:
         """Adds the parcel, unless the ledger has it already. None adds nothing.
 
         The replica becomes the leader for lease_s, unless another one leads.
@@ -86,7 +86,7 @@ class Ledger:
         now_ms, token, born, report = reply
         return Flushed(float(now_ms) / 1000, token.decode(), born.decode(), report)
 
-    async def look(self, place: Place, window_s: float) -> LedgerSums:
+    async def look(self, place: LedgerKey, window_s: float) -> LedgerSums:
         """The sums to update evidence from. The window begins with a bucket, so it may be up to a bucket longer."""
         keys = place.keys("totals", "buckets", "report", "shares")
         reply = await self._server.run(self._scripts["look"], keys, [_ms(window_s), _ms(BUCKET_S)])
@@ -94,7 +94,7 @@ class Ledger:
         replicas = _replicas(np.array(shares, np.float64))
         return LedgerSums(float(now_ms) / 1000, born.decode(), _unpacked([totals]), _unpacked(buckets), state, replicas)
 
-    async def write(self, place: Place, token: str, state: bytes, report: bytes) -> bool:
+    async def write(self, place: LedgerKey, token: str, state: bytes, report: bytes) -> bool:
         """Whether it was written: only with the present leader's token. An empty state leaves the stored one."""
         arguments = [token, state, report, _ms(RETENTION_S)]
         return bool(await self._server.run(self._scripts["write"], place.keys("leader", "report"), arguments))

@@ -21,7 +21,7 @@ from service.drift.audit import AuditPage
 from service.drift.detector_state import DetectorState
 from service.drift.failures import VersionFailures
 from service.drift.layout import OUTCOMES, Layout
-from service.drift.ledger import Flushed, Ledger, LedgerSums, Place
+from service.drift.ledger import Flushed, Ledger, LedgerKey, LedgerSums
 from service.drift.report.decision import Terms
 from service.drift.report.report import drift_report
 from service.drift.watch import Watch, Watches
@@ -67,8 +67,8 @@ class Monitor:
         self.flushes = 0
         self._watches, self._ledger, self._labels, self._metrics = watches, ledger, labels, metrics
         self._terms, self._flush_s = terms, terms.flush_s
-        self._known: dict[Place, _Known] = {}
-        self._led: dict[Place, _Led] = {}
+        self._known: dict[LedgerKey, _Known] = {}
+        self._led: dict[LedgerKey, _Led] = {}
         self._failures = VersionFailures(log, 2 * terms.flush_s)
         self._flushing = asyncio.Lock()
 
@@ -83,7 +83,7 @@ class Monitor:
             self._publish(live_version)
             await asyncio.sleep(self._flush_s)
 
-    async def flush_all(self, lease_s: float, is_due: Callable[[Place], bool] = lambda _: True) -> bool:
+    async def flush_all(self, lease_s: float, is_due: Callable[[LedgerKey], bool] = lambda _: True) -> bool:
         """Flushes every version that is due once, and evaluates those it leads. Returns whether all succeeded."""
         async with self._flushing:
             due = [watch for watch in self._watches if is_due(watch.place)]
@@ -167,7 +167,7 @@ class Monitor:
         self._failures.over(watch.place, "labels")
         return page
 
-    def _keep(self, place: Place, flushed: Flushed) -> None:
+    def _keep(self, place: LedgerKey, flushed: Flushed) -> None:
         if not flushed.report:
             return
         try:

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 
 from models.contract.manifest import Manifest
 from service.drift.layout import Layout
-from service.drift.ledger import Parcel, Place
+from service.drift.ledger import LedgerKey, Parcel
 from service.drift.tally import Tally
 
 
 class Watch:
     def __init__(self, layout: Layout, tally: Tally) -> None:
         self.layout, self.tally = layout, tally
-        self.place = Place(layout.manifest.model, layout.manifest.version, layout.fingerprint)
+        self.place = LedgerKey(layout.manifest.model, layout.manifest.version, layout.fingerprint)
         self.is_retired = False  # its version is closed: no more images will come
         self._sequence = 0
         self._under_way: Parcel | None = None

@@ -1,8 +1,8 @@
 """Bytes -> checked, oriented uint8 array on the model's canvas.
 
 The content alone decides what an image is, not its name or Content-Type. The header is read first, so that a file of
-739 bytes that claims 60000x60000 pixels is refused before a decoder allocates memory. A JPEG that is much larger than
-the canvas is decoded at a fraction of its size: a full decode would be most of the cost (docs/decisions/0013).
+739 bytes that claims 60000x60000 pixels is refused before a decoder allocates memory. `models.contract.image_file`
+reads the pixels, for refinements too.
 """
 
 import io
@@ -11,25 +11,18 @@ from dataclasses import dataclass
 import imagesize
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from PIL.ImageFile import ImageFile
 
+from models.contract.image_file import FORMATS, read_pixels
 from models.contract.manifest import Preprocessing
-from models.contract.preprocess import Placement, letterbox
+from models.contract.preprocess import Placement
 from service.errors import BadRequest, ServiceError, TooLarge, UndecodableImage, UnsupportedImage
 
-# Pillow's own limit only warns. Ours is checked on the header, before Pillow opens the file.
-Image.MAX_IMAGE_PIXELS = None
-
 MAX_SCANS = 50  # of a JPEG. Encoders make about ten; a bomb has thousands, each as costly as the whole image
-ORIENTATION = 0x0112  # the EXIF tag, and its values
-UPRIGHT, TURNED, QUARTER_TURNS = 1, range(2, 9), range(5, 9)
 SMALL_BYTES, SMALL_PIXELS = 16 * 1024, 128 * 128
-SPARE = 1.5  # a reduced JPEG is still so much larger than its canvas; the letterbox averages the rest
-MAX_PADDING = 0.25  # pixels of the canvas by which a reduced JPEG may be larger than the image
 START_OF_SCAN = b"\xff\xda"  # never occurs in compressed data, where a zero follows each 0xff
 ANIMATED = ("PNG", "WEBP")  # not JPEG: cameras add previews as further pictures
-SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B")  # Pillow's modes for a 16-bit grey PNG
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +48,15 @@ def decode(data: bytes, spec: Preprocessing, max_pixels: int) -> Picture:
     try:
         stated = _stated_size(data)
         _check_size(*stated, max_pixels)
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP")) as file:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as file:
             _check(file, stated, max_pixels)
-            orientation = _orientation(file)
-            width, height = file.size[::-1] if orientation in QUARTER_TURNS else file.size
-            reduced_by = _reduce(file, min(spec.height / height, spec.width / width))
-            image = _to_array(file, orientation, spec.channels)
+            pixels = read_pixels(file, spec)
     except ServiceError:
         raise
     except Exception as error:  # hostile bytes make decoders raise errors of every kind
         raise UndecodableImage(f"the {media_type} data is damaged or cut short: {error}") from error
-    canvas, placement = letterbox(image, spec, reduced_by)
-    return Picture(canvas, placement, media_type, width, height)
+    canvas, placement = pixels.on_canvas(spec)
+    return Picture(canvas, placement, media_type, pixels.width, pixels.height)
 
 
 def is_small(data: bytes) -> bool:
@@ -123,37 +113,3 @@ def _check(file: ImageFile, stated: tuple[int, int], max_pixels: int) -> None:
         raise UndecodableImage("the image header is damaged: it states two sizes")
     if file.format in ANIMATED and getattr(file, "is_animated", False):
         raise UnsupportedImage("the image is animated: send one frame as a JPEG, PNG or WebP file")
-
-
-def _orientation(file: ImageFile) -> int:
-    try:
-        return int(file.getexif().get(ORIENTATION, UPRIGHT))
-    except Exception:  # noqa: BLE001 - damaged EXIF data must not cost a good image
-        return UPRIGHT
-
-
-def _reduce(file: ImageFile, scale: float) -> int:
-    """Sets a JPEG to be decoded at 1/2, 1/4 or 1/8 of its size, with SPARE left for the letterbox.
-
-    scale: from the image to its canvas. Returns the divisor, 1 for other files. The decoder pads a side that it does
-    not divide; MAX_PADDING limits that.
-    """
-    width, height = file.size
-    factors = [n for n in (8, 4, 2) if n * scale * SPARE <= 1 and max(-width % n, -height % n) * scale <= MAX_PADDING]
-    if not factors:
-        return 1
-    drafted = file.draft(file.mode, (max(width // factors[0], 1), max(height // factors[0], 1)))
-    return 1 if drafted is None else round(width / drafted[1][2])
-
-
-def _to_array(file: ImageFile, orientation: int, channels: int) -> NDArray[np.uint8]:
-    upright: Image.Image = file if orientation not in TURNED else ImageOps.exif_transpose(file)
-    if upright.mode in SIXTEEN_BIT:
-        upright = Image.fromarray((np.asarray(upright, np.uint32) >> 8).astype(np.uint8))
-    if upright.mode == "P" and "transparency" in upright.info:
-        upright = upright.convert("RGBA")
-    mode = "L" if channels == 1 else "RGB"
-    if upright.mode != mode:  # convert copies an image even when it has the mode already
-        upright = upright.convert(mode)
-    array = np.asarray(upright)
-    return array.reshape(*array.shape[:2], channels)

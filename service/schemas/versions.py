@@ -1,8 +1,8 @@
 """Which version of a model is live, over HTTP: promotion, rollback and history."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from service.schemas.predictions import Wire
 
@@ -40,14 +40,25 @@ WaitS = Annotated[
     float,
     Field(ge=0, le=MAX_WAIT_S, description="Seconds to wait at most until every replica serves the version."),
 ]
+CandidateName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$", description="Id of a candidate.")]
 
 
 class PromoteRequest(Wire):
-    version: VersionName
+    """Names either a version that is published or a candidate."""
+
+    version: VersionName | None = None
+    candidate: CandidateName | None = None
+    override: bool = Field(default=False, description="Promote a candidate whose gates failed or have not run.")
     expected_live: ExpectedLive
     reason: Reason
     who: Who = "unknown"
     wait_s: WaitS = WAIT_S
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if (self.version is None) == (self.candidate is None):
+            raise ValueError("give a version or a candidate, and not both")
+        return self
 
 
 class RollbackRequest(Wire):
@@ -100,3 +111,29 @@ class HistoryReply(Wire):
     previous: str | None
     served: str | None = Field(description="The live version of the replica that answers.")
     changes: list[ChangeFields] = Field(description="Newest first.")
+
+
+class GateFields(Wire):
+    gate: str
+    outcome: Literal["passed", "failed", "too_few_labels", "not_asked"]
+    sentence: str
+
+
+class CandidateFields(Wire):
+    id: str
+    state: Literal["training", "gated", "shadow", "live", "rejected", "superseded", "rolled_back"]
+    passed: bool | None = Field(description="What the gates said; null before they ran.")
+    parent: str = Field(description="The version that it was refined from and judged against.")
+    snapshot: str | None = Field(description="Fingerprint of the snapshot that it learned from.")
+    made_at: str = Field(description="UTC, ISO 8601.")
+    changed_at: str = Field(description="UTC, ISO 8601.")
+    who: str = Field(description="Of the last change of state.")
+    reason: str
+    version: str | None = Field(description="Its number once it was promoted.")
+    gates: list[GateFields] = Field(description="Empty before they ran.")
+
+
+class CandidatesReply(Wire):
+    model: str
+    candidates: list[CandidateFields] = Field(description="Oldest first.")
+    damaged: list[str] = Field(description="A sentence for each candidate that cannot be read.")

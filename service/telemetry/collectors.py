@@ -24,7 +24,7 @@ AMOUNTS = {
 }
 ALL_SIGNALS = "all"  # the label of the evidence of all signals, which decides about the alert
 
-Readings = Mapping[str, tuple[str, Callable[[], float]]]  # metric name -> (help, reading)
+QueueReadings = Mapping[str, tuple[str, Callable[[], float]]]  # metric name -> (help, reading)
 
 
 class QueueFigures(Collector):
@@ -137,7 +137,7 @@ OF_REPORT: Mapping[str, tuple[str, Callable[[DriftReport], float | None]]] = {
 class Watched(Collector):
     """Readings that are taken at every scrape."""
 
-    def __init__(self, gauges: Readings, counters: Readings) -> None:
+    def __init__(self, gauges: QueueReadings, counters: QueueReadings) -> None:
         self._gauges = gauges
         self._counters = counters
 

@@ -15,7 +15,7 @@ from models.contract.manifest import Manifest
 from service.errors import ServiceError
 from service.inference.outcome import Outcome
 from service.schemas.drift import DriftReport
-from service.telemetry.collectors import DriftFigures, QueueFigures, Readings, Watched
+from service.telemetry.collectors import DriftFigures, QueueFigures, QueueReadings, Watched
 from service.telemetry.families import STATIONS, Families
 from service.telemetry.triton_statistics import TritonStatistics
 
@@ -101,7 +101,7 @@ class Metrics:
         """Drift detection has seen n more images. outcome: counted, thinned, or not_finite for those of counted."""
         self._families.drift_observations.labels(model, outcome).inc(n)
 
-    def watch(self, gauges: Readings, counters: Readings) -> None:
+    def watch(self, gauges: QueueReadings, counters: QueueReadings) -> None:
         """Takes these readings at every scrape."""
         self._registry.register(Watched(gauges, counters))
 

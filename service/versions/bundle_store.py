@@ -17,6 +17,7 @@ from models.contract.bundle import BundleError, read_manifest, read_onnx
 from models.contract.index import ModelIndex, read_index
 from models.contract.live import State, read_state
 from models.contract.manifest import Manifest
+from service.versions.candidates import Candidates, read_candidates
 
 ANSWER_S = 60.0  # a store that takes longer to answer counts as away
 FILES = ("manifest.json", "model.onnx")
@@ -104,6 +105,10 @@ class PatientStore:
     async def state(self, model: str) -> State:
         """What is live in the store, and the history of it. Raises BundleError when a file is damaged."""
         return await self._ask(lambda: read_state(self._store.folder / model))
+
+    async def candidates(self, model: str) -> Candidates:
+        """The candidates of a model, and those that are damaged."""
+        return await self._ask(lambda: read_candidates(self._store.folder / model))
 
     async def swap(self, model: str, change: Callable[[Path], T]) -> T:
         """Runs a change of model.json on the folder of a model. Raises what it raises.

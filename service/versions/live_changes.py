@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from models.contract import live
+from models.contract import live, promotion
 from models.contract.bundle import BundleError
 from models.contract.live import NotWritable, NoVersion, Swap
 from service.errors import Conflict, NotFound, ServiceError, Unavailable
@@ -22,7 +22,7 @@ from service.versions.served_model import ServedModel
 
 log = logging.getLogger(__name__)
 
-MYSELF = "losscast"  # who undoes a change
+MYSELF = "losscast"  # named in the history when the service undoes a change
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,25 @@ class LiveChange:
     expected_live: int
     who: str
     reason: str
+    candidate: str | None = None  # to promote, in the place of a version
+    override: bool = False  # of its gates
 
     def swap(self, model_folder: Path) -> Swap:
-        """Changes model.json. Raises BundleErrors."""
+        """Changes model.json, and the records of candidates with it. Raises BundleErrors."""
+        if self.candidate is not None:
+            return promotion.promote_candidate(
+                model_folder,
+                self.candidate,
+                self.expected_live,
+                who=self.who,
+                reason=self.reason,
+                override=self.override,
+            )
+        swap = self._swap_version(model_folder)
+        _settle(model_folder)
+        return swap
+
+    def _swap_version(self, model_folder: Path) -> Swap:
         if self.event == "promoted" and self.version is not None:
             return live.swap_live(model_folder, self.version, self.expected_live, who=self.who, reason=self.reason)
         return live.roll_back(model_folder, self.expected_live, to=self.version, who=self.who, reason=self.reason)
@@ -87,10 +103,23 @@ async def _take_back(swap: Swap, store: PatientStore, model: ServedModel, fault:
     """Undoes the swap. Returns, in words, what model.json says now."""
     reason = f"version {swap.after.live} could not be loaded: {fault}"
     try:
-        await store.swap(model.name, lambda folder: live.undo(folder, swap, who=MYSELF, reason=reason))
+        await store.swap(model.name, lambda folder: _undo(folder, swap, reason))
         await model.follow()
     except BundleError as error:
         log.error("%s: version %s stays live in model.json: %s", model.name, swap.after.live, error)  # noqa: TRY400 - one line
         return f"model.json still names version {swap.after.live}, because the change could not be undone: {error}"
     log.error("%s: the change to version %s was undone: %s", model.name, swap.after.live, fault)
     return "the change was undone"
+
+
+def _undo(model_folder: Path, swap: Swap, reason: str) -> None:
+    live.undo(model_folder, swap, who=MYSELF, reason=reason)
+    _settle(model_folder)
+
+
+def _settle(model_folder: Path) -> None:
+    """Records of candidates follow what is live. A fault there must not hide that the change happened."""
+    try:
+        promotion.settle(model_folder)
+    except BundleError as error:
+        log.warning("%s: the records of candidates do not follow yet: %s", model_folder.name, error)

@@ -16,6 +16,7 @@ from service.errors import NotFound, StartError, Unavailable
 from service.predictor import Predictor
 from service.telemetry.metrics import Metrics
 from service.versions.bundle_store import Bundle, PatientStore, StoreAway
+from service.versions.candidates import Candidates
 from service.versions.live_changes import LiveChange, as_service_errors, carry_out
 from service.versions.loaded_version import LoadedVersion
 from service.versions.served_model import ServedModel, VersionEntry
@@ -143,6 +144,13 @@ class Registry:
             with as_service_errors():
                 await self._check_stored(model)
                 return await self._store.state(model)
+
+    async def candidates(self, model: str) -> Candidates:
+        """The candidates of a model in the store. Raises NotFound, Conflict and Unavailable."""
+        async with self._changing:
+            with as_service_errors():
+                await self._check_stored(model)
+                return await self._store.candidates(model)
 
     async def change_live(self, model: str, change: LiveChange) -> Swap:
         """Promotes a version or rolls one back, and serves it here at once.

@@ -10,7 +10,7 @@ import pytest
 from tests.faults.campaign.chapters import CHAPTERS
 
 ROOT = Path(__file__).resolve().parents[2]
-SAMPLES = 500  # of the whole campaign; each chapter has its share of them
+SAMPLES = 1000  # of the whole campaign; each chapter has its share of them
 
 
 @pytest.mark.slow
@@ -18,7 +18,7 @@ def test_every_accepted_sample_is_accounted_for_after_kills_and_stops(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results = tmp_path / "campaign.json"
-    size = ["--samples", str(SAMPLES), "--times", "0.01", "--at-once", "4", "--out", str(results)]
+    size = ["--samples", str(SAMPLES), "--times", "0.02", "--at-once", "4", "--out", str(results)]
     command = [sys.executable, "-m", "tests.faults.campaign", *size]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

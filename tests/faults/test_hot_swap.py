@@ -19,7 +19,7 @@ import stamina
 from models.contract.index import ModelIndex, write_index
 
 CLIENTS = 4
-SWAPS = 12
+SWAPS = 20
 BALLAST = 10 * 2**20  # numbers: from 32 MiB on, malloc returns freed memory to the system at once
 PNG = {"content-type": "image/png"}
 

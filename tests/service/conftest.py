@@ -1,6 +1,7 @@
 """A whole service: real engine, journal, blobs and Valkey, in this process over ASGI or as one of its own."""
 
 import asyncio
+import os
 import shutil
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -22,7 +23,17 @@ from tests.service.labelling.queue.forgetful import ForgetfulServer
 
 OpenService = Callable[..., Awaitable[httpx.AsyncClient]]
 Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
-PROGRAMS = list(dict.fromkeys(filter(None, [server_program(), shutil.which("redis-server")])))
+
+
+def _programs() -> list[str]:
+    """The servers that the queue's tests run on: the Valkey of the wheel, and Debian's Redis where it is installed."""
+    redis = shutil.which("redis-server")
+    if redis is None and os.environ.get("CI") == "true":
+        raise pytest.UsageError("redis-server is missing: CI installs the Debian package redis-server")
+    return list(dict.fromkeys(filter(None, [server_program(), redis])))
+
+
+PROGRAMS = _programs()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session", params=PROGRAMS, ids=lambda path: Path(path).name)

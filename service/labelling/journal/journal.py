@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
+from models.contract.durable import sync_folder
 from service.labelling.journal.disk_reserve import Reserve
 from service.labelling.journal.errors import JournalBusy, JournalDamaged, JournalUnavailable
 from service.labelling.journal.table import Entry, KeptEnding, Table
@@ -46,7 +47,7 @@ class Journal:
         reserve = Reserve(folder / "journal.reserve")
         try:
             table = _opened(path, reserve)
-            _sync(folder)
+            sync_folder(folder)
         except sqlite3.OperationalError as error:
             os.close(lock)
             raise JournalUnavailable(f"{path} cannot be opened: {error}") from error
@@ -166,14 +167,6 @@ def _opened(path: Path, reserve: Reserve) -> Table:
     except sqlite3.OperationalError:  # on a full disk SQLite cannot even read: it needs a file beside it
         reserve.give_up()
         return Table.open(path)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _lock(folder: Path) -> int:

@@ -1,7 +1,8 @@
 """The journal's writer is one thread, so that callers on an event loop wait for the disk without blocking others.
 
-All jobs that wait when the thread becomes free share one transaction, hence one fsync. When the disk is full, or would
-be full, the writer gives up the reserve and does only jobs that need no room of their own, until there is room again.
+All jobs that wait when the thread becomes free share one transaction, so they need one fsync. When the disk is full, or
+would be full, the writer gives up the reserve and does only jobs that need no room of their own, until there is room
+again.
 """
 
 import asyncio

@@ -6,11 +6,12 @@ Its image travels separately, through the journal into the blob store.
 import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import orjson
 
-Lane = Literal["predicted_loss", "ood_score", "audit"]
+from models.contract.snapshot import Lane
+
 Json = bytes  # an own name, because Sample has a field `bytes`
 
 

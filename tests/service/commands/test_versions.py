@@ -7,6 +7,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
+from models.contract.candidates import new_candidate
 from models.contract.index import ModelIndex, read_index, write_index
 from tests.running import Service
 
@@ -123,3 +124,11 @@ def test_a_reason_is_needed(run: Losscast) -> None:
         refused = run(*arguments)
         assert refused.returncode == 2
         assert "--reason" in refused.stderr
+
+
+def test_candidates_are_a_table_and_a_model_without_any_says_so(run: Losscast, store: Path) -> None:
+    assert run("candidates", "tiny").stdout == "tiny has no candidates: `losscast refine tiny` makes one.\n"
+    made = new_candidate(store / "tiny", parent=1, parent_sha256="0" * 64, snapshot=None, who="ada")
+    assert json.loads(run("candidates", "tiny", "--json").stdout)["id"] == made.name
+    refused = run("promote", "tiny", made.name, "--reason", "a test")
+    assert (refused.returncode, "is training and cannot be promoted" in refused.stderr) == (1, True)

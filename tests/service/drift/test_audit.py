@@ -7,7 +7,8 @@ import pytest
 
 from models.contract.loss_definition import KeypointLoss
 from models.contract.manifest import Manifest
-from service.drift.audit import BUCKET_S, KEEP_S, AuditLoss, AuditRecord, losses, read
+from service.drift.audit import AuditLoss, AuditRecord, losses, read
+from service.drift.ledger import BUCKET_S, KEEP_S
 from service.labelling.queue.blobs import BlobStore
 from service.labelling.queue.label_queue import LabelRecord
 from service.labelling.queue.redis_queue import RedisQueue

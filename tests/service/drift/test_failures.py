@@ -3,10 +3,10 @@ import logging
 import pytest
 
 from service.drift.failures import BACKOFF_MAX_S, VersionFailures
-from service.drift.ledger import Place
+from service.drift.ledger import LedgerKey
 
 log = logging.getLogger(__name__)
-PLACE, OTHER = Place("m", "1", "layout"), Place("m", "2", "layout")
+PLACE, OTHER = LedgerKey("m", "1", "layout"), LedgerKey("m", "2", "layout")
 
 
 class Clock:

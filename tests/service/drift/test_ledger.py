@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from service.drift.ledger import RETENTION_S, Ledger, Parcel, Place
+from service.drift.ledger import RETENTION_S, Ledger, LedgerKey, Parcel
 from service.redis.server import OutOfMemory, RedisServer
 from tests.service.labelling.queue.test_cluster import running_cluster
 
@@ -18,11 +18,11 @@ SUMS = np.array([1.0, 0.125, 2.0**60, 1e-300])  # whose multiples are exact
 
 
 @pytest.fixture
-def place() -> Place:
-    return Place(f"model-{uuid.uuid4().hex[:12]}", "1", "layout")
+def place() -> LedgerKey:
+    return LedgerKey(f"model-{uuid.uuid4().hex[:12]}", "1", "layout")
 
 
-async def test_a_retried_flush_counts_once(ledger: Ledger, place: Place) -> None:
+async def test_a_retried_flush_counts_once(ledger: Ledger, place: LedgerKey) -> None:
     for sequence in (0, 0, 1, 1, 0):
         await ledger.flush(place, "a", parcel(sequence), LEASE_S)
     sums = await ledger.look(place, 3600.0)
@@ -30,12 +30,12 @@ async def test_a_retried_flush_counts_once(ledger: Ledger, place: Place) -> None
     np.testing.assert_array_equal(sums.window, SUMS + SUMS)
 
 
-async def test_replicas_add_up_whatever_their_sequence_numbers(ledger: Ledger, place: Place) -> None:
+async def test_replicas_add_up_whatever_their_sequence_numbers(ledger: Ledger, place: LedgerKey) -> None:
     await asyncio.gather(*(ledger.flush(place, name, parcel(7), LEASE_S) for name in "abcdefgh"))
     np.testing.assert_array_equal((await ledger.look(place, 3600.0)).totals, 8 * SUMS)
 
 
-async def test_the_number_of_replicas_that_share_the_traffic_is_known(ledger: Ledger, place: Place) -> None:
+async def test_the_number_of_replicas_that_share_the_traffic_is_known(ledger: Ledger, place: LedgerKey) -> None:
     assert (await ledger.look(place, 3600.0)).replicas == 1
     for name in "abc":
         await ledger.flush(place, name, parcel(1), LEASE_S)
@@ -45,13 +45,13 @@ async def test_the_number_of_replicas_that_share_the_traffic_is_known(ledger: Le
     assert (await ledger.look(place, 3600.0)).replicas < 1.1
 
 
-async def test_other_versions_and_layouts_have_other_ledgers(ledger: Ledger, place: Place) -> None:
+async def test_other_versions_and_layouts_have_other_ledgers(ledger: Ledger, place: LedgerKey) -> None:
     await ledger.flush(place, "a", parcel(0), LEASE_S)
     for other in (replace(place, version="2"), replace(place, layout="other")):
         assert (await ledger.look(other, 3600.0)).totals.size == 0
 
 
-async def test_an_empty_flush_adds_nothing_and_leads(ledger: Ledger, place: Place) -> None:
+async def test_an_empty_flush_adds_nothing_and_leads(ledger: Ledger, place: LedgerKey) -> None:
     flushed = await ledger.flush(place, "a", None, LEASE_S)
     assert flushed.token
     assert not flushed.born
@@ -59,7 +59,7 @@ async def test_an_empty_flush_adds_nothing_and_leads(ledger: Ledger, place: Plac
     assert (await ledger.flush(place, "a", parcel(0), LEASE_S)).born
 
 
-async def test_one_replica_leads_until_its_lease_runs_out(ledger: Ledger, place: Place) -> None:
+async def test_one_replica_leads_until_its_lease_runs_out(ledger: Ledger, place: LedgerKey) -> None:
     first = await ledger.flush(place, "a", parcel(0), LEASE_S)
     assert not (await ledger.flush(place, "b", parcel(0), LEASE_S)).token
     assert (await ledger.flush(place, "a", parcel(1), 0.0)).token == first.token  # keeps it, and lets it run out
@@ -68,7 +68,7 @@ async def test_one_replica_leads_until_its_lease_runs_out(ledger: Ledger, place:
     assert not (await ledger.flush(place, "a", parcel(2), LEASE_S)).token
 
 
-async def test_a_leader_that_was_replaced_writes_nothing(ledger: Ledger, place: Place) -> None:
+async def test_a_leader_that_was_replaced_writes_nothing(ledger: Ledger, place: LedgerKey) -> None:
     old = await ledger.flush(place, "a", parcel(0), 0.0)
     new = await ledger.flush(place, "b", parcel(0), LEASE_S)
     assert await ledger.write(place, new.token, b"new", b"new report")
@@ -77,19 +77,19 @@ async def test_a_leader_that_was_replaced_writes_nothing(ledger: Ledger, place: 
     assert (await ledger.flush(place, "c", None, LEASE_S)).report == b"new report"
 
 
-async def test_a_lease_that_ran_out_unnoticed_still_writes(ledger: Ledger, place: Place) -> None:
+async def test_a_lease_that_ran_out_unnoticed_still_writes(ledger: Ledger, place: LedgerKey) -> None:
     """No other replica became the leader, so nothing can have been counted twice."""
     only = await ledger.flush(place, "a", parcel(0), 0.0)
     assert await ledger.write(place, only.token, b"state", b"report")
 
 
-async def test_a_write_may_be_repeated(ledger: Ledger, place: Place) -> None:
+async def test_a_write_may_be_repeated(ledger: Ledger, place: LedgerKey) -> None:
     leader = await ledger.flush(place, "a", parcel(0), LEASE_S)
     assert [await ledger.write(place, leader.token, b"s", b"r") for _ in range(2)] == [True, True]
 
 
 async def test_a_server_that_was_emptied_by_hand_starts_again_and_the_old_leader_writes_nothing(
-    ledger: Ledger, place: Place, redis: RedisServer
+    ledger: Ledger, place: LedgerKey, redis: RedisServer
 ) -> None:
     leader = await ledger.flush(place, "a", parcel(5), LEASE_S)
     await forget(redis, place)
@@ -103,7 +103,7 @@ async def test_a_server_that_was_emptied_by_hand_starts_again_and_the_old_leader
 
 
 async def test_a_server_that_lost_its_latest_writes_gives_no_token_twice(
-    ledger: Ledger, place: Place, redis: RedisServer
+    ledger: Ledger, place: LedgerKey, redis: RedisServer
 ) -> None:
     old = await ledger.flush(place, "a", parcel(0), 0.0)
     await forget(redis, place)  # a failover to a server without the latest writes
@@ -113,7 +113,7 @@ async def test_a_server_that_lost_its_latest_writes_gives_no_token_twice(
 
 
 async def test_a_server_at_its_memory_limit_refuses_all_of_a_flush(
-    ledger: Ledger, place: Place, redis: RedisServer
+    ledger: Ledger, place: LedgerKey, redis: RedisServer
 ) -> None:
     await ledger.flush(place, "a", parcel(0), LEASE_S)
     admin = cast("Any", redis.client)
@@ -128,7 +128,7 @@ async def test_a_server_at_its_memory_limit_refuses_all_of_a_flush(
 
 
 async def test_buckets_leave_the_window_and_then_the_server(
-    ledger: Ledger, place: Place, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, place: LedgerKey, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.drift.ledger.BUCKET_S", 0.05)
     monkeypatch.setattr("service.drift.ledger.KEEP_S", 0.2)
@@ -146,7 +146,7 @@ async def test_buckets_leave_the_window_and_then_the_server(
     np.testing.assert_array_equal((await ledger.look(place, 0.1)).totals, (sequence + 1) * SUMS)
 
 
-async def test_a_ledger_without_flushes_expires(ledger: Ledger, place: Place, redis: RedisServer) -> None:
+async def test_a_ledger_without_flushes_expires(ledger: Ledger, place: LedgerKey, redis: RedisServer) -> None:
     leader = await ledger.flush(place, "a", parcel(0), LEASE_S)
     await ledger.write(place, leader.token, b"s", b"r")
     for key in place.keys("totals", "buckets", "receipt:a", "leader", "report", "shares"):
@@ -158,7 +158,7 @@ async def test_on_a_redis_cluster_a_version_lies_on_one_node(tmp_path: Path) -> 
     with running_cluster(tmp_path / "cluster") as nodes:
         redis = RedisServer.open(f"redis://127.0.0.1:{nodes[0].port}", 5.0)
         ledger = Ledger(redis)
-        places = [Place(f"model{n}", "1.0-rc_1", "layout") for n in range(6)]
+        places = [LedgerKey(f"model{n}", "1.0-rc_1", "layout") for n in range(6)]
         for place in places:
             leader = await ledger.flush(place, "a", parcel(0), LEASE_S)
             assert await ledger.write(place, leader.token, b"state", b"report")
@@ -171,6 +171,6 @@ def parcel(sequence: int) -> Parcel:
     return Parcel(sequence, SUMS, images=10)
 
 
-async def forget(redis: RedisServer, place: Place) -> None:
+async def forget(redis: RedisServer, place: LedgerKey) -> None:
     keys = place.keys("totals", "buckets", "receipt:a", "receipt:b", "leader", "report", "shares")
     await cast("Any", redis.client).delete(*keys)

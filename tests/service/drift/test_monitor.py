@@ -15,7 +15,7 @@ from models.contract.manifest import Manifest
 from service.drift import transition
 from service.drift.detector_state import DetectorState
 from service.drift.layout import Layout
-from service.drift.ledger import Ledger, Place
+from service.drift.ledger import Ledger, LedgerKey
 from service.drift.monitor import Monitor
 from service.drift.report.decision import Terms
 from service.drift.watch import Watches
@@ -133,7 +133,7 @@ async def test_a_leader_that_was_replaced_during_its_update_writes_nothing(
     await serve(slow, 100)
     read = slow.ledger.look
 
-    async def look_and_be_replaced(place: Place, window_s: float) -> Any:
+    async def look_and_be_replaced(place: LedgerKey, window_s: float) -> Any:
         sums = await read(place, window_s)
         await slow.ledger.flush(place, slow.watch.replica, None, 0.0)  # its lease runs out
         feed(quick.watch.tally, 50, np.random.default_rng(5))
@@ -267,7 +267,7 @@ async def test_a_version_that_fails_delays_no_other(open_replica: Open, monkeypa
     other = replica.watches.open(replica.manifest.model_copy(update={"version": "2"}))
     deliver, tried = replica.ledger.flush, []
 
-    async def fail_one(place: Place, *arguments: Any) -> Any:
+    async def fail_one(place: LedgerKey, *arguments: Any) -> Any:
         tried.append(place.version)
         if place.version == "1":
             raise Unavailable("out of order")
@@ -293,7 +293,7 @@ async def test_without_traffic_only_a_report_is_written_each_minute(
     written: list[tuple[int, int]] = []
     write = replica.ledger.write
 
-    async def count(place: Place, token: str, state: bytes, report: bytes) -> bool:
+    async def count(place: LedgerKey, token: str, state: bytes, report: bytes) -> bool:
         written.append((len(state), len(report)))
         return await write(place, token, state, report)
 

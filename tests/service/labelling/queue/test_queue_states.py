@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from redis import Redis
 
+from models.contract.snapshot import Lane
 from service.errors import Conflict, Erased, NotFound
 from service.labelling.janitor import Janitor
 from service.labelling.queue.blobs import BlobStore
 from service.labelling.queue.label_queue import Leased
 from service.labelling.queue.policy import QueuePolicy
-from service.labelling.samples.sample import Lane, Sample, sample_id
+from service.labelling.samples.sample import Sample, sample_id
 from tests.service.labelling.queue.own_queue import OwnQueue
 from tests.service.labelling.queue.queue_model import LANES, QueueModel
 
@@ -35,7 +36,7 @@ POLICY = QueuePolicy(
     ood_share=0.25,
 )
 CONTENTS = 16
-EXAMPLES = 40  # on each server
+EXAMPLES = 60  # on each server
 SORTED = (*LANES, "ages", "leased", "dead", "arriving", "finished", "tombstones")
 FIELDS = ("leases", "samples")
 COUNTED = ("sources", "holdings")
