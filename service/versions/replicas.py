@@ -27,6 +27,7 @@ AWAY_S: Final = 3 * BEAT_S  # of silence: such a replica is not counted as servi
 FORGET_S: Final = 30.0  # of silence: such a replica is taken for gone, and nobody waits for it
 KEEP_S: Final = 120.0  # in the server: a replica that falls silent while a change waits for it must stay known
 LOOK_S: Final = 0.1  # between two looks while a change waits
+LOST: Final = "other replicas are not known yet: the queue's server has lost what they said"
 _LUA = Path(__file__).parent / "lua"
 
 
@@ -67,6 +68,7 @@ class Replicas:
         self._script = server.register((_LUA / "say.lua").read_text())
         self._failures = Failures(log)
         self._said = set[str]()  # models that the server knows from this replica
+        self._lost = dict[str, float]()  # model -> when the server had forgotten this replica
 
     async def run(self) -> None:
         """Says what is served here, at once after each change, until cancelled."""
@@ -109,7 +111,9 @@ class Replicas:
             known = await self._say(model, version)
         except Exception as error:  # noqa: BLE001 - the change is made, whatever this server answers
             return Round([Replica(self.name, version, 0.0)], f"other replicas are not known: {error}")
-        return Round([replica for replica in known if replica.silent_s < forget_s])
+        lost_s = asyncio.get_running_loop().time() - self._lost.get(model, float("-inf"))
+        unseen = LOST if lost_s < AWAY_S else None
+        return Round([replica for replica in known if replica.silent_s < forget_s], unseen)
 
     async def _say_all(self) -> None:
         served = self._models.served()
@@ -120,9 +124,11 @@ class Replicas:
 
     async def _say(self, model: str, version: str | None) -> list[Replica]:
         """Returns what every replica said last, this one included. Raises Unavailable or OutOfMemory."""
-        self._said.add(model)
         arguments = [self.name, version or "", round(1000 * KEEP_S)]
-        now_ms, *entries = await self._server.run(self._script, [_key(model)], arguments)
+        now_ms, is_known, *entries = await self._server.run(self._script, [_key(model)], arguments)
+        if model in self._said and not is_known:
+            self._lost[model] = asyncio.get_running_loop().time()
+        self._said.add(model)
         said = zip(entries[::3], entries[1::3], entries[2::3], strict=True)
         return sorted(
             (

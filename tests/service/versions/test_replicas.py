@@ -186,6 +186,19 @@ async def test_without_the_server_this_replica_alone_is_known_and_the_reply_says
     await away.close()
 
 
+async def test_a_server_that_lost_what_was_said_makes_no_change_complete_until_all_have_spoken_again(
+    join: Callable[..., Replicas], model: str, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = join(Served(**{model: "2"}))
+    assert (await first.wait(model, "2", 0, never)).is_complete("2")
+    await cast("Any", redis.client).delete(f"losscast:{{{model}}}:replicas")
+    found = await first.wait(model, "2", 0, never)
+    assert found.unseen == replicas.LOST
+    assert not found.is_complete("2")
+    monkeypatch.setattr(replicas, "AWAY_S", 0.3)
+    assert (await first.wait(model, "2", 30, never)).is_complete("2")
+
+
 async def test_an_entry_that_nobody_wrote_so_is_dropped_and_a_key_of_another_kind_is_told(
     join: Callable[..., Replicas], model: str, redis: RedisServer
 ) -> None:
