@@ -13,11 +13,13 @@ from models.contract.candidates import (
     FOLDER,
     CandidateRecord,
     CandidateState,
+    NoCandidate,
     change_state,
     find_candidate,
     list_candidates,
     read_candidate,
 )
+from models.contract.gate_report import FILE as GATES
 from models.contract.gate_report import read_gate_report
 from models.contract.history import NOBODY
 from models.contract.index import ModelIndex, read_index
@@ -28,6 +30,7 @@ from models.contract.manifest import Manifest
 LOCK: Final = ".promotion.lock"
 OVERRIDDEN: Final = "gates overridden: "
 PROMOTABLE: Final = ("gated", "shadow")
+COPIED: Final = ("learned.txt", GATES)  # beside the model, where they are there
 
 
 class GatesNotPassed(BundleError):  # noqa: N818 - the condition is the name
@@ -45,7 +48,7 @@ def promote_candidate(  # noqa: PLR0913 - all but three are keyword-only
     """
     try:
         folder = find_candidate(model_folder, name)
-    except BundleError as error:
+    except NoCandidate as error:
         raise NoVersion(str(error)) from error
     try:
         with locked(model_folder / FOLDER / LOCK):
@@ -56,7 +59,7 @@ def promote_candidate(  # noqa: PLR0913 - all but three are keyword-only
             gates = _check(model_folder, folder, record, index, expected_live, override=override)
             number = _copied(model_folder, folder)
             why = f"{OVERRIDDEN}{gates}; {reason}" if gates else reason
-            swap = swap_live(model_folder, number, expected_live, who=who, reason=why)
+            swap = swap_live(model_folder, number, expected_live, who=who, reason=why, candidate=record.id)
             _settle(model_folder)
             return swap
     except OSError as error:
@@ -139,12 +142,17 @@ def _copied(model_folder: Path, folder: Path) -> int:
     if (number := _versions(model_folder).get(_key(folder))) is not None:
         return number
     number = next_version(model_folder)
-    files = {"model.onnx": onnx, "model_card.md": (folder / "model_card.md").read_bytes()}
-    learned = folder / "learned.txt"
-    if learned.exists():
-        files[learned.name] = learned.read_bytes()
+    there = [name for name in COPIED if (folder / name).exists()]
+    files = {"model.onnx": onnx, **{name: _read(folder / name) for name in ("model_card.md", *there)}}
     publish(model_folder.parent, manifest.model_copy(update={"version": str(number)}), files)
     return number
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path.parent} is damaged: {path.name} cannot be read ({error.strerror})") from error
 
 
 def _versions(model_folder: Path) -> dict[str, int]:
