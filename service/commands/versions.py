@@ -115,11 +115,12 @@ def candidates(model: ModelName, url: Url = DEFAULT_URL, api_key: ApiKey = None,
         for one in known.candidates:
             print_json(one.model_dump())
     elif known.candidates:
-        rows = table("id", "state", "gates", "parent", "version", "snapshot", "changed (UTC)", "who", "reason")
+        rows = table("id", "state", "gates", "parent", "version", "changed (UTC)", "who", "reason")
+        rows.columns[0].no_wrap = True  # an id is there to be copied
         for one in known.candidates:
-            when, snapshot = one.changed_at[:19].replace("T", " "), (one.snapshot or "")[:12]
+            when = one.changed_at[:19].replace("T", " ")
             state = one.state.replace("_", " ")
-            rows.add_row(one.id, state, _gates(one), one.parent, one.version or "", snapshot, when, one.who, one.reason)
+            rows.add_row(one.id, state, _gates(one), one.parent, one.version or "", when, one.who, one.reason)
         Console().print(rows)
     elif not known.damaged:
         say(f"{model} has no candidates: `losscast refine {model}` makes one.")

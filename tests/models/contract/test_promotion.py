@@ -129,6 +129,10 @@ def test_unknown_and_damaged_candidates_change_nothing(folder: Path) -> None:
     (second / "model_card.md").unlink()
     with pytest.raises(BundleError, match=r"model_card\.md cannot be read"):
         promote(second)
+    foreign = read_manifest(folder / "1").model_copy(update={"model": "other"})
+    (second / "manifest.json").write_bytes(foreign.to_json())
+    with pytest.raises(BundleError, match="is one of model other"):
+        promote(second)
     assert read_index(folder) == ModelIndex(live=1)
     assert not (folder / "4").exists()
 
