@@ -55,12 +55,19 @@ def main() -> None:
     task = Digits()
     stream = Stream(task, settings.kind, settings.strength, seed=settings.seed)  # type: ignore[arg-type]  # argparse checks it
     with tempfile.TemporaryDirectory() as scratch:
-        found = list(run(settings, task, stream, Path(scratch)))
+        found = []
+        for record in run(settings, task, stream, Path(scratch)):
+            found.append(record)
+            _write(settings, found)
+    print(table(found))
+
+
+def _write(settings: Settings, rounds: list[Any]) -> None:
+    """After each round: a long run that is cut off keeps its first rounds."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"digits_rounds_{settings.kind}.json"
-    content = {"settings": asdict(settings), "rounds": found}
+    content = {"settings": asdict(settings), "rounds": rounds}
     path.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
-    print(table(found))
 
 
 def run(settings: Settings, task: Digits, stream: Stream, scratch: Path) -> Any:

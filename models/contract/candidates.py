@@ -25,7 +25,7 @@ FOLDER = "candidates"
 LOCK = ".candidates.lock"
 # From each state, those that may follow. What is not here stays as it is.
 CHANGES: dict[CandidateState, tuple[CandidateState, ...]] = {
-    "training": ("gated", "rejected"),
+    "training": ("gated", "rejected", "superseded"),
     "gated": ("live", "rejected", "superseded", "shadow"),
     "shadow": ("live", "rejected", "superseded"),
     "live": ("superseded", "rolled_back"),

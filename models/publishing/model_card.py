@@ -71,7 +71,10 @@ def _trunk_data(manifest: Manifest) -> str:
 
 
 def _maker(manifest: Manifest) -> str:
-    return "`models.adoption.adopt`" if _adopted(manifest) else f"`losscast train {manifest.provenance.task}`"
+    made = manifest.provenance
+    if made.snapshot is not None:
+        return f"`losscast refine {manifest.model}` from the labels of snapshot {made.snapshot[:16]}"
+    return "`models.adoption.adopt`" if _adopted(manifest) else f"`losscast train {made.task}`"
 
 
 def _again(manifest: Manifest) -> str:

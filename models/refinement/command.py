@@ -10,7 +10,7 @@ from rich.console import Console
 
 from models.contract.snapshot import SnapshotError, read_snapshot
 from models.refinement.config import Arm, RefinementConfig, RefinementError
-from models.refinement.cycle import Outcome, Refinement, live_version, refine, unfinished_snapshot
+from models.refinement.cycle import LEFT_OUT, Outcome, Refinement, live_version, refine, unfinished_snapshot
 from models.refinement.judging import gates
 from models.tasks.protocol import RegressionTask
 from models.training.config import Progress
@@ -88,8 +88,12 @@ def refine_model(wish: Wish, task: RegressionTask, accelerator: str, progress: P
 
 
 def print_outcome(outcome: Outcome) -> None:
-    """One line for each gate, and what to do next."""
+    """Labels that were left out, one line for each gate, and what to do next."""
     console = Console(soft_wrap=True, highlight=False)
+    if outcome.left_out:
+        console.print(
+            f"{outcome.left_out} labels are left out; {outcome.folder / LEFT_OUT} has the reasons", markup=False
+        )
     for line in outcome.judged.lines:
         console.print(line, markup=False)
     record = outcome.record

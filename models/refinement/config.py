@@ -26,7 +26,8 @@ class RefinementConfig:
     learning_rate: float = 3e-4
     weight_decay: float = 1e-4
     keep_statistics: bool = True  # of batch normalisation
-    mixtures: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)  # shares of the new weights that are tried
+    mixtures: tuple[float, ...] = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)  # shares of the new weights that are tried
+    forgotten: float = 0.01  # by which the mean loss on the old calibration split may rise; a gate allows 0.02
     folds: int = 2
     honest_ratio: float = 0.9  # of losses on images learned from to those held out; above it both are alike
     head_effort: float = 1.0  # epochs of the loss head as a multiple of the usual

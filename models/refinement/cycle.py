@@ -26,7 +26,7 @@ from models.contract.durable import replace_durably
 from models.contract.index import check_store, read_index
 from models.contract.lock import locked
 from models.contract.runtime import load_runtime
-from models.contract.snapshot import Snapshot, SnapshotError, read_snapshot
+from models.contract.snapshot import LeftOut, Snapshot, SnapshotError, read_snapshot
 from models.pipeline import evaluate
 from models.publishing.model_card import model_card
 from models.refinement.config import RefinementConfig, RefinementError
@@ -39,6 +39,7 @@ CANDIDATES = "candidates"
 WORK = "work"  # in a candidate's folder: checkpoints, logs, settings and the placebo; removed once it is gated
 SETTINGS = "settings.json"
 LEARNED = "learned.txt"
+LEFT_OUT = "left_out.ndjson"  # labels that could not be used, each with its reason
 LOCK = ".refine.lock"
 
 StartTrainer = Callable[[Path], Trainer]  # a trainer that keeps its checkpoints in that folder
@@ -80,6 +81,11 @@ class Outcome:
     folder: Path
     record: CandidateRecord
     judged: Judged
+
+    @property
+    def left_out(self) -> int:
+        """How many labels could not be used."""
+        return len((self.folder / LEFT_OUT).read_bytes().splitlines())
 
 
 def refine(asked: Refinement, start: StartTrainer, judge: Judge, progress: Progress = silent) -> Outcome:
@@ -132,7 +138,7 @@ def _alone(asked: Refinement) -> Iterator[None]:
 
 
 def _candidate(asked: Refinement, live: Path, snapshot: Snapshot) -> Path:
-    """The folder of the candidate that a crash left, if it is the same one; else a new one. Others are superseded."""
+    """The folder of the candidate that a crash left, if it is the same one; else a new one. Others are rejected."""
     settings = _settings(asked)
     sha256 = read_manifest(live).onnx_sha256
     found = None
@@ -173,7 +179,7 @@ def _unfinished(model_folder: Path) -> list[CandidateRecord]:
 
 
 def _discard(folder: Path, who: str) -> None:
-    change_state(folder, "superseded", who=who, reason="it was not finished, and another refinement was asked for")
+    change_state(folder, "rejected", who=who, reason="it was not finished, and another refinement was asked for")
     shutil.rmtree(folder / WORK, ignore_errors=True)
 
 
@@ -220,6 +226,8 @@ def _write(target: Path, made: Refined, asked: Refinement, live: Path) -> None:
     known = learned_by(asked.model_folder, int(live.name))
     replace_durably(target / "model.onnx", made.onnx)
     replace_durably(target / "model_card.md", model_card(manifest, asked.task.card, made.network).encode())
+    left_out = [LeftOut(sample_id=sample, reason=reason[:600]) for sample, reason in made.left_out]
+    replace_durably(target / LEFT_OUT, b"".join(one.model_dump_json().encode() + b"\n" for one in left_out))
     replace_durably(target / LEARNED, "".join(f"{one}\n" for one in dict.fromkeys((*known, *made.learned))).encode())
     replace_durably(target / "manifest.json", manifest.to_json())
 

@@ -21,6 +21,7 @@ from models.refinement.config import RefinementConfig, RefinementError
 from models.refinement.dataset import Labelled, load_split
 from models.refinement.head import Predict, Taught, refit_head
 from models.refinement.outside import check_graph, load_weights, train_outside
+from models.refinement.recalibration import recent_budget
 from models.refinement.refined_task import RefinedTask, as_examples, refined_task, rows_of, with_equal_chances
 from models.refinement.trunk import Mixture, choose_mixture, predictions, tune
 from models.refinement.weights import State, copied, mixed, parent_regressor
@@ -213,13 +214,16 @@ def _honest(
 
 def _described(candidate: Candidate, lesson: _Lesson, mixture: Mixture | None, ratio: float | None) -> Refined:
     made, parent, labels = candidate.manifest.provenance, read_manifest(lesson.parent), lesson.labels
+    points = candidate.manifest.operating_points | recent_budget(candidate.onnx, labels.calibrate, lesson.task)
     sizes = {**made.split_sizes, "labels": len(labels.train), "audit labels": len(labels.calibrate)}
     provenance = made.model_copy(
         update={"parent_version": parent.version, "snapshot": labels.fingerprint or None, "split_sizes": sizes}
     )
     return Refined(
         candidate.onnx,
-        candidate.manifest.model_copy(update={"provenance": provenance, "model": parent.model}),
+        candidate.manifest.model_copy(
+            update={"provenance": provenance, "model": parent.model, "operating_points": points}
+        ),
         f"{candidate.network}\n{_story(lesson, mixture)}",
         learned=tuple(row.sample_id for row in labels.train.rows),
         left_out=tuple(labels.train.left_out + labels.calibrate.left_out),

@@ -4,12 +4,10 @@ from pathlib import Path
 
 from models.contract.bundle import BundleError, read_manifest
 from models.contract.candidates import CandidateRecord, list_candidates
-from models.contract.durable import replace_durably
 from models.contract.gate_report import FILE, GateResult, read_gate_report
 from models.refinement.cycle import CANDIDATES, Judge, Judged, Refinement
 from models.refinement.gates.gain import MEAN, TAIL
-from models.refinement.gates.material import GateInputs
-from models.refinement.gates.run import run_gates
+from models.refinement.gates.run import GateInputs, run_gates, write_report
 from models.training.config import Progress, silent
 
 PINS = "pins"  # beside the versions: the user's own images that must stay right
@@ -31,8 +29,9 @@ def gates(asked: Refinement, progress: Progress = silent) -> Judge:
             pins=pins if pins.is_dir() else None,
             spent=asked.model_folder / CANDIDATES / SPENT,
         )
-        report = run_gates(inputs, record.id, progress)
-        replace_durably(candidate / FILE, report.to_json())
+        if not (candidate / FILE).exists():  # it is written last: a report that is there was cut off after it
+            write_report(run_gates(inputs, record.id, progress), inputs, candidate)
+        report = read_gate_report(candidate)
         return Judged(report.passed, tuple(line(result) for result in report.results))
 
     return judge

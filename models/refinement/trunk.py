@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from models.calibration.references import CALIBRATION_SEED
 from models.networks.regressors import Regressor, normalise
 from models.refinement.config import RefinementConfig
+from models.refinement.refined_task import RefinedTask
 from models.refinement.weights import State, Tunable, copied, mixed
 from models.tasks.protocol import Examples, RegressionTask
 from models.training.augmentation import augment, mirror_order
@@ -102,15 +103,16 @@ class Mixture:
 def choose_mixture(
     regressor: Regressor,
     parent: State,
-    task: RegressionTask,
+    task: RefinedTask,
     config: RefinementConfig,
     progress: Callable[[int, int], None],
 ) -> Mixture:
     """Leaves `regressor` with the weights of the best share; its own are those of share 1.
 
-    The best share has the smallest mean loss on the calibration split, a source counting once. It must beat the
-    parent by more than the standard error of their difference, else the share is 0: among several tries one is always
-    a little better by chance.
+    The best share has the smallest mean loss on the calibration split, a source counting once. Shares that make the
+    task's own part of it worse by more than `config.forgotten` are no choice. The best one must beat the parent by more
+    than the standard error of their difference, else the share is 0: among several tries one is always a little better
+    by chance.
     """
     child = copied(regressor)
     examples = task.examples("calibration", task.calibration_views, CALIBRATION_SEED)
@@ -120,7 +122,7 @@ def choose_mixture(
         regressor.load_state_dict(mixed(parent, child, share))
         losses[share] = _source_losses(regressor, examples, task)
         progress(done, len(shares))
-    share = _best(losses)
+    share = _best(losses, len(losses[0.0]) - len(task.calibrate), config.forgotten)
     regressor.load_state_dict(mixed(parent, child, share))
     return Mixture(share, {tried: float(column.mean()) for tried, column in losses.items()})
 
@@ -140,8 +142,11 @@ def _source_losses(regressor: Regressor, examples: Examples, task: RegressionTas
     return np.asarray(np.bincount(source, losses) / np.bincount(source), np.float64)
 
 
-def _best(losses: Mapping[float, Array]) -> float:
-    best = min(losses, key=lambda share: (losses[share].mean(), share))
+def _best(losses: Mapping[float, Array], old: int, forgotten: float) -> float:
+    """old: how many of the sources, the first ones, are the task's own."""
+    allowed = (1 + forgotten) * losses[0.0][:old].mean()
+    kept = [share for share, column in losses.items() if share == 0 or column[:old].mean() <= allowed]
+    best = min(kept, key=lambda share: (losses[share].mean(), share))
     gain = losses[0.0] - losses[best]
     error = gain.std(ddof=1) / np.sqrt(gain.size) if gain.size > 1 else np.inf
     return best if gain.mean() > STANDARD_ERRORS * error else 0.0

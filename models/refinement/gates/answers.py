@@ -111,4 +111,4 @@ def _verdict(question: Question, change: Change, outcome: Outcome, needed: int |
     if outcome == "too_few_labels":
         return f". Whether it is {question.asked} needs about {needed} more {question.labels}."
     nothing = "nothing changed, and " if change.low == change.high == 0 else ""
-    return f": {nothing}{question.asked} is asked."
+    return f": {nothing}{question.asked} is asked of the whole interval."

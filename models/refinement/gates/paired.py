@@ -118,7 +118,7 @@ def excess(pairs: Pairs, margin: float) -> Mean:
 def relative_change(pairs: Pairs, alpha: float) -> Change:
     """The mean of the candidate over that of live, minus 1. Infinite ends: the labels do not bound it."""
     live, candidate = (float(np.average(side, weights=pairs.weights)) for side in (pairs.live, pairs.candidate))
-    if live <= 0:  # a live model without any loss: no share of it can be named
+    if live <= 1e-12 * max(candidate, 1e-300):  # a live model without any loss: no share of it can be named
         estimate = 0.0 if candidate <= 0 else math.inf
         return Change(estimate, estimate, estimate)
     estimate = candidate / live - 1
@@ -161,7 +161,7 @@ def _hall(quantile: float, skew: float) -> float:
 
 def _end(bound: Callable[[float], float], estimate: float, farthest: float) -> float:
     """Where the bound crosses 0 between the estimate and `farthest`."""
-    if bound(estimate) == 0:
+    if bound(estimate) <= 0:  # without an error it is 0, but for rounding
         return estimate
     if bound(farthest) > 0:
         return math.copysign(math.inf, farthest)

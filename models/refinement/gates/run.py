@@ -16,7 +16,9 @@ from models.refinement.gates.gain import JUDGING, MEAN, PLACEBO, TAIL, UNLABELLE
 from models.refinement.gates.integrity import integrity
 from models.refinement.gates.ledger import Allowance, spend
 from models.refinement.gates.material import GateInputs, Material
+from models.refinement.gates.page import page
 from models.refinement.gates.paired import FEWEST_GROUPS
+from models.refinement.gates.pictures import pictures
 from models.refinement.gates.pins import pins
 from models.refinement.gates.slices import GATE as SLICES
 from models.refinement.gates.slices import slices
@@ -60,8 +62,15 @@ def run_gates(inputs: GateInputs, candidate_id: str, progress: Progress = silent
 
 
 def write_report(report: GateReport, inputs: GateInputs, folder: Path) -> None:
-    """Writes gates.json into the candidate's folder. Raises OSError."""
-    del inputs
+    """Writes pictures/, gates.html and, last, gates.json into the candidate's folder.
+
+    A candidate that cannot run, or was never asked about labels, has no pictures of them. Raises OSError.
+    """
+    drawn = pictures(Material(inputs)) if report.results[0].outcome == "passed" else {}
+    (folder / "pictures").mkdir(exist_ok=True)
+    for name, png in drawn.items():
+        replace_durably(folder / "pictures" / name, png)
+    replace_durably(folder / "gates.html", page(report, drawn).encode())
     replace_durably(folder / FILE, report.to_json())
 
 

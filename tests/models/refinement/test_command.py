@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from models.contract.candidates import list_candidates
+from models.contract.candidates import CandidateRecord, list_candidates
 from models.contract.snapshot import SnapshotError
-from models.refinement.command import ask, take_snapshot
+from models.refinement.command import ask, print_outcome, take_snapshot
 from models.refinement.config import Arm
+from models.refinement.cycle import LEFT_OUT, Judged, Outcome
 from tests.models.test_cli import invoke
 
 ALL: Arm = "all"
@@ -29,6 +30,39 @@ def test_a_snapshot_that_cannot_be_taken_is_one_line(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SnapshotError, match="no snapshot of digits could be taken: give a folder with --snapshot"):
         take_snapshot("digits", "http://localhost:9")
+
+
+@pytest.mark.parametrize(
+    ("passed", "words"),
+    [(True, "Make it live: losscast promote digits c1"), (False, "did not pass: version 1 stays live")],
+)
+def test_the_outcome_says_what_was_left_out_what_the_gates_say_and_what_to_do(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    passed: bool,  # noqa: FBT001 - a parameter of the test
+    words: str,
+) -> None:
+    (tmp_path / LEFT_OUT).write_text("{}\n{}\n")
+    now = "2026-01-01T00:00:00+00:00"
+    record = CandidateRecord(
+        id="c1",
+        model="digits",
+        state="gated",
+        passed=passed,
+        parent=1,
+        parent_sha256="0" * 64,
+        snapshot=None,
+        made_at=now,
+        changed_at=now,
+        who="ann",
+        reason="",
+        version=None,
+    )
+    print_outcome(Outcome(tmp_path, record, Judged(passed=passed, lines=("gain: passed. It is better.",))))
+    first, gate, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("2 labels are left out")
+    assert gate == "gain: passed. It is better."
+    assert words in last
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_another_refinement_replaces_the_one_that_a_crash_left(asked: Refinement
     with pytest.raises(KilledError):
         refine(other, start, passes, killed_at("fine-tune"))
     first, second = list_candidates(asked.model_folder)
-    assert (first.state, second.state) == ("superseded", "training")
+    assert (first.state, second.state) == ("rejected", "training")
     assert not (asked.model_folder / "candidates" / first.id / WORK).exists()
 
 

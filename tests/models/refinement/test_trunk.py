@@ -7,7 +7,7 @@ import torch
 
 from models.refinement.config import RefinementConfig
 from models.refinement.dataset import load_split
-from models.refinement.refined_task import as_examples
+from models.refinement.refined_task import as_examples, refined_task
 from models.refinement.trunk import _best, _pairs, choose_mixture, tune
 from models.refinement.weights import copied, parent_regressor
 from models.tasks.digits import Digits
@@ -49,13 +49,15 @@ def test_labels_with_missing_joints_teach_the_others(snapshot: Path, few_digits:
 
 
 def test_a_mixture_that_is_no_better_leaves_the_parent(
-    few_digits: Digits, parent: Path, quick: RefinementConfig
+    few_digits: Digits, parent: Path, quick: RefinementConfig, snapshot: Path
 ) -> None:
     regressor = parent_regressor(parent, few_digits)
     before = copied(regressor)
     with torch.no_grad():
         regressor.get_parameter("votes.bias").add_(0.5)  # worse
-    chosen = choose_mixture(regressor, before, few_digits, quick, lambda *_: None)
+    audit = load_split(snapshot, "calibrate", few_digits.task, few_digits.preprocessing)
+    task = refined_task(few_digits, audit, "f" * 64)
+    chosen = choose_mixture(regressor, before, task, quick, lambda *_: None)
     assert chosen.share == 0
     assert chosen.losses[0.5] > chosen.losses[0.0]
     assert all(torch.equal(value, before[name]) for name, value in regressor.state_dict().items())
@@ -65,4 +67,11 @@ def test_a_mixture_that_is_no_better_leaves_the_parent(
 def test_a_mixture_must_beat_the_parent_by_more_than_chance(gain: float, share: float) -> None:
     parent = np.random.default_rng(0).uniform(1, 3, 100)
     noise = np.random.default_rng(1).normal(0, 0.3, 100)
-    assert _best({0.0: parent, 1.0: parent - gain + noise - noise.mean()}) == share
+    assert _best({0.0: parent, 1.0: parent - gain + noise - noise.mean()}, 100, 0.01) == share
+
+
+def test_a_mixture_that_forgets_the_old_images_is_no_choice() -> None:
+    parent = np.random.default_rng(0).uniform(1, 3, 100)
+    old, new = np.arange(100) < 50, np.arange(100) >= 50
+    losses = {share: parent + 0.1 * share * old - share * new for share in (0.0, 0.1, 1.0)}
+    assert _best(losses, 50, 0.01) == 0.1
