@@ -63,7 +63,10 @@ def watch_drift(metrics: Metrics, watches: Watches, monitor: Monitor) -> None:
         counters={
             "losscast_drift_faults": ("Times that adding up images for drift failed.", lambda: watches.faults),
             "losscast_drift_flushes": ("Flushes that the drift ledger confirmed.", lambda: monitor.flushes),
-            "losscast_drift_flush_errors": ("Times the drift monitor failed and backed off.", lambda: monitor.errors),
+            "losscast_drift_flush_errors": (
+                "Flushes that failed and are tried again; each counts once.",
+                lambda: monitor.errors,
+            ),
         },
     )
 

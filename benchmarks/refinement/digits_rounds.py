@@ -26,7 +26,7 @@ from models.contract.live import make_live
 from models.contract.snapshot import Row
 from models.evaluation.bundle import run_bundle
 from models.refinement.config import RefinementConfig
-from models.refinement.cycle import Judge, Judged, Outcome, Refinement, live_version, refine
+from models.refinement.cycle import Judge, Judged, Refinement, RefinementResult, live_version, refine
 from models.refinement.judging import gates
 from models.tasks.digits import Digits
 from models.tasks.protocol import Examples
@@ -153,7 +153,7 @@ def _story(folder: Path) -> str:
     return next(line for line in card.splitlines() if line.startswith(("It was fine-tuned", "The regressor is that")))
 
 
-def _go_live(outcome: Outcome, store: Path) -> None:
+def _go_live(outcome: RefinementResult, store: Path) -> None:
     number = next_version(store / "digits")
     manifest = read_manifest(outcome.folder).model_copy(update={"version": str(number)})
     files = {name: (outcome.folder / name).read_bytes() for name in ("model.onnx", "model_card.md")}

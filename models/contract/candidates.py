@@ -23,7 +23,7 @@ CandidateState = Literal["training", "gated", "shadow", "live", "rejected", "sup
 RECORD = "candidate.json"
 FOLDER = "candidates"
 LOCK = ".candidates.lock"
-# From each state, those that may follow. What is not here stays as it is.
+# From each state, those that may follow. A state that is not listed is final.
 CHANGES: dict[CandidateState, tuple[CandidateState, ...]] = {
     "training": ("gated", "rejected", "superseded"),
     "gated": ("live", "rejected", "superseded", "shadow"),

@@ -52,13 +52,6 @@ def read(features: Features, limbs: Sequence[tuple[int, int]]) -> Readings:
     )
 
 
-def heatmap_entropies(logits: Tensor) -> Tensor:
-    """The entropy of each heatmap in nats: [b, k, h, w] -> [b, k]."""
-    flat = logits.float().flatten(2)
-    mass = flat.softmax(dim=2)
-    return (_log_sum(mass, flat) - (mass * flat).sum(dim=2, keepdim=True)).squeeze(2)
-
-
 def _log_sum(mass: Tensor, logits: Tensor) -> Tensor:
     """Log of the sum of exponentials of logits [b, k, n] with softmax `mass`: [b, k, 1]. It adds no pass over them."""
     return logits.amax(dim=2, keepdim=True) - mass.amax(dim=2, keepdim=True).log()

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from models.contract.snapshot import SnapshotError, read_snapshot
 from models.refinement.config import Arm, RefinementConfig, RefinementError
-from models.refinement.cycle import LEFT_OUT, Outcome, Refinement, live_version, refine, unfinished_snapshot
+from models.refinement.cycle import LEFT_OUT, Refinement, RefinementResult, live_version, refine, unfinished_snapshot
 from models.refinement.judging import gates
 from models.tasks.protocol import RegressionTask
 from models.training.config import Progress
@@ -72,7 +72,7 @@ def take_snapshot(model: str, url: str | None) -> Path:
     return out
 
 
-def refine_model(wish: Wish, task: RegressionTask, accelerator: str, progress: Progress) -> Outcome:
+def refine_model(wish: Wish, task: RegressionTask, accelerator: str, progress: Progress) -> RefinementResult:
     """Runs the cycle with the gates. Raises as `refine`."""
     if wish.model != task.task.name:
         raise RefinementError(
@@ -87,7 +87,7 @@ def refine_model(wish: Wish, task: RegressionTask, accelerator: str, progress: P
     return refine(asked, start, gates(asked, progress), progress)
 
 
-def print_outcome(outcome: Outcome) -> None:
+def print_outcome(outcome: RefinementResult) -> None:
     """Labels that were left out, one line for each gate, and what to do next."""
     console = Console(soft_wrap=True, highlight=False)
     if outcome.left_out:

@@ -60,7 +60,7 @@ Judge = Callable[[Path, Path, Path | None, CandidateRecord], Judged]
 
 @dataclass(frozen=True, slots=True)
 class Refinement:
-    """What is asked for."""
+    """A request for one refinement."""
 
     store: Path
     model: str
@@ -75,7 +75,7 @@ class Refinement:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RefinementResult:
     """A candidate with its verdict."""
 
     folder: Path
@@ -88,7 +88,7 @@ class Outcome:
         return len((self.folder / LEFT_OUT).read_bytes().splitlines())
 
 
-def refine(asked: Refinement, start: StartTrainer, judge: Judge, progress: Progress = silent) -> Outcome:
+def refine(asked: Refinement, start: StartTrainer, judge: Judge, progress: Progress = silent) -> RefinementResult:
     """Makes a candidate out of the live version, or goes on with the one that a crash left, and judges it.
 
     Raises RefinementError (another refinement is running), SnapshotError, BundleError, OSError, and ValueError for
@@ -241,10 +241,10 @@ def learned_by(model_folder: Path, version: int) -> list[str]:
     return []
 
 
-def _judge(asked: Refinement, live: Path, folder: Path, judge: Judge) -> Outcome:
+def _judge(asked: Refinement, live: Path, folder: Path, judge: Judge) -> RefinementResult:
     placebo = folder / WORK / "placebo"
     judged = judge(live, folder, placebo if placebo.exists() else None, read_candidate(folder))
     failed = "all gates passed" if judged.passed else "not all gates passed"
     record = change_state(folder, "gated", who=asked.who, reason=failed, passed=judged.passed)
     shutil.rmtree(folder / WORK, ignore_errors=True)
-    return Outcome(folder, record, judged)
+    return RefinementResult(folder, record, judged)

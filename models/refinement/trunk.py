@@ -17,7 +17,7 @@ from models.calibration.references import CALIBRATION_SEED
 from models.networks.regressors import Regressor, normalise
 from models.refinement.config import RefinementConfig
 from models.refinement.refined_task import RefinedTask
-from models.refinement.weights import State, Tunable, copied, mixed
+from models.refinement.weights import State, TunedPart, copied, mixed
 from models.tasks.protocol import Examples, RegressionTask
 from models.training.augmentation import augment, mirror_order
 from models.training.config import Progress
@@ -67,7 +67,7 @@ def tune(  # noqa: PLR0913, PLR0917 - as `train_regressor`
         weight_decay=config.weight_decay,
         about=f"data {old.fingerprint}, {0 if new is None else len(new)} labels, {config}",
     )
-    tunable = Tunable(regressor, config.arm, keep_statistics=config.keep_statistics)
+    tunable = TunedPart(regressor, config.arm, keep_statistics=config.keep_statistics)
     with reproducible(config.seed):
         fit(tunable, partial(_pairs, pool, new, rows, config), loss, plan, trainer, partial(progress, name))
     tunable.requires_grad_(requires_grad=False)

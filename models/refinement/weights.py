@@ -63,7 +63,7 @@ def _canvas(parent: Path) -> tuple[int, int, int]:
     return read_manifest(parent).preprocessing.canvas_shape
 
 
-class Tunable(nn.Module):
+class TunedPart(nn.Module):
     """A regressor of which only the arm's part learns.
 
     keep_statistics: batch normalisation stays in eval mode. So it does in layers that do not learn.

@@ -1,6 +1,6 @@
 """The gate on the labels themselves: no annotator exchanges left and right.
 
-Labels of all splits are looked at, because the candidate learned from most of them. What is measured is how the live
+Labels of all splits are looked at, because the candidate learned from most of them. It measures how the live
 version reads the images, not a loss of the candidate, so no judging label is spent.
 """
 

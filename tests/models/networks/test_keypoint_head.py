@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.networks.heatmap import HeatmapNet, HeatmapNetConfig
-from models.networks.heatmap_features import EXPECTED, Readings, heatmap_entropies, read
+from models.networks.heatmap_features import ENTROPY, EXPECTED, Readings, read
 from models.networks.keypoint_head import KeypointHeadConfig, KeypointLossHead, reading_sizes
 from models.networks.regressors import Features
 
@@ -66,7 +66,9 @@ def test_a_second_peak_is_seen_only_where_there_is_one() -> None:
 
 def test_a_certain_heatmap_has_little_entropy() -> None:
     maps = torch.stack((bump(8, 8), torch.zeros(16, 16)))[None]
-    assert heatmap_entropies(maps)[0].tolist() == pytest.approx([2.84, np.log(256)], abs=0.02)
+    seen = Features(torch.full((1, 2, 2), 18.0), (torch.zeros(1, 1, 4, 4),), torch.zeros(1, 1), maps)
+    found = read(seen, ((0, 1),)).shape[0, :, ENTROPY]
+    assert found.tolist() == pytest.approx([2.84, np.log(256)], abs=0.02)  # in nats
 
 
 def test_the_expected_loss_of_a_heatmap_is_its_mean_clipped_distance_in_sizes_of_the_pose() -> None:

@@ -8,7 +8,7 @@ from models.contract.candidates import CandidateRecord, list_candidates
 from models.contract.snapshot import SnapshotError
 from models.refinement.command import ask, print_outcome, take_snapshot
 from models.refinement.config import Arm
-from models.refinement.cycle import LEFT_OUT, Judged, Outcome
+from models.refinement.cycle import LEFT_OUT, Judged, RefinementResult
 from tests.models.test_cli import invoke
 
 ALL: Arm = "all"
@@ -58,7 +58,7 @@ def test_the_outcome_says_what_was_left_out_what_the_gates_say_and_what_to_do(
         reason="",
         version=None,
     )
-    print_outcome(Outcome(tmp_path, record, Judged(passed=passed, lines=("gain: passed. It is better.",))))
+    print_outcome(RefinementResult(tmp_path, record, Judged(passed=passed, lines=("gain: passed. It is better.",))))
     first, gate, last = capsys.readouterr().out.splitlines()
     assert first.startswith("2 labels are left out")
     assert gate == "gain: passed. It is better."

@@ -8,7 +8,7 @@ from models.contract.bundle import read_manifest, read_onnx
 from models.networks.regressors import KeypointNet, KeypointNetConfig
 from models.publishing.export import state_dict
 from models.refinement.config import RefinementError
-from models.refinement.weights import Tunable, copied, mixed, parent_regressor
+from models.refinement.weights import TunedPart, copied, mixed, parent_regressor
 from models.tasks.digits import Digits
 
 
@@ -41,7 +41,7 @@ def test_a_version_of_another_task_is_refused(parent: Path) -> None:
     [("all", {"fine", "middle", "coarse", "votes"}), ("decoder", {"coarse", "votes"}), ("head", set())],
 )
 def test_only_the_part_of_the_arm_learns(arm: str, learning: set[str]) -> None:
-    tunable = Tunable(KeypointNet(KeypointNetConfig()), arm, keep_statistics=True)  # type: ignore[arg-type]  # from the list
+    tunable = TunedPart(KeypointNet(KeypointNetConfig()), arm, keep_statistics=True)  # type: ignore[arg-type]  # from the list
     names = {name.split(".")[1] for name, value in tunable.named_parameters() if value.requires_grad}
     assert names == learning
 
@@ -49,7 +49,7 @@ def test_only_the_part_of_the_arm_learns(arm: str, learning: set[str]) -> None:
 @pytest.mark.parametrize("keep", [True, False])
 def test_batch_normalisation_keeps_its_statistics_if_asked_to(keep: bool) -> None:  # noqa: FBT001 - a parameter of the test
     net = KeypointNet(KeypointNetConfig())
-    tunable = Tunable(net, "decoder", keep_statistics=keep)
+    tunable = TunedPart(net, "decoder", keep_statistics=keep)
     tunable.train()
     before = copied(net)
     tunable(torch.randn(4, 1, 64, 64))
@@ -61,7 +61,7 @@ def test_a_network_without_last_layers_has_no_decoder_arm() -> None:
     net = KeypointNet(KeypointNetConfig())
     net.last_layers = ()
     with pytest.raises(RefinementError, match="--arm all"):
-        Tunable(net, "decoder", keep_statistics=True)
+        TunedPart(net, "decoder", keep_statistics=True)
 
 
 def test_a_mixture_lies_between_and_its_ends_are_exact() -> None:

@@ -21,7 +21,6 @@ from service.labelling.queue.blobs import BlobStore
 from service.labelling.queue.label_queue import Leased
 from service.labelling.queue.policy import QueuePolicy
 from service.labelling.samples.sample import Sample, sample_id
-from tests.service.conftest import PROGRAMS
 from tests.service.labelling.queue.own_queue import OwnQueue
 from tests.service.labelling.queue.queue_model import LANES, QueueModel
 
@@ -37,7 +36,7 @@ POLICY = QueuePolicy(
     ood_share=0.25,
 )
 CONTENTS = 16
-EXAMPLES = 80 // len(PROGRAMS)  # on each server
+EXAMPLES = 60  # on each server
 SORTED = (*LANES, "ages", "leased", "dead", "arriving", "finished", "tombstones")
 FIELDS = ("leases", "samples")
 COUNTED = ("sources", "holdings")
