@@ -25,7 +25,7 @@ FOLDER = "candidates"
 LOCK = ".candidates.lock"
 # From each state, those that may follow. A state that is not listed is final.
 CHANGES: dict[CandidateState, tuple[CandidateState, ...]] = {
-    "training": ("gated", "rejected"),
+    "training": ("gated", "rejected", "superseded"),
     "gated": ("live", "rejected", "superseded", "shadow"),
     "shadow": ("live", "rejected", "superseded"),
     "live": ("superseded", "rolled_back"),
@@ -33,6 +33,10 @@ CHANGES: dict[CandidateState, tuple[CandidateState, ...]] = {
     "superseded": (),
     "rolled_back": (),
 }
+
+
+class NoCandidate(BundleError):  # noqa: N818 - the condition is the name
+    """The model has no such candidate."""
 
 
 class CandidateRecord(Part):
@@ -76,18 +80,22 @@ def new_candidate(model_folder: Path, *, parent: int, parent_sha256: str, snapsh
 
 
 def read_candidate(folder: Path) -> CandidateRecord:
-    """Raises BundleError."""
+    """Raises BundleError, also for the record of another candidate."""
     try:
-        return CandidateRecord.model_validate_json((folder / RECORD).read_bytes())
+        record = CandidateRecord.model_validate_json((folder / RECORD).read_bytes())
     except OSError as error:
         raise BundleError(f"{folder} is no candidate: {RECORD} cannot be read ({error.strerror})") from error
     except ValidationError as error:
         raise BundleError(f"{folder / RECORD} is damaged: {error.errors()[0]['msg']}") from error
+    if record.id != folder.name:
+        raise BundleError(f"{folder / RECORD} is damaged: it is the record of candidate {record.id}")
+    return record
 
 
 def list_candidates(model_folder: Path) -> list[CandidateRecord]:
     """Those that can be read, oldest first. `damaged_candidates` names the others."""
-    return [one for one in _all(model_folder) if isinstance(one, CandidateRecord)]
+    records = [one for one in _all(model_folder) if isinstance(one, CandidateRecord)]
+    return sorted(records, key=lambda record: record.made_at)
 
 
 def damaged_candidates(model_folder: Path) -> list[str]:
@@ -96,10 +104,10 @@ def damaged_candidates(model_folder: Path) -> list[str]:
 
 
 def find_candidate(model_folder: Path, name: str) -> Path:
-    """The folder of a candidate. Raises BundleError for an unknown name, also for one that is no file name."""
-    names = [record.id for record in list_candidates(model_folder)]
+    """The folder of a candidate, which may be damaged. Raises NoCandidate, also for a name that leads elsewhere."""
+    names = [path.name for path in _folders(model_folder)]
     if name not in names:
-        raise BundleError(f"{model_folder.name} has no candidate {name!r}: it has {', '.join(names) or 'none'}")
+        raise NoCandidate(f"{model_folder.name} has no candidate {name!r}: it has {', '.join(names) or 'none'}")
     return model_folder / FOLDER / name
 
 
@@ -140,9 +148,14 @@ def _replace(folder: Path, record: CandidateRecord, fields: dict[str, Any]) -> C
 
 def _all(model_folder: Path) -> list[CandidateRecord | BundleError]:
     found: list[CandidateRecord | BundleError] = []
-    for path in sorted((model_folder / FOLDER).glob(f"*/{RECORD}")):  # names begin with the time
+    for path in _folders(model_folder):
         try:
-            found.append(read_candidate(path.parent))
+            found.append(read_candidate(path))
         except BundleError as error:
             found.append(error)
     return found
+
+
+def _folders(model_folder: Path) -> list[Path]:
+    """Those that hold a file. A crash before the first record leaves a folder that holds none, and no candidate."""
+    return sorted(path for path in (model_folder / FOLDER).glob("[!.]*/") if any(path.glob("[!.]*")))

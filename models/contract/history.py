@@ -32,6 +32,7 @@ class Cause:
     event: Event
     reason: str
     who: str = NOBODY
+    candidate: str | None = None
 
 
 class Change(BaseModel):
@@ -46,9 +47,11 @@ class Change(BaseModel):
     who: str
     reason: str
     onnx_sha256: str | None  # of `version`; None: its manifest could not be read
+    candidate: str | None = None  # that was promoted as `version`; lines without one leave it out
 
     def to_line(self) -> bytes:
-        return self.model_dump_json().encode() + b"\n"
+        left_out = {"candidate"} if self.candidate is None else None
+        return self.model_dump_json(exclude=left_out).encode() + b"\n"
 
 
 def change_now(model_folder: Path, cause: Cause, version: int, before: int | None) -> Change:
@@ -66,6 +69,7 @@ def change_now(model_folder: Path, cause: Cause, version: int, before: int | Non
         who=cause.who,
         reason=cause.reason,
         onnx_sha256=sha256,
+        candidate=cause.candidate,
     )
 
 

@@ -94,8 +94,18 @@ def make_live(folder: Path, who: str = "offline line", reason: str = "published"
             _change(model_folder, index, _with_live(index, number), cause)
 
 
-def swap_live(model_folder: Path, number: int, expected_live: int, *, who: str = NOBODY, reason: str) -> Swap:
+def swap_live(  # noqa: PLR0913 - all but three are keyword-only
+    model_folder: Path,
+    number: int,
+    expected_live: int,
+    *,
+    who: str = NOBODY,
+    reason: str,
+    candidate: str | None = None,
+) -> Swap:
     """Makes version `number` live if `expected_live` is live now; that one becomes `previous`.
+
+    candidate: the one whose files the version has, for the history.
 
     It changes nothing when `number` is live already, so that a request without an answer can be repeated. Raises
     LiveMoved, NoVersion, NotWritable, and BundleError when the store or the version is damaged.
@@ -106,7 +116,8 @@ def swap_live(model_folder: Path, number: int, expected_live: int, *, who: str =
         if index.live == number:
             return Swap(index, index)
         _check_live(model_folder, index, expected_live)
-        return _change(model_folder, index, _with_live(index, number), Cause("promoted", reason, who))
+        cause = Cause("promoted", reason, who, candidate)
+        return _change(model_folder, index, _with_live(index, number), cause)
 
 
 def roll_back(model_folder: Path, expected_live: int, *, to: int | None = None, who: str = NOBODY, reason: str) -> Swap:

@@ -2,7 +2,7 @@
 
 checked -> copied as a version (renamed into place) -> model.json replaced -> records of candidates follow. model.json
 is the one authority. A crash after any step leaves a state that the same request, or the next one, continues: a copy
-is found again by its manifest, and `settle` reads from model.json and the history what the records should say.
+is found again by the id that it holds, and `settle` reads from model.json and the history what the records should say.
 """
 
 from pathlib import Path
@@ -13,21 +13,24 @@ from models.contract.candidates import (
     FOLDER,
     CandidateRecord,
     CandidateState,
+    NoCandidate,
     change_state,
     find_candidate,
     list_candidates,
     read_candidate,
 )
+from models.contract.gate_report import FILE as GATES
 from models.contract.gate_report import read_gate_report
 from models.contract.history import NOBODY
 from models.contract.index import ModelIndex, read_index
 from models.contract.live import LiveMoved, NotWritable, NoVersion, Swap, read_state, swap_live
 from models.contract.lock import locked
-from models.contract.manifest import Manifest
 
 LOCK: Final = ".promotion.lock"
 OVERRIDDEN: Final = "gates overridden: "
+ORIGIN: Final = "candidate.txt"  # in a version: the id of the candidate that it was
 PROMOTABLE: Final = ("gated", "shadow")
+COPIED: Final = ("learned.txt", GATES)  # beside the model, where they are there
 
 
 class GatesNotPassed(BundleError):  # noqa: N818 - the condition is the name
@@ -45,7 +48,7 @@ def promote_candidate(  # noqa: PLR0913 - all but three are keyword-only
     """
     try:
         folder = find_candidate(model_folder, name)
-    except BundleError as error:
+    except NoCandidate as error:
         raise NoVersion(str(error)) from error
     try:
         with locked(model_folder / FOLDER / LOCK):
@@ -53,10 +56,10 @@ def promote_candidate(  # noqa: PLR0913 - all but three are keyword-only
             record, index = read_candidate(folder), read_index(model_folder)
             if record.state == "live" and record.version == index.live:
                 return Swap(index, index)
-            gates = _check(model_folder, folder, record, index, expected_live, override=override)
+            gates = _check(model_folder, folder, record, index, expected_live, who=who, override=override)
             number = _copied(model_folder, folder)
             why = f"{OVERRIDDEN}{gates}; {reason}" if gates else reason
-            swap = swap_live(model_folder, number, expected_live, who=who, reason=why)
+            swap = swap_live(model_folder, number, expected_live, who=who, reason=why, candidate=record.id)
             _settle(model_folder)
             return swap
     except OSError as error:
@@ -81,7 +84,7 @@ def _settle(model_folder: Path) -> None:
         folder = model_folder / FOLDER / record.id
         if record.state in PROMOTABLE:
             versions = _versions(model_folder) if versions is None else versions
-            number = versions.get(_key(folder))
+            number = versions.get(record.id)
             entered = [change for change in state.changes if change.event == "promoted" and change.version == number]
             if number is not None and entered:
                 record = change_state(  # noqa: PLW2901 - the state that it should have had
@@ -95,7 +98,14 @@ def _settle(model_folder: Path) -> None:
 
 
 def _check(  # noqa: PLR0913 - all that a promotion depends on
-    model_folder: Path, folder: Path, record: CandidateRecord, index: ModelIndex, expected: int, *, override: bool
+    model_folder: Path,
+    folder: Path,
+    record: CandidateRecord,
+    index: ModelIndex,
+    expected: int,
+    *,
+    who: str,
+    override: bool,
 ) -> str:
     """What the gates said against it; empty when they passed."""
     if index.live != expected:
@@ -114,7 +124,7 @@ def _check(  # noqa: PLR0913 - all that a promotion depends on
         )
     if record.state == "training":
         read_onnx(folder, read_manifest(folder))  # whole, before the state changes
-        change_state(folder, "gated", who=NOBODY, reason="the gates were overridden before they ran")
+        change_state(folder, "gated", who=who, reason="the gates were overridden before they ran")
     return against
 
 
@@ -135,36 +145,33 @@ _GOOD: Final = ("passed", "not_asked")
 def _copied(model_folder: Path, folder: Path) -> int:
     """The number of the version with the candidate's files, which is published unless an earlier try did it."""
     manifest = read_manifest(folder)
+    if manifest.model != model_folder.name:
+        raise BundleError(f"{folder} is damaged: its manifest is one of model {manifest.model}")
     onnx = read_onnx(folder, manifest)
-    if (number := _versions(model_folder).get(_key(folder))) is not None:
+    if (number := _versions(model_folder).get(folder.name)) is not None:
         return number
     number = next_version(model_folder)
-    files = {"model.onnx": onnx, "model_card.md": (folder / "model_card.md").read_bytes()}
-    learned = folder / "learned.txt"
-    if learned.exists():
-        files[learned.name] = learned.read_bytes()
+    there = [name for name in COPIED if (folder / name).exists()]
+    files = {
+        "model.onnx": onnx,
+        ORIGIN: f"{folder.name}\n".encode(),
+        **{name: _read(folder / name) for name in ("model_card.md", *there)},
+    }
     publish(model_folder.parent, manifest.model_copy(update={"version": str(number)}), files)
     return number
 
 
-def _versions(model_folder: Path) -> dict[str, int]:
-    """Version numbers by the content of their manifests, the number itself left out."""
-    found = dict[str, int]()
-    for path in model_folder.iterdir():
-        if path.name.isdecimal():
-            try:
-                found[_content(read_manifest(path))] = int(path.name)
-            except BundleError:
-                continue
-    return found
-
-
-def _key(folder: Path) -> str:
+def _read(path: Path) -> bytes:
     try:
-        return _content(read_manifest(folder))
-    except BundleError:
-        return ""
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path.parent} is damaged: {path.name} cannot be read ({error.strerror})") from error
 
 
-def _content(manifest: Manifest) -> str:
-    return manifest.model_copy(update={"version": ""}).model_dump_json()
+def _versions(model_folder: Path) -> dict[str, int]:
+    """Numbers of the versions that were candidates, by the ids of these."""
+    found = dict[str, int]()
+    for path in model_folder.glob(f"*/{ORIGIN}"):
+        if path.parent.name.isdecimal():
+            found[_read(path).decode(errors="replace").strip()] = int(path.parent.name)
+    return found

@@ -9,10 +9,19 @@ from rich.table import Table
 
 from service.client import DEFAULT_URL
 from service.commands.console import ApiKey, AsJson, Url, connected, fail, print_json, say, table
-from service.schemas.versions import MAX_CHANGES, MAX_WAIT_S, WAIT_S, ChangeFields, LiveReply, ReplicaFields
+from service.schemas.versions import (
+    MAX_CHANGES,
+    MAX_WAIT_S,
+    WAIT_S,
+    CandidateFields,
+    ChangeFields,
+    LiveReply,
+    ReplicaFields,
+)
 
 SILENT_S = 5.0  # a replica speaks every two seconds
 
+BAD = ("failed", "too_few_labels")
 ModelName = Annotated[str, typer.Argument(help="Name of the model.")]
 Reason = Annotated[str, typer.Option(help="Why; it is kept in the history.")]
 Who = Annotated[str, typer.Option(envvar="LOSSCAST_WHO", help="Who asks for it; it is kept in the history.")]
@@ -117,6 +126,8 @@ def candidates(model: ModelName, url: Url = DEFAULT_URL, api_key: ApiKey = None,
     """Show the candidates of a model: their states, what their gates said, and why. The oldest comes first.
 
     Example: losscast candidates pose
+
+    Example: losscast candidates pose --json | jq '.gates[].sentence'
     """
     with connected(url, api_key) as client:
         known = client.candidates(model)
@@ -124,17 +135,24 @@ def candidates(model: ModelName, url: Url = DEFAULT_URL, api_key: ApiKey = None,
         for one in known.candidates:
             print_json(one.model_dump())
     elif known.candidates:
-        rows = table("id", "state", "passed", "parent", "version", "snapshot", "changed (UTC)", "who", "reason")
+        rows = table("id", "state", "gates", "parent", "version", "changed (UTC)", "who", "reason")
+        rows.columns[0].no_wrap = True  # an id is there to be copied
         for one in known.candidates:
-            passed = {True: "yes", False: "no", None: ""}[one.passed]
-            when, snapshot = one.changed_at[:19].replace("T", " "), (one.snapshot or "")[:12]
+            when = one.changed_at[:19].replace("T", " ")
             state = one.state.replace("_", " ")
-            rows.add_row(one.id, state, passed, one.parent, one.version or "", snapshot, when, one.who, one.reason)
+            rows.add_row(one.id, state, _gates(one), one.parent, one.version or "", when, one.who, one.reason)
         Console().print(rows)
     elif not known.damaged:
         say(f"{model} has no candidates: `losscast refine {model}` makes one.")
     for line in known.damaged:
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"losscast: {line}", markup=False, style="red")
+
+
+def _gates(one: CandidateFields) -> str:
+    """In a cell: whether it passed, and the gates that it did not pass."""
+    bad = [f"{gate.gate} ({gate.outcome.replace('_', ' ')})" for gate in one.gates if gate.outcome in BAD]
+    passed = {True: "passed", False: "not passed", None: ""}[one.passed]
+    return f"{passed}: {', '.join(bad)}" if bad else passed
 
 
 def _show(reply: LiveReply, *, as_json: bool) -> None:
@@ -171,10 +189,11 @@ def _why(replica: ReplicaFields, live: str) -> str:
 
 
 def _change_table(changes: Sequence[ChangeFields]) -> Table:
-    rows = table("when (UTC)", "event", "version", "before", "who", "reason")
+    refined = any(change.candidate for change in changes)
+    rows = table("when (UTC)", "event", "version", "before", *(["candidate"] if refined else []), "who", "reason")
     for change in changes:
         when = change.at[:19].replace("T", " ")
-        rows.add_row(
-            when, change.event.replace("_", " "), change.version, change.before or "", change.who, change.reason
-        )
+        of = [change.candidate or ""] if refined else []
+        event = change.event.replace("_", " ")
+        rows.add_row(when, event, change.version, change.before or "", *of, change.who, change.reason)
     return rows

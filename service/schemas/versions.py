@@ -58,6 +58,8 @@ class PromoteRequest(Wire):
     def _one_target(self) -> Self:
         if (self.version is None) == (self.candidate is None):
             raise ValueError("give a version or a candidate, and not both")
+        if self.override and self.candidate is None:
+            raise ValueError("override is for a candidate: a version has no gates")
         return self
 
 
@@ -103,6 +105,7 @@ class ChangeFields(Wire):
     who: str
     reason: str
     onnx_sha256: str | None = Field(description="Of the version's model.onnx; null if its manifest was unreadable.")
+    candidate: str | None = Field(default=None, description="The candidate that was promoted as the version.")
 
 
 class HistoryReply(Wire):

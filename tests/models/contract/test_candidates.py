@@ -9,6 +9,7 @@ import pytest
 from models.contract.bundle import BundleError, next_version
 from models.contract.candidates import (
     CHANGES,
+    FOLDER,
     RECORD,
     CandidateState,
     change_state,
@@ -46,7 +47,7 @@ def reached(folder: Path, state: CandidateState) -> Path:
 def test_candidates_are_listed_by_age_and_are_no_versions(folder: Path) -> None:
     before = next_version(folder)
     names = [made(folder).name for _ in range(3)]
-    assert sorted(record.id for record in list_candidates(folder)) == sorted(names)
+    assert [record.id for record in list_candidates(folder)] == names
     assert next_version(folder) == before
     assert not list_candidates(folder.parent / "other")
 
@@ -67,11 +68,18 @@ def test_a_change_of_state_that_is_not_in_the_table_is_refused_in_one_line(
 
 
 def test_a_damaged_candidate_is_named_and_hides_no_other(folder: Path) -> None:
-    good, bad = made(folder), made(folder)
-    (bad / RECORD).write_text("{")
+    good, cut, other, lost = (made(folder) for _ in range(4))
+    (cut / RECORD).write_text("{")
+    (other / RECORD).write_bytes((good / RECORD).read_bytes())
+    (lost / RECORD).rename(lost / "model.onnx")
+    (folder / FOLDER / "nothing-yet").mkdir()  # a crash before the first record
     assert [record.id for record in list_candidates(folder)] == [good.name]
-    (said,) = damaged_candidates(folder)
-    assert bad.name in said
+    said = damaged_candidates(folder)
+    assert len(said) == 3
+    for damaged in (cut, other, lost):
+        assert any(damaged.name in line for line in said)
+        with pytest.raises(BundleError, match=r"is damaged|is no candidate"):
+            read_candidate(find_candidate(folder, damaged.name))
 
 
 def test_a_name_that_leads_elsewhere_is_no_candidate(folder: Path) -> None:

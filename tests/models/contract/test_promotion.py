@@ -10,7 +10,7 @@ import pytest
 from models.contract.bundle import BundleError, read_manifest
 from models.contract.candidates import change_state, new_candidate, read_candidate
 from models.contract.gate_report import GateReport, GateResult
-from models.contract.history import read_history
+from models.contract.history import HISTORY, read_history
 from models.contract.index import ModelIndex, read_index
 from models.contract.live import LiveMoved, NoVersion, read_state, roll_back, swap_live
 from models.contract.promotion import GatesNotPassed, promote_candidate, settle
@@ -64,6 +64,8 @@ def test_a_promoted_candidate_is_the_next_version_and_a_repeated_request_makes_n
     assert (folder / "4/learned.txt").read_text() == "a\nb\n"
     assert not (folder / "5").exists()
     assert (read_candidate(made).state, read_candidate(made).version) == ("live", 4)
+    assert [change.candidate for change in read_history(folder)] == [None, made.name]
+    assert b"candidate" not in (folder / HISTORY).read_bytes().splitlines()[0]  # lines of versions stay as they were
 
 
 def test_the_one_before_is_superseded_and_one_that_is_taken_back_says_so(folder: Path) -> None:
@@ -95,6 +97,7 @@ def test_failed_gates_are_named_and_only_an_override_with_its_reason_passes_them
     assert promote(made, override=True)
     said = read_history(folder)[-1].reason
     assert said == "gates overridden: gain (failed), slices (too few labels); a test"
+    assert (folder / "4/gates.json").read_bytes() == report.to_json()
 
 
 def test_a_candidate_that_has_not_been_gated_needs_an_override(folder: Path) -> None:
@@ -122,6 +125,14 @@ def test_unknown_and_damaged_candidates_change_nothing(folder: Path) -> None:
     (made / "model.onnx").write_bytes(b"cut")
     with pytest.raises(BundleError, match="SHA-256"):
         promote(made)
+    second = candidate(folder)
+    (second / "model_card.md").unlink()
+    with pytest.raises(BundleError, match=r"model_card\.md cannot be read"):
+        promote(second)
+    foreign = read_manifest(folder / "1").model_copy(update={"model": "other"})
+    (second / "manifest.json").write_bytes(foreign.to_json())
+    with pytest.raises(BundleError, match="is one of model other"):
+        promote(second)
     assert read_index(folder) == ModelIndex(live=1)
     assert not (folder / "4").exists()
 

@@ -1,13 +1,16 @@
 """`losscast promote`, `rollback` and `history` against a real service."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
 
-from models.contract.candidates import new_candidate
+from models.contract.bundle import read_manifest
+from models.contract.candidates import change_state, new_candidate
+from models.contract.gate_report import GateReport, GateResult
 from models.contract.index import ModelIndex, read_index, write_index
 from tests.running import Service
 
@@ -29,9 +32,10 @@ def changing(publish_version: Callable[..., None], tmp_path_factory: pytest.Temp
 
 @pytest.fixture
 def store(changing: Service) -> Path:
-    """Its store, with version 1 live and no history."""
+    """Its store, with version 1 live, no history and no candidates."""
     folder = changing.store
     (folder / "tiny/history.ndjson").unlink(missing_ok=True)
+    shutil.rmtree(folder / "tiny/candidates", ignore_errors=True)
     write_index(folder / "tiny", ModelIndex(live=1))
     assert changing.http.post("/v2/repository/models/tiny/load").status_code == 200
     return folder
@@ -132,3 +136,27 @@ def test_candidates_are_a_table_and_a_model_without_any_says_so(run: Losscast, s
     assert json.loads(run("candidates", "tiny", "--json").stdout)["id"] == made.name
     refused = run("promote", "tiny", made.name, "--reason", "a test")
     assert (refused.returncode, "is training and cannot be promoted" in refused.stderr) == (1, True)
+    (made / "candidate.json").write_text("{")
+    damaged = run("candidates", "tiny")
+    assert (damaged.returncode, damaged.stdout, damaged.stderr.count("\n")) == (0, "", 1)
+    assert f"{made.name}/candidate.json is damaged" in damaged.stderr
+
+
+def test_a_candidate_that_failed_a_gate_is_promoted_only_by_override(run: Losscast, store: Path) -> None:
+    folder = store / "tiny"
+    live = read_manifest(folder / "1")
+    made = new_candidate(folder, parent=1, parent_sha256=live.onnx_sha256, snapshot=None, who="ada")
+    for file in ("model.onnx", "model_card.md"):
+        shutil.copy(folder / "1" / file, made)
+    (made / "manifest.json").write_bytes(live.model_copy(update={"version": "candidate"}).to_json())
+    results = (GateResult(gate="gain", outcome="too_few_labels", sentence="It needs about 150 more audit labels."),)
+    report = GateReport(candidate=made.name, parent=1, made_at="2026-12-01", attempt=1, results=results)
+    (made / "gates.json").write_bytes(report.to_json())
+    change_state(made, "gated", who="ada", reason="judged", passed=False)
+    assert "not passed: gain (too few labels)" in run("candidates", "tiny", COLUMNS="160").stdout
+    refused = run("promote", "tiny", made.name, "--reason", "a test")
+    assert (refused.returncode, "did not pass: gain (too few labels)" in refused.stderr) == (1, True)
+    done = run("promote", "tiny", made.name, "--reason", "a test", "--override")
+    version = read_index(folder).live
+    assert done.stdout.startswith(f"tiny: version {version} is live; 1 is the previous version.\n")
+    assert made.name in run("history", "tiny", COLUMNS="160").stdout
