@@ -38,7 +38,7 @@ def promote(
     model: ModelName,
     target: Annotated[str, typer.Argument(help="A version in the service's bundle store, or the id of a candidate.")],
     reason: Reason,
-    override: Annotated[bool, typer.Option("--override", help="Although its gates failed or have not run.")] = False,
+    override: Annotated[bool, typer.Option("--override", help="Promote it even if its gates did not pass.")] = False,
     expected_live: ExpectedLive = None,
     who: Who = "unknown",
     wait_s: WaitS = WAIT_S,
