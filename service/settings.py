@@ -1,5 +1,6 @@
 """The settings: read once from LOSSCAST_* environment variables, frozen, and passed down."""
 
+import ipaddress
 import itertools
 import math
 import os
@@ -9,10 +10,16 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MIB, GIB = 2**20, 2**30
 CGROUP, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 QUOTA_FILES = (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us"))  # cgroup v2 and v1
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost"
 
 
 def available_cpus() -> int:
@@ -100,7 +107,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _safe(self) -> Self:
-        if not self.api_keys and self.host not in LOOPBACK:
+        if not self.api_keys and not _is_loopback(self.host):
             raise ValueError(
                 f"without keys the service binds to loopback only, not to {self.host}: "
                 "set LOSSCAST_API_KEYS (comma-separated), or LOSSCAST_HOST=127.0.0.1"

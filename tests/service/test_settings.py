@@ -16,8 +16,11 @@ def test_the_defaults_are_safe() -> None:
 
 
 def test_without_keys_it_binds_to_loopback_only() -> None:
-    with pytest.raises(ValidationError, match="set LOSSCAST_API_KEYS"):
-        Settings(host="0.0.0.0")  # noqa: S104 - what must be refused
+    for loopback in ("127.0.0.1", "127.3.2.1", "::1", "localhost"):
+        assert Settings(host=loopback).host == loopback
+    for host in ("0.0.0.0", "10.0.0.1", "::", "losscast.example"):  # noqa: S104 - what must be refused
+        with pytest.raises(ValidationError, match="set LOSSCAST_API_KEYS"):
+            Settings(host=host)
 
 
 def test_keys_come_comma_separated_from_the_environment_and_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:

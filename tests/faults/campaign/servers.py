@@ -1,5 +1,6 @@
 """Real processes that can be killed: a Redis (or Valkey) of the campaign's own, and `losscast serve`."""
 
+import itertools
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from service.redis.private_valkey import server_program
 from tests.forking import Forked
 
 START_S = 60.0
+_ADDRESSES = itertools.count(1)
 
 
 class RedisServer:
@@ -57,11 +59,13 @@ class Replica:
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         folder.mkdir(exist_ok=True)
         self.state = Path(environment.get("LOSSCAST_STATE", folder / "state"))
-        port = _free_port()
-        self.url = f"http://127.0.0.1:{port}"
+        host = _own_address()
+        port = _free_port(host)
+        self.url = f"http://{host}:{port}"
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("LOSSCAST_")},
             "LOSSCAST_MODEL": "tiny",
+            "LOSSCAST_HOST": host,
             "LOSSCAST_PORT": str(port),
             "LOSSCAST_STATE": str(self.state),
             **environment,
@@ -107,8 +111,14 @@ def process_id(client: redis.Redis) -> int:
     return int(cast("Any", client.info("server"))["process_id"])
 
 
-def _free_port() -> int:
+def _own_address() -> str:
+    """A loopback address that no other replica has: between two lives nobody else may take its port."""
+    number = next(_ADDRESSES)
+    return f"127.{1 + os.getpid() // 200 % 200}.{1 + os.getpid() % 200}.{number}"
+
+
+def _free_port(host: str) -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port
