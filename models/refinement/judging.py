@@ -7,7 +7,7 @@ from models.contract.candidates import CandidateRecord, list_candidates
 from models.contract.gate_report import FILE, GateResult, read_gate_report
 from models.refinement.cycle import CANDIDATES, Judge, Judged, Refinement
 from models.refinement.gates.gain import MEAN, TAIL
-from models.refinement.gates.run import GateInputs, run_gates, write_report
+from models.refinement.gates.run import GateInputs, Material, run_gates, write_report
 from models.training.config import Progress, silent
 
 PINS = "pins"  # beside the versions: the user's own images that must stay right
@@ -30,7 +30,8 @@ def gates(asked: Refinement, progress: Progress = silent) -> Judge:
             spent=asked.model_folder / CANDIDATES / SPENT,
         )
         if not (candidate / FILE).exists():  # it is written last: a report that is there was cut off after it
-            write_report(run_gates(inputs, record.id, progress), inputs, candidate)
+            material = Material(inputs)  # what the versions say about the images is shared by both steps
+            write_report(run_gates(material, record.id, progress), material, candidate)
         report = read_gate_report(candidate)
         return Judged(report.passed, tuple(line(result) for result in report.results))
 

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from service.client import DEFAULT_URL
+from service.client import DEFAULT_URL, LosscastClient
 from service.commands.console import ApiKey, AsJson, Url, connected, fail, print_json, say, table
 from service.schemas.versions import (
     MAX_CHANGES,
@@ -56,7 +56,7 @@ def promote(
     """
     version, candidate = (target, None) if target.isdecimal() else (None, target)
     with connected(url, api_key) as client:
-        expected = expected_live or client.history(model, n=1).live
+        expected = _expected(client, model, expected_live)
         reply = client.promote(
             model,
             version,
@@ -90,7 +90,7 @@ def rollback(
     Example: losscast rollback pose --to 2 --reason "3 has the fault too"
     """
     with connected(url, api_key) as client:
-        expected = expected_live or client.history(model, n=1).live
+        expected = _expected(client, model, expected_live)
         reply = client.rollback(model, expected_live=expected, reason=reason, to=to, who=who, wait_s=wait_s)
     _show(reply, as_json=as_json)
 
@@ -146,6 +146,10 @@ def candidates(model: ModelName, url: Url = DEFAULT_URL, api_key: ApiKey = None,
         say(f"{model} has no candidates: `losscast refine {model}` makes one.")
     for line in known.damaged:
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"losscast: {line}", markup=False, style="red")
+
+
+def _expected(client: LosscastClient, model: str, given: int | None) -> int | str:
+    return given or client.history(model, n=1).live
 
 
 def _gates(one: CandidateFields) -> str:

@@ -16,42 +16,53 @@ HOURS = (1 / 60, 0.25, 1.0, 4.0, 12.0, 24.0, 72.0, 168.0, 720.0)
 disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no types; creation times of counters would double the series, and nobody reads them
 
 
+class _Make:
+    """Makes families with the prefix of all our metrics."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"losscast_{name}", text, labels, registry=self._registry)
+
+    def gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"losscast_{name}", text, labels, registry=self._registry)
+
+    def histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(f"losscast_{name}", text, labels, buckets=buckets, registry=self._registry)
+
+
 class Families:
     def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"losscast_{name}", text, labels, registry=registry)
-
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"losscast_{name}", text, labels, registry=registry)
-
-        def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
-            return Histogram(f"losscast_{name}", text, labels, buckets=buckets, registry=registry)
+        make = _Make(registry)
 
         # Requests
-        self.requests = counter("requests", "HTTP requests answered.", "endpoint", "code")
-        self.rejected = counter("rejected", "Predictions refused or failed, by error code.", "reason")
+        self.requests = make.counter("requests", "HTTP requests answered.", "endpoint", "code")
+        self.rejected = make.counter("rejected", "Predictions refused or failed, by error code.", "reason")
 
         # The way of an image through predictor.py
-        self.station = histogram(
+        self.station = make.histogram(
             "station_seconds", "Time of an image at each station of its way.", SECONDS, "model", "station"
         )
-        self.batch_size = histogram("batch_size", "Size of the batch of each image.", BATCH_SIZES, "model")
+        self.batch_size = make.histogram("batch_size", "Size of the batch of each image.", BATCH_SIZES, "model")
         self.predicted_loss = Summary(
             "losscast_predicted_loss", "Predicted loss in the task's loss unit.", ["model"], registry=registry
         )
-        self.predicted_loss_rank = histogram(
+        self.predicted_loss_rank = make.histogram(
             "predicted_loss_rank", "Tail-safe quantile of the predicted loss in the reference.", RANKS, "model"
         )
-        self.ood_score_rank = histogram(
+        self.ood_score_rank = make.histogram(
             "ood_score_rank", "Tail-safe quantile of the OOD score in the reference.", RANKS, "model"
         )
-        self.verdicts = counter("verdicts", "Images by verdict: passed or lossy.", "model", "verdict")
-        self.flags = counter("flags", "Images flagged, by reason.", "model", "reason")
-        self.audited = counter("audited", "Images drawn for the audit lane, independently of their verdict.", "model")
-        self.samples = counter("samples", "Images by the queue state in their reply.", "model", "queue")
+        self.verdicts = make.counter("verdicts", "Images by verdict: passed or lossy.", "model", "verdict")
+        self.flags = make.counter("flags", "Images flagged, by reason.", "model", "reason")
+        self.audited = make.counter(
+            "audited", "Images drawn for the audit lane, independently of their verdict.", "model"
+        )
+        self.samples = make.counter("samples", "Images by the queue state in their reply.", "model", "queue")
 
         # Drift, counted by this replica
-        self.drift_observations = counter(
+        self.drift_observations = make.counter(
             "drift_observations",
             "Images seen by drift detection; images of not_finite are also in counted.",
             "model",
@@ -59,26 +70,26 @@ class Families:
         )
 
         # Labelling
-        self.label_age = histogram(
+        self.label_age = make.histogram(
             "flag_to_label_seconds",
             "Time from an image's request to its label.",
             [3600 * hours for hours in HOURS],
             "model",
         )
-        self.queue_up = gauge("queue_up", "1 while the labelling queue's server answers, else 0.", "model")
+        self.queue_up = make.gauge("queue_up", "1 while the labelling queue's server answers, else 0.", "model")
 
         # The program and its versions
-        self.model_info = gauge("model_info", "The live version of a model.", "model", "version")
-        self.engine_info = gauge(
+        self.model_info = make.gauge("model_info", "The live version of a model.", "model", "version")
+        self.engine_info = make.gauge(
             "engine_info", "The provider that the live version of a model runs on.", "model", "version", "provider"
         )
-        self.build_info = gauge(
+        self.build_info = make.gauge(
             "build_info", "The versions of the program, Python and ONNX Runtime.", "version", "python", "onnxruntime"
         )
-        self.load_failures = counter("model_load_failures", "Failed attempts to load a version.", "model")
-        self.live_changes = counter(
+        self.load_failures = make.counter("model_load_failures", "Failed attempts to load a version.", "model")
+        self.live_changes = make.counter(
             "version_changes", "Promotions and rollbacks that this replica made.", "model", "event"
         )
-        self.versions_failed = gauge(
+        self.versions_failed = make.gauge(
             "model_versions_failed", "Versions named by model.json that could not be loaded.", "model"
         )

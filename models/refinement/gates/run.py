@@ -24,7 +24,7 @@ from models.refinement.gates.slices import GATE as SLICES
 from models.refinement.gates.slices import slices
 from models.training.config import Progress, silent
 
-__all__ = ["GateInputs", "run_gates", "write_report"]
+__all__ = ["GateInputs", "Material", "run_gates", "write_report"]
 
 ASKING = "gates"  # as progress calls them
 JUDGED = (MEAN, TAIL, UNLABELLED, PLACEBO, SLICES)
@@ -39,13 +39,13 @@ FREE: tuple[Callable[[Material], Sequence[GateResult]], ...] = (
 )
 
 
-def run_gates(inputs: GateInputs, candidate_id: str, progress: Progress = silent) -> GateReport:
+def run_gates(material: Material, candidate_id: str, progress: Progress = silent) -> GateReport:
     """All answers about the candidate. The attempt is in the ledger before any label has judged.
 
     Raises SnapshotError and BundleError when the snapshot, the live version or the ledger cannot be used.
     """
+    inputs = material.inputs
     parent = int(read_manifest(inputs.live).version)
-    material = Material(inputs)
     steps = len(FREE) + 2
     results = list(integrity(inputs))
     progress(ASKING, 1, steps)
@@ -61,12 +61,12 @@ def run_gates(inputs: GateInputs, candidate_id: str, progress: Progress = silent
     )
 
 
-def write_report(report: GateReport, inputs: GateInputs, folder: Path) -> None:
+def write_report(report: GateReport, material: Material, folder: Path) -> None:
     """Writes pictures/, gates.html and, last, gates.json into the candidate's folder.
 
     A candidate that cannot run, or was never asked about labels, has no pictures of them. Raises OSError.
     """
-    drawn = pictures(Material(inputs)) if report.results[0].outcome == "passed" else {}
+    drawn = pictures(material) if report.results[0].outcome == "passed" else {}
     (folder / "pictures").mkdir(exist_ok=True)
     for name, png in drawn.items():
         replace_durably(folder / "pictures" / name, png)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from models.refinement.gates.integrity import extreme_images, integrity, median_interval, time_result
-from models.refinement.gates.run import run_gates, write_report
+from models.refinement.gates.run import Material, run_gates, write_report
 from tests.conftest import BRIGHTNESS, FAULTY
 from tests.models.refinement.gates.conftest import TinyTask, TinyWorld
 
@@ -35,10 +35,10 @@ def test_a_damaged_file_is_refused_and_reported_without_pictures(world: TinyWorl
     broken = world.version("broken")
     (broken / "model.onnx").write_bytes(b"gone")
     inputs = world.inputs(world.version("live"), broken)
-    report = run_gates(inputs, "c1")
+    report = run_gates(Material(inputs), "c1")
     assert report.results[0].outcome == "failed"
     assert "SHA-256" in report.results[0].sentence
-    write_report(report, inputs, world.root)
+    write_report(report, Material(inputs), world.root)
     assert not list((world.root / "pictures").iterdir())
 
 
