@@ -16,16 +16,19 @@ ifeq ($(filter cpu gpu,$(RUNTIME)),)
 $(error RUNTIME is cpu or gpu, not '$(RUNTIME)')
 endif
 
-.PHONY: help run demo check test lint format bench lock
+.PHONY: help run demo demo-loop check test lint format bench lock
 
 help:  ## List the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 run: .venv/run-$(RUNTIME)  ## Serve bundles/ on http://127.0.0.1:8000 (needs no torch)
 	@LOSSCAST_PROVIDER="$${LOSSCAST_PROVIDER:-$(RUNTIME)}" $(BIN)/losscast serve
 
 demo: .venv/demo-$(RUNTIME)  ## Post canvases to a service of its own, lease, label, and draw what happened
 	@$(BIN)/python demo/digits.py
+
+demo-loop: .venv/loop-$(RUNTIME)  ## Let a model meet new traffic, learn it from labels, and go live again (4 minutes)
+	@$(BIN)/python demo/loop.py
 
 check: lint  ## Run the linters and the fast tests: before every commit
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(FAST)
@@ -54,7 +57,7 @@ lock: .venv/test-$(RUNTIME)  ## Write constraints.txt from what is installed
 	@$(PYTHON) -m venv .venv
 
 # The two builds of ONNX Runtime own the same folder: uninstalling one breaks the other, so both go.
-.venv/run-$(RUNTIME) .venv/demo-$(RUNTIME) .venv/test-$(RUNTIME): .venv/bin/python pyproject.toml constraints.txt
+.venv/run-$(RUNTIME) .venv/demo-$(RUNTIME) .venv/loop-$(RUNTIME) .venv/test-$(RUNTIME): .venv/bin/python pyproject.toml constraints.txt
 	@echo "Setting up .venv for make $(@F:-$(RUNTIME)=) ..."
 	@if $(BIN)/python -m pip show --quiet $(OTHER_BUILD) 2>/dev/null; then \
 		rm -f .venv/*-$(OTHER_RUNTIME); \
@@ -64,4 +67,5 @@ lock: .venv/test-$(RUNTIME)  ## Write constraints.txt from what is installed
 	@touch $@
 
 .venv/demo-$(RUNTIME): EXTRAS := ,demo
+.venv/loop-$(RUNTIME): EXTRAS := ,train,demo
 .venv/test-$(RUNTIME): EXTRAS := ,train,demo,otel,test

@@ -39,10 +39,10 @@ def draw(answers: Sequence[Answer], path: Path) -> None:
     handles, labels = top.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=12)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _save(figure, path)
+    save(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
     """Reduces the picture to 64 colours: enough for greys and two hues, and less than half the bytes."""
     file = io.BytesIO()
     figure.savefig(file, dpi=72)
@@ -56,19 +56,24 @@ def _row(figure: SubFigure, title: str, answers: Sequence[Answer]) -> None:
 
 
 def _panel(axes: Axes, answer: Answer) -> None:
-    height, width = answer.image.shape[:2]
-    # Continuous pixels: (0, 0) is the outer corner of the first pixel.
-    axes.imshow(answer.image[..., 0], cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0))
-    for corners, colour, style, label in (
-        (answer.truth, TRUE_COLOUR, "-", "true"),
-        (answer.predicted, PREDICTED_COLOUR, "--", "predicted"),
-    ):
-        x, y = np.vstack([corners, corners[:1]]).T
-        axes.plot(x, y, style, color=colour, linewidth=2, label=label, clip_on=False)
-        axes.plot(*corners[0], "o", color=colour, markersize=5, clip_on=False)  # the top left corner
+    outline(axes, answer.image, answer.truth, answer.predicted)
     axes.set_title(
         f"predicted {answer.predicted_loss:.1f} px\ntrue {answer.true_loss:.1f} px\n{answer.kind.replace('_', ' ')}",
         fontsize=10,
     )
+
+
+def outline(axes: Axes, image: NDArray[np.uint8], truth: NDArray[np.floating], predicted: NDArray[np.floating]) -> None:
+    """image: [h, w, 1]; truth, predicted: corners [4, 2] in pixels."""
+    height, width = image.shape[:2]
+    # Continuous pixels: (0, 0) is the outer corner of the first pixel.
+    axes.imshow(image[..., 0], cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0))
+    for corners, colour, style, label in (
+        (truth, TRUE_COLOUR, "-", "true"),
+        (predicted, PREDICTED_COLOUR, "--", "predicted"),
+    ):
+        x, y = np.vstack([corners, corners[:1]]).T
+        axes.plot(x, y, style, color=colour, linewidth=2, label=label, clip_on=False)
+        axes.plot(*corners[0], "o", color=colour, markersize=5, clip_on=False)  # the top left corner
     axes.set_axis_off()
     axes.set(xlim=(0, width), ylim=(height, 0))

@@ -12,10 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 from demo.digits import CLEAN, CORRUPTED
+from demo.loop_picture import Compared, Moment
+from demo.loop_picture import draw as draw_loop
 from demo.running import NotServing, running_service
+from demo.traffic import Traffic
+from models.tasks.digits import Digits
+from service.client import LosscastClient
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = [sys.executable, "-u", str(ROOT / "demo" / "digits.py")]
@@ -83,6 +89,32 @@ def test_demo_that_is_interrupted_leaves_nothing_running(scratch: Path, number: 
         output += process.stdout.read()
         assert process.wait(LIMIT_S) == 128 + number
     _assert_nothing_left(scratch, output)
+
+
+@pytest.mark.slow
+def test_traffic_of_the_loop_changes_when_told_and_its_losses_are_drawn(scratch: Path, tmp_path: Path) -> None:
+    state, task = scratch / "state", Digits()
+    state.mkdir()
+    with (
+        running_service(ROOT / "bundles", "digits", state) as url,
+        LosscastClient(url, retry_s=0) as client,
+        Traffic(client, task, rate=300) as traffic,
+    ):
+        traffic.wait_for(200)
+        before = len(traffic.posted)
+        traffic.meet()
+        traffic.wait_for(200)
+    assert traffic.failed == []
+    true = np.array([one.true_loss for one in traffic.posted])
+    assert true[before + 1 :].mean() > 1.2 * true[:before].mean()  # negatives are new to the model
+    assert len(traffic.truth) == len(traffic.posted)  # the annotator knows each canvas
+    outputs = np.zeros((4, 2), np.float32)
+    same = Compared(np.zeros((64, 64, 1), np.uint8), outputs, outputs, 1.0)
+    drawn = tmp_path / "loop.png"
+    draw_loop(traffic.posted, [Moment(before, "the traffic changes")], [(same, same)], drawn)
+    picture = cv2.imread(str(drawn), cv2.IMREAD_GRAYSCALE)
+    assert picture is not None
+    assert picture.std() > 10  # not a blank sheet
 
 
 @pytest.mark.slow
