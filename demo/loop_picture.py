@@ -76,7 +76,7 @@ def running_mean(values: NDArray[np.floating]) -> NDArray[np.floating]:
 
 def _canvases(figure: SubFigure, pairs: Sequence[tuple[Compared, Compared]]) -> None:
     figure.suptitle("The same canvases before (above) and after (below); nothing has learned from their digits")
-    grid = figure.subplots(2, len(pairs))
+    grid = figure.subplots(2, len(pairs), squeeze=False)
     for column, pair in zip(grid.T, pairs, strict=True):
         for axes, one in zip(column, pair, strict=True):
             outline(axes, one.image, one.truth, one.predicted)
