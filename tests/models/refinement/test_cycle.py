@@ -1,5 +1,8 @@
 import hashlib
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,9 +29,11 @@ from models.tasks.digits import Digits
 from models.training.config import Progress
 from models.training.loop import Trainer
 
+ROOT = Path(__file__).resolve().parents[3]
+
 
 class KilledError(BaseException):
-    """As kill -9 leaves things: nothing of the cycle handles it."""
+    """Leaves things as kill -9 does, without another process: nothing of the cycle handles it."""
 
 
 def killed_at(work: str) -> Progress:
@@ -37,6 +42,12 @@ def killed_at(work: str) -> Progress:
             raise KilledError
 
     return progress
+
+
+def really_killed_at(work: str, asked: Refinement) -> int:
+    """The exit status of a process that refines."""
+    command = [sys.executable, "-m", "tests.models.refinement.killed", str(asked.store), str(asked.snapshot), work]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 
 def start(folder: Path) -> Trainer:
@@ -64,8 +75,7 @@ def fingerprints(folder: Path) -> dict[str, str]:
 def test_a_refinement_that_was_killed_twice_ends_with_the_same_candidate(asked: Refinement, refined: Refined) -> None:
     before = fingerprints(asked.model_folder)
     for work in ("fold 2", "placebo: fine-tune"):
-        with pytest.raises(KilledError):
-            refine(asked, start, passes, killed_at(work))
+        assert really_killed_at(work, asked) == -signal.SIGKILL
         (record,) = list_candidates(asked.model_folder)
         assert record.state == "training"
         assert unfinished_snapshot(asked.store, "digits") == asked.snapshot.resolve()
@@ -132,6 +142,14 @@ def test_a_candidate_that_fails_leaves_the_live_version(
     outcome = refine(asked, start, lambda *_: Judged(passed=False, lines=("gain: failed",)))
     assert (outcome.record.state, outcome.record.passed) == ("gated", False)
     assert read_index(asked.model_folder).live == 1
+
+
+def test_a_store_that_cannot_be_written_is_refused_before_anything_is_trained(asked: Refinement) -> None:
+    (asked.model_folder / "candidates").touch()  # root can write into a folder that is read-only, but not into a file
+    before = fingerprints(asked.model_folder)
+    with pytest.raises(OSError, match="candidates"):
+        refine(asked, start, passes, killed_at("fine-tune"))
+    assert fingerprints(asked.model_folder) == before
 
 
 def test_a_full_disk_leaves_a_candidate_that_the_next_refinement_finishes(
