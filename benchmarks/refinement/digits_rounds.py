@@ -10,33 +10,24 @@ which version is live in the next round. The figures are mean losses and means o
 import argparse
 import shutil
 import tempfile
-import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 
 from benchmarks.refinement.oracle import Stream, label_stream, write_snapshot
+from benchmarks.refinement.rounds import RESULTS, table, turn
 from models.contract.bundle import next_version, publish, read_manifest
-from models.contract.candidates import CandidateRecord, change_state
+from models.contract.candidates import change_state
 from models.contract.live import make_live
 from models.contract.snapshot import Row
-from models.evaluation.bundle import run_bundle
 from models.refinement.config import RefinementConfig
-from models.refinement.cycle import Judge, Judged, Refinement, RefinementResult, live_version, refine
-from models.refinement.judging import gates
+from models.refinement.cycle import Refinement, RefinementResult, live_version
 from models.tasks.digits import Digits
-from models.tasks.protocol import Examples
 from models.training.loop import Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS = Path(__file__).with_name("results")
-WORST = 0.1
-
-Figures = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,72 +76,11 @@ def run(settings: Settings, task: Digits, stream: Stream, scratch: Path) -> Any:
         teaching = sum(row.split == "train" for row in rows)
         config = RefinementConfig(seed=settings.seed + number).for_labels(teaching, settings.effort)
         asked = Refinement(store, "digits", task, folder, config, "benchmark")
-        seen: dict[str, dict[str, Figures]] = {}
-        began = time.monotonic()
-        outcome = refine(asked, _start, _measuring(asked, measured, task, seen))
-        record = {
-            "round": number + 1,
-            "live": int(live.name),
-            "labels": {
-                split: sum(row.split == split for row in rows) for split in ("train", "calibrate", "judge", "watch")
-            },
-            **seen,
-            "story": _story(outcome.folder),
-            "gates": list(outcome.judged.lines),
-            "passed": outcome.judged.passed,
-            "minutes": round((time.monotonic() - began) / 60, 1),
-        }
+        outcome, record = turn(asked, _start, rows, number + 1, measured)
         if outcome.judged.passed:
             _go_live(outcome, store)
-        print(table([record]), *record["gates"], sep="\n", flush=True)  # type: ignore[misc]  # a list
+        print(table([record]), *record["gates"], sep="\n", flush=True)
         yield record
-
-
-def table(rounds: list[Mapping[str, Any]]) -> str:
-    """A Markdown table: mean loss and worst tenth on the frozen test split and on the corrupted stream."""
-    lines = [
-        "| round | labels that teach | | old test: mean | worst tenth | stream: mean | worst tenth |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for one in rounds:
-        for name in ("before", "after", "placebo"):
-            figures = [f"{one[name][where][figure]:.2f}" for where in ("old", "stream") for figure in ("mean", "worst")]
-            verdict = f" ({'passed' if one['passed'] else 'refused'})" if name == "after" else ""
-            lines.append(f"| {one['round']} | {one['labels']['train']} | {name}{verdict} | {' | '.join(figures)} |")
-    return "\n".join(lines)
-
-
-def _measuring(
-    asked: Refinement, measured: Mapping[str, Examples], task: Digits, seen: dict[str, dict[str, Figures]]
-) -> Judge:
-    """The gates, which also keep the figures of all three while the placebo is there."""
-    whole = gates(asked)
-
-    def judge(live: Path, candidate: Path, placebo: Path | None, record: CandidateRecord) -> Judged:
-        for name, folder in (("before", live), ("after", candidate), ("placebo", placebo or live)):
-            seen[name] = {where: _figures(folder, task, examples) for where, examples in measured.items()}
-        return whole(live, candidate, placebo, record)
-
-    return judge
-
-
-def _figures(folder: Path, task: Digits, examples: Examples) -> Figures:
-    manifest, outputs = run_bundle(folder, task, examples)
-    losses = np.sort(task.true_loss(outputs["prediction"], examples.targets))
-    point = manifest.operating_points[manifest.default_operating_point]
-    flags = point.flags(outputs["score"].astype(np.float64), outputs["ood_score"].astype(np.float64))
-    flagged = np.logical_or.reduce(list(flags.values()))
-    return {
-        "mean": float(losses.mean()),
-        "worst": float(losses[-int(WORST * losses.size) :].mean()),
-        "flagged": float(flagged.mean()),
-    }
-
-
-def _story(folder: Path) -> str:
-    """The sentence of the model card that says how the weights came about."""
-    card = (folder / "model_card.md").read_text()
-    return next(line for line in card.splitlines() if line.startswith(("It was fine-tuned", "The regressor is that")))
 
 
 def _go_live(outcome: RefinementResult, store: Path) -> None:

@@ -1,7 +1,7 @@
-"""A stream of corrupted digits and its snapshot, labelled by the truth: what a service and perfect annotators leave.
+"""A stream of images and its snapshot, labelled by the truth: what a service and perfect annotators leave.
 
-canvases of glyphs that no test image shows -> corrupted -> the live version flags some, chance draws others for the
-audit lane -> the truth labels them -> a snapshot folder.
+images that nothing has learned from -> the live version flags some, chance draws others for the audit lane -> the truth
+labels them -> a snapshot folder. `Stream` is one of corrupted digits; photographs are in `withheld_pose`.
 """
 
 import hashlib
@@ -68,11 +68,16 @@ class Stream:
         return Examples(np.stack(images), examples.targets, examples.source, examples.stratum)
 
 
-def label_stream(seen: Examples, version: Path, round_: int, budget: int, audits: int) -> tuple[list[Row], list[bytes]]:
-    """What annotators label of a round: the `budget` worst of what the version flags, and `audits` drawn by chance."""
+def label_stream(  # noqa: PLR0913, PLR0917 - who sees what, and how much of it is labelled
+    seen: Examples, version: Path, round_: int, budget: int, audits: int, operating_point: str | None = None
+) -> tuple[list[Row], list[bytes]]:
+    """What annotators label of a round: `audits` drawn by chance, and `budget` of what the version flags beside them.
+
+    operating_point: None: the default one of the version.
+    """
     manifest = read_manifest(version)
     outputs = run_onnx(read_onnx(version, manifest), seen.images)
-    point = manifest.operating_points[manifest.default_operating_point]
+    point = manifest.operating_points[operating_point or manifest.default_operating_point]
     flags = point.flags(outputs["score"].astype(np.float64), outputs["ood_score"].astype(np.float64))
     rng = np.random.default_rng(round_)
     audited = rng.permutation(len(seen))[:audits]
@@ -96,7 +101,7 @@ def label_stream(seen: Examples, version: Path, round_: int, budget: int, audits
 def write_snapshot(folder: Path, version: Path, rows: Sequence[Row], images: Sequence[bytes]) -> Path:
     """A finished snapshot of these rows for the model of `version`."""
     manifest = read_manifest(version)
-    (folder / "images").mkdir(parents=True)
+    (folder / "images").mkdir(parents=True, exist_ok=True)
     for row, image in zip(rows, images, strict=True):
         (folder / "images" / row.sample_id).write_bytes(image)
     (folder / "rows.ndjson").write_bytes(b"".join(row.model_dump_json().encode() + b"\n" for row in rows))
@@ -116,7 +121,7 @@ def _row(  # noqa: PLR0913, PLR0917 - the parts of a row
         sha256=hashlib.sha256(image).hexdigest(),
         lane=lane,
         inclusion_probability=chance if lane == "audit" else None,
-        label=target.astype(float).tolist(),
+        label=[None if np.isnan(one).any() else one.tolist() for one in target.astype(float)],
         annotator="oracle",
         labelled_at=0.0,
         version=version,
@@ -132,5 +137,5 @@ def _row(  # noqa: PLR0913, PLR0917 - the parts of a row
 
 def _png(canvas: NDArray[np.uint8]) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(canvas.squeeze(2)).save(file, "PNG")
+    Image.fromarray(canvas.squeeze(2) if canvas.shape[2] == 1 else canvas).save(file, "PNG")
     return file.getvalue()

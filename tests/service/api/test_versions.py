@@ -124,6 +124,27 @@ async def test_a_promoted_version_answers_at_once_and_a_rollback_brings_the_othe
     assert older["onnx_sha256"] == json.loads((store / "tiny/2/manifest.json").read_bytes())["onnx_sha256"]
 
 
+async def test_waiting_samples_keep_their_order_across_versions(
+    open_service: OpenService, store: Path, grey: Grey, until: Until
+) -> None:
+    http = await open_service(bundles=store, poll_s=0, audit_rate=0)
+    order: dict[str, float] = {}
+    for version, brightnesses in ((1, (0.7, 0.55, 0.8)), (2, (0.6, 0.75))):
+        if version > 1:
+            assert (await promote(http, version, version - 1)).status_code == 200
+        for brightness in brightnesses:
+            reply = (await http.post("/v1/predict", content=grey(brightness), headers=PNG)).json()
+            assert (reply["version"], reply["queue"]) == (str(version), "accepted")
+            order[reply["sample_id"]] = brightness
+
+    async def all_wait() -> bool:
+        return bool((await http.get("/v1/queue/stats")).json()["pending"] == len(order))
+
+    await until(all_wait)
+    leased = (await http.post("/v1/queue/lease", json={"n": 9, "annotator": "ada", "token": "t"})).json()["samples"]
+    assert [order[sample["sample_id"]] for sample in leased] == sorted(order.values(), reverse=True)
+
+
 async def test_a_model_without_changes_has_an_empty_history(http: httpx.AsyncClient) -> None:
     reply = await http.get(HISTORY)
     assert reply.json() == {"model": "tiny", "live": "1", "previous": None, "served": "1", "changes": []}
