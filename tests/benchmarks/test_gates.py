@@ -6,6 +6,7 @@ import numpy as np
 import orjson
 import pytest
 
+from benchmarks.refinement import bounds
 from benchmarks.refinement.gates import measure
 from benchmarks.refinement.gates_report import markdown
 from benchmarks.refinement.worlds import Change, World, better_tail, ruined, worse
@@ -43,6 +44,18 @@ def test_a_clearly_worse_candidate_is_never_promoted() -> None:
 def test_the_committed_page_is_that_of_the_record() -> None:
     record = orjson.loads((RESULTS / "gates.json").read_bytes())
     assert (RESULTS / "gates.md").read_text() == markdown(record)
+
+
+def test_the_committed_page_of_bounds_is_that_of_its_record() -> None:
+    record = orjson.loads((RESULTS / "bounds.json").read_bytes())
+    assert (RESULTS / "bounds.md").read_text() == bounds.page(record["passed"], record["rounds"])
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_the_losses_that_bounds_are_compared_on_change_by_exactly_the_margin(kind: int) -> None:
+    draw = list(bounds.kinds(LOSSES).values())[kind]
+    excess = draw(np.random.default_rng(0), 400_000)
+    assert abs(excess.mean()) < 4 * excess.std() / np.sqrt(excess.size)
 
 
 def test_at_most_five_percent_of_the_worse_candidates_were_promoted() -> None:
