@@ -50,6 +50,7 @@ from service.v2 import infer, repository
 from service.v2 import models as v2_models
 from service.versions.bundle_store import BundleStore, PatientStore
 from service.versions.loaded_version import VersionLoader
+from service.versions.probation import Limits, Probations
 from service.versions.registry import Registry
 from service.versions.replicas import Replicas
 
@@ -118,6 +119,7 @@ async def _open(settings: Settings, metrics: Metrics, tracing: Tracing | None, s
     monitor = Monitor(watches, Ledger(redis), label_queue, metrics, _terms(settings))
     replicas = Replicas(redis, registry)
     stack.push_async_callback(replicas.close, LEAVE_S)
+    probations = Probations(registry, monitor, metrics, Limits(settings.probation_s, settings.probation_images))
     works = {
         "janitor": janitor.run(lambda: registry.names),
         "endings": endings.run(),
@@ -125,6 +127,8 @@ async def _open(settings: Settings, metrics: Metrics, tracing: Tracing | None, s
         "drift monitor": monitor.run(registry.live_version),
         "replicas": replicas.run(),
     }
+    if settings.probation_s:
+        works["probations"] = probations.run()
     if settings.poll_s:
         works["store's follower"] = registry.run(settings.poll_s)
     background = [await stack.enter_async_context(_running(name, work)) for name, work in works.items()]
@@ -134,9 +138,21 @@ async def _open(settings: Settings, metrics: Metrics, tracing: Tracing | None, s
     gauges.watch_line(metrics, admission, store)
     gauges.watch_labelling(metrics, journal, drain, endings, janitor)
     gauges.watch_drift(metrics, watches, monitor)
+    gauges.watch_probation(metrics, probations)
     gauges.watch_limits(metrics, settings)
     return Resources(
-        settings, registry, replicas, admission, label_queue, endings, blobs, metrics, journal, monitor, background
+        settings=settings,
+        models=registry,
+        replicas=replicas,
+        probations=probations,
+        admission=admission,
+        queue=label_queue,
+        endings=endings,
+        blobs=blobs,
+        metrics=metrics,
+        journal=journal,
+        drift=monitor,
+        background=background,
     )
 
 

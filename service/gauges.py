@@ -13,6 +13,7 @@ from service.labelling.journal.journal import Journal
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.versions.bundle_store import PatientStore
+from service.versions.probation import Probations
 
 
 def watch_line(metrics: Metrics, admission: Admission, store: PatientStore) -> None:
@@ -66,6 +67,18 @@ def watch_drift(metrics: Metrics, watches: Watches, monitor: Monitor) -> None:
             "losscast_drift_flush_errors": (
                 "Flushes that failed and are tried again; each counts once.",
                 lambda: monitor.errors,
+            ),
+        },
+    )
+
+
+def watch_probation(metrics: Metrics, probations: Probations) -> None:
+    metrics.watch(
+        gauges={},
+        counters={
+            "losscast_probation_errors": (
+                "Times that a version on probation could not be judged or rolled back.",
+                lambda: probations.failures.errors,
             ),
         },
     )

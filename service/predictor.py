@@ -10,15 +10,16 @@ import logging
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.contract.manifest import Manifest
 from service.drift.tally import Tally
-from service.errors import BadRequest, DeadlineExceeded
-from service.inference.batcher import Batcher
+from service.errors import BadRequest, DeadlineExceeded, ServiceError, Unavailable
+from service.inference.batcher import Batcher, BatchResult
+from service.inference.conduct import Conduct
 from service.inference.decode import Picture, as_picture, decode, is_small, png
 from service.inference.intake import Intake
 from service.inference.outcome import Forecast, Outcome, QueueState
@@ -51,6 +52,7 @@ class Predictor:
     metrics: ModelMetrics
     drift: Tally
     tracing: Tracing | None = None
+    conduct: Conduct = field(default_factory=Conduct)  # what `versions.probation` judges it by
 
     def choose(self, operating_point: str | None) -> str:
         """The operating point of a request that asks for this one. Raises BadRequest for one that the bundle lacks."""
@@ -95,7 +97,7 @@ class Predictor:
     async def _answer(self, read: "_Read", intake: Intake, clock: "_Clock") -> Outcome:
         clock.lap("decode")
         audited = random.random() < self.audit_rate  # noqa: S311 - a fair draw, not a secret
-        result = await self.batcher(read.picture.canvas, intake.deadline)
+        result = await self._infer(read.picture.canvas, intake.deadline)
         clock.note(wait=result.wait_s, infer=result.run_s)
         forecast, picture = result.output, read.picture
         size = None if read.file is None else (picture.width, picture.height)
@@ -124,10 +126,23 @@ class Predictor:
             queue = await asyncio.shield(self._journal(outcome, read, intake.source))
             clock.lap("journal")
             outcome = replace(outcome, queue=queue, station_s=clock.done())
+        if intake.operating_point in {None, self.operating_point}:
+            self.conduct.weigh(lossy=outcome.verdict.lossy)
         self.metrics.observe(outcome, result.batch_size)
         if self.tracing is not None:
             self.tracing.line(outcome, result.batch_size)
         return outcome
+
+    async def _infer(self, canvas: NDArray[np.uint8], deadline: float) -> BatchResult[Forecast]:
+        try:
+            result = await self.batcher(canvas, deadline)
+        except Unavailable:  # the service ends or restarts a worker: this is not about the version
+            raise
+        except ServiceError:
+            self.conduct.fault()
+            raise
+        self.conduct.answer(result.run_s)
+        return result
 
     def _read(self, body: bytes, intake: Intake) -> "_Read":
         if time.monotonic() >= intake.deadline:

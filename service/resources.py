@@ -18,6 +18,7 @@ from service.labelling.queue.label_queue import LabelQueue
 from service.predictor import Predictor
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
+from service.versions.probation import Probations
 from service.versions.registry import Registry
 from service.versions.replicas import Replicas
 
@@ -27,6 +28,7 @@ class Resources:
     settings: Settings
     models: Registry
     replicas: Replicas
+    probations: Probations
     admission: Admission
     queue: LabelQueue
     endings: Endings

@@ -57,6 +57,8 @@ class Settings(BaseSettings):
     model: str = "pose"  # the default model, served at /v1/predict
     models: Annotated[tuple[str, ...], NoDecode] = ()  # served beside it, comma-separated; empty: all of the store
     poll_s: float = Field(default=5.0, ge=0)  # between two looks at the store; 0: it is read at the start only
+    probation_s: float = Field(default=3600.0, ge=0)  # after a promotion; a version that misbehaves goes back. 0: off
+    probation_images: int = Field(default=2000, ge=100)  # after which a probation ends earlier
     operating_point: str | None = None  # None: the default one of the bundle
     provider: Literal["cpu", "gpu"] = "cpu"
     workers: PositiveInt | None = None  # threads that call the engine; None: measured when a model is loaded

@@ -18,11 +18,13 @@ from service.schemas.versions import (
     GateFields,
     HistoryReply,
     LiveReply,
+    ProbationFields,
     PromoteRequest,
     ReplicaFields,
     RollbackRequest,
 )
 from service.versions.live_changes import LiveChange
+from service.versions.probation import Probation
 
 router = APIRouter(tags=["models"], responses={code: {"model": ErrorReply} for code in (400, 404, 409, 503)})
 
@@ -77,6 +79,7 @@ async def history(
         live=str(state.index.live),
         previous=_name(state.index.previous),
         served=_served(shared, model),
+        probation=_probation(shared.probations.of(model)),
         changes=[_fields(change) for change in reversed(state.changes[-n:])],
     )
 
@@ -121,6 +124,19 @@ async def _reply(shared: Resources, model: str, swap: Swap, wait_s: float) -> Li
         ],
         complete=found.is_complete(live),
         unseen=found.unseen,
+    )
+
+
+def _probation(probation: Probation | None) -> ProbationFields | None:
+    if probation is None:
+        return None
+    return ProbationFields(
+        version=probation.version,
+        before=probation.before,
+        ends_at=probation.ends_at,
+        images=probation.images,
+        of=probation.of,
+        complaint=probation.complaint,
     )
 
 

@@ -1,6 +1,7 @@
 """`losscast promote`, `rollback` and `history`: which version of a model is live, from the command line."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -16,6 +17,7 @@ from service.schemas.versions import (
     CandidateFields,
     ChangeFields,
     LiveReply,
+    ProbationFields,
     ReplicaFields,
 )
 
@@ -116,6 +118,8 @@ def history(
         return
     previous = f", {known.previous} is the previous one" if known.previous else ""
     say(f"{model}: version {known.live} is live{previous}. This replica serves {known.served or 'none'}.")
+    if known.probation:
+        say(_probation(known.probation))
     if known.changes:
         Console().print(_change_table(known.changes))
     else:
@@ -146,6 +150,14 @@ def candidates(model: ModelName, url: Url = DEFAULT_URL, api_key: ApiKey = None,
         say(f"{model} has no candidates: `losscast refine {model}` makes one.")
     for line in known.damaged:
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"losscast: {line}", markup=False, style="red")
+
+
+def _probation(one: ProbationFields) -> str:
+    until = datetime.fromtimestamp(one.ends_at, UTC)
+    if one.complaint:
+        return f"It should go back to version {one.before} and cannot: {one.complaint}."
+    seen = f"{one.images} of {one.of} images so far, until {until:%H:%M} UTC"
+    return f"It is on probation ({seen}): if it misbehaves, version {one.before} comes back."
 
 
 def _expected(client: LosscastClient, model: str, given: int | None) -> int | str:

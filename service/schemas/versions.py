@@ -108,11 +108,23 @@ class ChangeFields(Wire):
     candidate: str | None = Field(default=None, description="The candidate that was promoted as the version.")
 
 
+class ProbationFields(Wire):
+    version: str = Field(description="It was promoted, and goes back by itself if it misbehaves.")
+    before: str = Field(description="The version that it would go back to.")
+    ends_at: float = Field(description="Unix time in seconds at which the probation ends at the latest.")
+    images: int = Field(description="That the replica that answers has answered since the promotion.")
+    of: int = Field(description="Images after which the probation ends earlier.")
+    complaint: str | None = Field(description="Why it should go back, while the bundle store cannot be written.")
+
+
 class HistoryReply(Wire):
     model: str
     live: str = Field(description="The live version in the bundle store.")
     previous: str | None
     served: str | None = Field(description="The live version of the replica that answers.")
+    probation: ProbationFields | None = Field(
+        default=None, description="Of the live version, at the replica that answers."
+    )
     changes: list[ChangeFields] = Field(description="Newest first.")
 
 

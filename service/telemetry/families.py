@@ -90,6 +90,10 @@ class Families:
         self.live_changes = make.counter(
             "version_changes", "Promotions and rollbacks that this replica made.", "model", "event"
         )
+        self.probation = make.gauge("probation", "1 while the live version is on probation after a promotion.", "model")
+        self.probations = make.counter(
+            "probations", "Probations that ended here: passed, rolled_back, ended or failed.", "model", "outcome"
+        )
         self.versions_failed = make.gauge(
             "model_versions_failed", "Versions named by model.json that could not be loaded.", "model"
         )

@@ -77,6 +77,13 @@ class Metrics:
         """A version was promoted, or rolled_back, by a request to this replica."""
         self._families.live_changes.labels(model, event).inc()
 
+    def on_probation(self, model: str, *, is_on: bool) -> None:
+        self._families.probation.labels(model).set(is_on)
+
+    def probation_ended(self, model: str, outcome: str) -> None:
+        """outcome: passed, rolled_back, ended by another change, or failed to roll back."""
+        self._families.probations.labels(model, outcome).inc()
+
     def versions_failed(self, model: str, n: int) -> None:
         """The number of wanted versions that are missing now. An unreadable model.json counts as one."""
         self._families.versions_failed.labels(model).set(n)
@@ -129,6 +136,9 @@ class ModelMetrics:
         families.load_failures.labels(model)
         for event in ("promoted", "rolled_back"):
             families.live_changes.labels(model, event)
+        families.probation.labels(model)
+        for end in ("passed", "rolled_back", "ended", "failed"):
+            families.probations.labels(model, end)
 
     def observe(self, outcome: Outcome, batch_size: int) -> None:
         self.triton_statistics.observe(outcome, batch_size)

@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import os
-import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import httpx
 import pytest
 
 from models.contract.index import ModelIndex, read_index, write_index
+from tests.service.read_only import read_only
 
 Grey = Callable[..., bytes]
 OpenService = Callable[..., Awaitable[httpx.AsyncClient]]
@@ -53,22 +52,6 @@ def store(tmp_path: Path, publish_version: Callable[..., None]) -> Path:
 async def http(open_service: OpenService, store: Path) -> httpx.AsyncClient:
     """A service that does not poll its store."""
     return await open_service(bundles=store, poll_s=0)
-
-
-@pytest.fixture
-def read_only(store: Path) -> Iterator[Path]:
-    """The store, where nothing can be written. For root, only a mount is read-only."""
-    if os.geteuid():
-        (store / "tiny").chmod(0o555)
-        yield store
-        (store / "tiny").chmod(0o755)
-        return
-    mounted = subprocess.run(["mount", "--bind", store, store], capture_output=True, check=False)  # noqa: S607 - wherever it is
-    if mounted.returncode:
-        pytest.skip("nothing can be mounted here, and root may write everywhere else")
-    subprocess.run(["mount", "-o", "remount,bind,ro", store], check=True)  # noqa: S607 - as above
-    yield store
-    subprocess.run(["umount", "--lazy", store], check=True)  # noqa: S607 - as above
 
 
 async def promote(http: httpx.AsyncClient, version: int, expected: int, **fields: Any) -> httpx.Response:
@@ -147,7 +130,8 @@ async def test_waiting_samples_keep_their_order_across_versions(
 
 async def test_a_model_without_changes_has_an_empty_history(http: httpx.AsyncClient) -> None:
     reply = await http.get(HISTORY)
-    assert reply.json() == {"model": "tiny", "live": "1", "previous": None, "served": "1", "changes": []}
+    nothing: dict[str, Any] = {"previous": None, "probation": None, "changes": []}
+    assert reply.json() == {"model": "tiny", "live": "1", "served": "1", **nothing}
 
 
 async def test_repeated_requests_change_nothing(http: httpx.AsyncClient) -> None:
@@ -212,15 +196,13 @@ async def test_a_version_that_hangs_in_its_warm_up_is_taken_back(
     assert await answering(http, grey(0.2)) == "1"
 
 
-async def test_a_read_only_store_is_told_and_nothing_changes(
-    read_only: Path, open_service: OpenService, grey: Grey
-) -> None:
-    http = await open_service(bundles=read_only, poll_s=0)
-    said = message(await promote(http, 2, 1), 503)
-    assert "the bundle store cannot be written" in said
-    assert "mount it writable" in said
-    assert await answering(http, grey(0.2)) == "1"
-    assert (await http.get(HISTORY)).json()["changes"] == []
+async def test_a_read_only_store_is_told_and_nothing_changes(http: httpx.AsyncClient, store: Path, grey: Grey) -> None:
+    with read_only(store):
+        said = message(await promote(http, 2, 1), 503)
+        assert "the bundle store cannot be written" in said
+        assert "mount it writable" in said
+        assert await answering(http, grey(0.2)) == "1"
+        assert (await http.get(HISTORY)).json()["changes"] == []
 
 
 async def test_a_damaged_history_is_told_to_readers_and_stops_no_change(http: httpx.AsyncClient, store: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+import stamina
 
 from models.contract.bundle import read_manifest
 from models.contract.candidates import change_state, new_candidate
@@ -86,6 +87,15 @@ def test_a_second_rollback_needs_to(run: Losscast) -> None:
     assert refused.stderr.startswith("losscast: tiny was rolled back from version 2 to 1 already: name the version")
     done = run("rollback", "tiny", "--to", 3, "--reason", "a test")
     assert done.stdout.startswith("tiny: version 3 is live; 1 is the previous version.\n")
+
+
+def test_a_version_on_probation_is_said_to_be(run: Losscast) -> None:
+    run("promote", "tiny", 2, "--reason", "a test")
+    for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=30):
+        with attempt:
+            said = run("history", "tiny").stdout.splitlines()[1]
+            assert said.startswith("It is on probation (0 of 2000 images so far, until ")
+    assert said.endswith(" UTC): if it misbehaves, version 1 comes back.")
 
 
 def test_a_version_that_is_live_already_is_said_to_be(run: Losscast) -> None:
