@@ -1,14 +1,16 @@
 # syntax=docker/dockerfile:1
 # Losscast in a container. The GPU image is the default. To build the CPU image:
 #   docker build --build-arg RUNTIME=cpu -t losscast:cpu .
+# EXTRAS=otel,train adds what `losscast refine` needs, torch among it: some gigabytes.
 #
 # Both have the same slim base. onnxruntime-gpu[cuda,cudnn] installs CUDA 13 and cuDNN 9 as wheels, so a CUDA base image
 # would hold them twice. The host provides the driver, through the NVIDIA Container Toolkit (`--gpus all`).
-# Neither image has torch: serving does not need it.
+# Without EXTRAS neither image has torch: serving does not need it.
 ARG PYTHON_IMAGE=python:3.11.15-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
 ARG RUNTIME=gpu
+ARG EXTRAS=otel
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1
 WORKDIR /src
@@ -18,7 +20,8 @@ COPY pyproject.toml constraints.txt ./
 RUN python -m venv /opt/venv \
     && python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 extras = project['optional-dependencies']; \
-print(*project['dependencies'], *extras['${RUNTIME}'], *extras['otel'], sep='\n')" > /tmp/requirements.txt \
+chosen = ['${RUNTIME}', *'${EXTRAS}'.split(',')]; \
+print(*project['dependencies'], *(line for name in chosen for line in extras[name]), sep='\n')" > /tmp/requirements.txt \
     && /opt/venv/bin/pip install --constraint constraints.txt --requirement /tmp/requirements.txt
 COPY README.md LICENSE losscast.py ./
 COPY models/ models/
@@ -37,7 +40,8 @@ RUN groupadd --gid 10001 losscast \
 COPY --from=build /opt/venv /opt/venv
 RUN --mount=type=bind,from=build,source=/dist,target=/dist \
     /opt/venv/bin/pip install --no-cache-dir --no-index --no-deps /dist/*.whl
-COPY bundles/ /opt/losscast/bundles/
+# They belong to the user, so that a volume in this place, which starts with these files, can be written by the service.
+COPY --chown=10001:10001 bundles/ /opt/losscast/bundles/
 # PYTHONSAFEPATH: Python imports nothing from the folder in which the service is started.
 # LOSSCAST_HOST: with an address other than loopback the service needs LOSSCAST_API_KEYS, which have no default.
 # ORT_DISABLE_TELEMETRY: by default ONNX Runtime's wheels send telemetry to their maker. This container sends nothing.

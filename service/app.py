@@ -20,7 +20,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from service import gauges
-from service.api import drift, health, labels, models, predict_docs, queue, versions
+from service.api import drift, health, labels, models, predict_docs, queue, refinement, versions
 from service.background import end
 from service.drift.ledger import Ledger
 from service.drift.monitor import Monitor
@@ -51,6 +51,7 @@ from service.v2 import models as v2_models
 from service.versions.bundle_store import BundleStore, PatientStore
 from service.versions.loaded_version import VersionLoader
 from service.versions.probation import Limits, Probations
+from service.versions.refinement_lock import RefinementLock
 from service.versions.registry import Registry
 from service.versions.replicas import Replicas
 
@@ -88,7 +89,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     # The middleware checks the keys; this gives /docs its Authorize button.
     documented = [Depends(HTTPBearer(auto_error=False))] if settings.api_keys else []
-    for module in (predict_docs, queue, labels, drift, models, versions, health, v2_models, infer, repository):
+    modules = (predict_docs, queue, labels, drift, models, versions, refinement, health, v2_models, infer, repository)
+    for module in modules:
         app.include_router(module.router, dependencies=documented)
     for kind in (HTTPException, RequestValidationError):
         app.add_exception_handler(kind, translate)
@@ -145,6 +147,7 @@ async def _open(settings: Settings, metrics: Metrics, tracing: Tracing | None, s
         models=registry,
         replicas=replicas,
         probations=probations,
+        refinement_lock=RefinementLock(redis),
         admission=admission,
         queue=label_queue,
         endings=endings,

@@ -19,6 +19,7 @@ from service.predictor import Predictor
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.versions.probation import Probations
+from service.versions.refinement_lock import RefinementLock
 from service.versions.registry import Registry
 from service.versions.replicas import Replicas
 
@@ -29,6 +30,7 @@ class Resources:
     models: Registry
     replicas: Replicas
     probations: Probations
+    refinement_lock: RefinementLock
     admission: Admission
     queue: LabelQueue
     endings: Endings

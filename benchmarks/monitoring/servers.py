@@ -61,18 +61,24 @@ class Prometheus:
 
 @contextmanager
 def running_prometheus(
-    folder: Path, targets: Sequence[str], rules: Path = DEPLOY / "prometheus/rules", alertmanager: str | None = None
+    folder: Path,
+    targets: Sequence[str],
+    rules: Path = DEPLOY / "prometheus/rules",
+    alertmanager: str | None = None,
+    refiners: Sequence[str] = (),
 ) -> Iterator[Prometheus]:
     """A Prometheus that scrapes `targets` (host:port) every SCRAPE_S and evaluates the rules. Its data are in `folder`.
 
-    alertmanager: host:port to send alerts to. Raises NotStarted, also if it is not installed.
+    alertmanager: host:port to send alerts to. refiners: host:port of each, scraped as well. Raises NotStarted, also if
+    it is not installed.
     """
     port = free_port()
     configuration = _shipped("prometheus/prometheus.yml")
     configuration["global"] = {"scrape_interval": f"{SCRAPE_S}s", "evaluation_interval": f"{SCRAPE_S}s"}
     configuration["rule_files"] = [str(rules / "*.yml")]
     (job,) = (job for job in configuration["scrape_configs"] if job["job_name"] == "losscast")
-    configuration["scrape_configs"] = [{**job, "static_configs": [{"targets": list(targets)}]}]
+    refiner = {"job_name": "refiner", "static_configs": [{"targets": list(refiners)}]}
+    configuration["scrape_configs"] = [{**job, "static_configs": [{"targets": list(targets)}]}, refiner]
     if alertmanager is None:
         del configuration["alerting"]
     else:

@@ -1,4 +1,4 @@
-"""The dashboard of labelling: the queue, its pace and budget, the way of samples to it, and the model versions.
+"""The dashboard of labelling: the queue, its pace and budget, the way of samples to it, refinement, and the versions.
 
 All replicas share the queue and report the same figures of it: take max, not sum. Labels are counted by the replica
 that took them, and each replica has its own journal.
@@ -177,6 +177,60 @@ WAY = Row(
     ],
 )
 
+# The refiner is another process than the replicas that can be chosen, so only the model selects its series.
+REFINEMENT = Row(
+    "Refinement",
+    [
+        lines(
+            "New labels",
+            "Labels since the last refinement began, and the number that starts the next one.",
+            "short",
+            Query('max by (model) (losscast_refiner_new_labels{model=~"$model"})', "{{model}}"),
+            Query('max by (model) (losscast_refiner_wanted_labels{model=~"$model"})', "{{model}} wanted"),
+        ),
+        lines(
+            "Refinements",
+            "In a day: the gates passed or refused the candidate, it failed, or another host was at it (busy).",
+            "short",
+            Query(
+                'sum by (model, result) (increase(losscast_refiner_runs_total{model=~"$model"}[24h]))',
+                "{{model}} {{result}}",
+            ),
+        ),
+        lines(
+            "Running, and on probation",
+            "1: a refinement runs, or the live version is on probation after its promotion.",
+            "short",
+            Query('max by (model) (losscast_refiner_running{model=~"$model"})', "{{model}} refinement"),
+            Query("max by (model) (losscast_probation{MODEL})", "{{model}} probation"),
+        ),
+        lines(
+            "A candidate waits",
+            "Time since a candidate passed its gates and was not promoted; none: no candidate waits.",
+            "s",
+            Query(
+                'time() - (max by (model) (losscast_refiner_candidate_waiting_since_timestamp_seconds{model=~"$model"})'
+                " > 0)",
+                "{{model}}",
+            ),
+        ),
+        lines(
+            "Changes of the live version",
+            "Promotions and rollbacks in a day.",
+            "short",
+            Query(
+                "sum by (model, event) (increase(losscast_version_changes_total{MODEL}[24h]))", "{{model}} {{event}}"
+            ),
+        ),
+        lines(
+            "Duration",
+            "How long the last refinement took.",
+            "s",
+            Query('max by (model) (losscast_refiner_last_run_seconds{model=~"$model"})', "{{model}}"),
+        ),
+    ],
+)
+
 VERSIONS = Row(
     "Versions",
     [
@@ -196,5 +250,5 @@ VERSIONS = Row(
 
 
 def build() -> dict[str, Any]:
-    text = "The labelling queue, its pace, and the versions of the models."
-    return board("losscast-labelling", "Losscast: labelling", text, [NOW, QUEUE, PACE, WAY, VERSIONS])
+    text = "The labelling queue, its pace, refinement, and the versions of the models."
+    return board("losscast-labelling", "Losscast: labelling", text, [NOW, QUEUE, PACE, WAY, REFINEMENT, VERSIONS])

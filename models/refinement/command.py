@@ -2,16 +2,29 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 
+from models.contract.fence import largest_token
 from models.contract.snapshot import SnapshotError, read_snapshot
 from models.refinement.config import Arm, RefinementConfig, RefinementError
-from models.refinement.cycle import LEFT_OUT, Refinement, RefinementResult, live_version, refine, unfinished_snapshot
+from models.refinement.cycle import (
+    CANDIDATES,
+    LEFT_OUT,
+    Refinement,
+    RefinementResult,
+    live_version,
+    refine,
+    unfinished_snapshot,
+)
 from models.refinement.judging import gates
+from models.refinement.service_api import ServiceApi
+from models.refinement.service_lock import ServiceLock, locked_by_service
 from models.tasks.protocol import RegressionTask
 from models.training.config import Progress
 from models.training.loop import Trainer
@@ -72,19 +85,40 @@ def take_snapshot(model: str, url: str | None) -> Path:
     return out
 
 
-def refine_model(wish: Wish, task: RegressionTask, accelerator: str, progress: Progress) -> RefinementResult:
-    """Runs the cycle with the gates. Raises as `refine`."""
+@contextmanager
+def alone(model: str, store: Path, snapshot: Path | None, url: str | None) -> Iterator[ServiceLock | None]:
+    """Holds the service's lock, so that one refinement of the model runs over all hosts. Raises Busy, ServiceAway.
+
+    A refinement that was given its snapshot needs no service: None, and the lock of the store is enough.
+    """
+    if snapshot is not None:
+        yield None
+        return
+    with ServiceApi(url) as api, locked_by_service(api, model, largest_token(store / model / CANDIDATES)) as lock:
+        yield lock
+
+
+def refine_model(
+    wish: Wish, task: RegressionTask, accelerator: str, progress: Progress, lock: ServiceLock | None = None
+) -> RefinementResult:
+    """Runs the cycle with the gates. Raises as `refine`, and RefinementError when the service's lock is lost."""
     if wish.model != task.task.name:
         raise RefinementError(
             f"{wish.live} is of the task {task.task.name!r}: only a model of that name can be refined"
         )
-    asked = Refinement(wish.store, wish.model, task, wish.snapshot, wish.config, wish.who)
+    token = None if lock is None else lock.token
+    asked = Refinement(wish.store, wish.model, task, wish.snapshot, wish.config, wish.who, token)
     precision = recipe(task).precision
 
     def start(folder: Path) -> Trainer:
         return Trainer.start(accelerator, "1", precision, folder)
 
-    return refine(asked, start, gates(asked, progress), progress)
+    def checked(what: str, done: int, total: int) -> None:
+        if lock is not None:
+            lock.check()
+        progress(what, done, total)
+
+    return refine(asked, start, gates(asked, checked), checked)
 
 
 def print_outcome(outcome: RefinementResult) -> None:

@@ -7,11 +7,16 @@ Arm = Literal["head", "decoder", "all"]
 
 KEEPS_STATISTICS = 2000  # new labels below which batch normalisation keeps the parent's statistics
 USUAL_STEPS = 300
+BUSY = 75  # exit status of `losscast refine` while another refinement of the model runs
 PASSES = 3  # over the new labels, at least
 
 
 class RefinementError(ValueError):
     """The refinement cannot start or continue; the message says why and what to do."""
+
+
+class Busy(RefinementError):  # noqa: N818 - the condition is the name
+    """Another refinement of the model is running."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,13 +23,14 @@ from models.contract.candidates import (
     read_candidate,
 )
 from models.contract.durable import replace_durably
+from models.contract.fence import Fence
 from models.contract.index import check_store, read_index
 from models.contract.lock import locked
 from models.contract.runtime import load_runtime
 from models.contract.snapshot import LeftOut, Snapshot, SnapshotError, read_snapshot
 from models.pipeline import evaluate
 from models.publishing.model_card import model_card
-from models.refinement.config import RefinementConfig, RefinementError
+from models.refinement.config import Busy, RefinementConfig
 from models.refinement.fine_tuning import Refined, fine_tune
 from models.tasks.protocol import RegressionTask
 from models.training.config import Progress, silent
@@ -68,10 +69,16 @@ class Refinement:
     snapshot: Path
     config: RefinementConfig
     who: str
+    token: int | None = None  # of the lock over all hosts; None: the lock of this store is enough
 
     @property
     def model_folder(self) -> Path:
         return self.store / self.model
+
+    def check_fence(self) -> None:
+        """Raises FencedOff when a later refinement has taken over. Called before every write."""
+        if self.token is not None:
+            Fence(self.model_folder / CANDIDATES, self.token).check()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +98,8 @@ class RefinementResult:
 def refine(asked: Refinement, start: StartTrainer, judge: Judge, progress: Progress = silent) -> RefinementResult:
     """Makes a candidate out of the live version, or goes on with the one that a crash left, and judges it.
 
-    Raises RefinementError (another refinement is running), SnapshotError, BundleError, OSError, and ValueError for
-    labels that nothing can be learned from. The candidate then stays in state training.
+    Raises Busy (another refinement is running), FencedOff (another one has taken over), SnapshotError, BundleError,
+    OSError, and ValueError for labels that nothing can be learned from. The candidate then stays in state training.
     """
     load_runtime()
     live = live_version(asked.store, asked.model)
@@ -128,10 +135,12 @@ def _alone(asked: Refinement) -> Iterator[None]:
     try:
         lock.__enter__()
     except TimeoutError as error:
-        raise RefinementError(
+        raise Busy(
             f"another refinement of {asked.model} is running on {asked.store}: wait until it has ended"
         ) from error
     try:
+        if asked.token is not None:
+            Fence(folder, asked.token).enter()
         yield
     finally:
         lock.__exit__(None, None, None)
@@ -211,6 +220,7 @@ def _train(asked: Refinement, live: Path, folder: Path, start: StartTrainer, pro
     for target, snapshot, name in ((folder, asked.snapshot, ""), (folder / WORK / "placebo", None, "placebo: ")):
         if (target / "manifest.json").exists() or (name and asked.config.command):
             continue
+        asked.check_fence()
         checkpoints = folder / WORK / ("placebo" if name else "training")
         checkpoints.mkdir(parents=True, exist_ok=True)
         made = fine_tune(live, asked.task, snapshot, asked.config, _named(progress, name), start(checkpoints))
@@ -224,6 +234,7 @@ def _named(progress: Progress, prefix: str) -> Progress:
 def _write(target: Path, made: Refined, asked: Refinement, live: Path) -> None:
     manifest = made.manifest.model_copy(update={"evaluation": evaluate(made, asked.task)})
     known = learned_by(asked.model_folder, int(live.name))
+    asked.check_fence()
     replace_durably(target / "model.onnx", made.onnx)
     replace_durably(target / "model_card.md", model_card(manifest, asked.task.card, made.network).encode())
     left_out = [LeftOut(sample_id=sample, reason=reason[:600]) for sample, reason in made.left_out]
@@ -244,6 +255,7 @@ def learned_by(model_folder: Path, version: int) -> list[str]:
 def _judge(asked: Refinement, live: Path, folder: Path, judge: Judge) -> RefinementResult:
     placebo = folder / WORK / "placebo"
     judged = judge(live, folder, placebo if placebo.exists() else None, read_candidate(folder))
+    asked.check_fence()
     failed = "all gates passed" if judged.passed else "not all gates passed"
     record = change_state(folder, "gated", who=asked.who, reason=failed, passed=judged.passed)
     shutil.rmtree(folder / WORK, ignore_errors=True)

@@ -11,7 +11,7 @@ WAIT_S, MAX_WAIT_S = 10.0, 60.0
 MAX_CHANGES = 1000  # in one reply
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     if not text.isprintable():
         raise ValueError("only printable characters are allowed, on one line")
     return text
@@ -21,13 +21,13 @@ VersionName = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}$", description='A 
 Who = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_WHO),
-    AfterValidator(_printable),
+    AfterValidator(printable),
     Field(description="Who asks for the change, for the history. The service does not check it."),
 ]
 Reason = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_REASON),
-    AfterValidator(_printable),
+    AfterValidator(printable),
     Field(description="Why, for the history."),
 ]
 ExpectedLive = Annotated[

@@ -8,6 +8,7 @@ import re
 import shutil
 import sysconfig
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -23,6 +24,7 @@ from ruamel.yaml import YAML
 from benchmarks.monitoring import traffic
 from benchmarks.monitoring.servers import Prometheus, running_alertmanager, running_prometheus
 from demo.running import running_service
+from models.refinement.by_itself.metrics import RefinerMetrics
 from service.client import LosscastClient
 from service.schemas.drift import DriftReport
 
@@ -187,6 +189,7 @@ class Monitored(NamedTuple):
     """A service that answered clean images and then blurred ones, and the programs that watched it."""
 
     url: str  # of the service
+    refiner_url: str  # of the metrics of a refiner
     prometheus: Prometheus
     clean: DriftReport  # after the clean images
     early_alerts: list[dict[str, Any]]  # on drift, after the clean images
@@ -202,11 +205,14 @@ def monitored(
     assert all(servers)
     state, data, sent = (tmp_path_factory.mktemp(name) for name in ("service", "prometheus", "alertmanager"))
     settings = {"LOSSCAST_MODELS": traffic.MODEL, "LOSSCAST_AUDIT_RATE": "0.1", "LOSSCAST_DRIFT_FLUSH_S": "0.5"}
+    refiner = RefinerMetrics(traffic.MODEL, wanted_labels=200)
+    refiner.waiting_since.set(time.time() - 60)
+    refiner_place = f"127.0.0.1:{refiner.serve('127.0.0.1', 0)}"
     with (
         running_service(REPOSITORY / "bundles", traffic.MODEL, state, **settings) as url,
         running_receiver() as receiver,
         running_alertmanager(sent, receiver.url) as alertmanager,
-        running_prometheus(data, [urlsplit(url).netloc], impatient_rules, alertmanager) as prometheus,
+        running_prometheus(data, [urlsplit(url).netloc], impatient_rules, alertmanager, [refiner_place]) as prometheus,
         LosscastClient(url) as client,
         httpx.Client(base_url=url) as http,
     ):
@@ -220,7 +226,9 @@ def monitored(
         for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=30, wait_max=0.2):
             with attempt:
                 assert traffic.label(client, 10) > 0
-        yield Monitored(url, prometheus, clean, early, blurred, receiver.wait_for("LosscastDrift"))
+        yield Monitored(
+            url, f"http://{refiner_place}", prometheus, clean, early, blurred, receiver.wait_for("LosscastDrift")
+        )
 
 
 def _answered(client: LosscastClient, images: Iterator[bytes], n: int, observations: int) -> DriftReport:

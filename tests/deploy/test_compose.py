@@ -1,5 +1,6 @@
 """The compose files are valid and complete, and open no more than they should."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -8,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from models.commands.refine import refine
 from service.settings import Settings
 
+OF_CLIENTS = {"LOSSCAST_URL", "LOSSCAST_API_KEY"}
 FILES = ("docker-compose.yml", "docker-compose.gpu.yml")
 
 
@@ -23,12 +26,31 @@ def test_it_fits_the_compose_specification(repository: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["Dockerfile", *FILES])
 def test_every_losscast_variable_it_names_is_a_setting(repository: Path, name: str) -> None:
     named = set(re.findall(r"LOSSCAST_\w+", (repository / name).read_text()))
-    assert named <= {f"LOSSCAST_{field.upper()}" for field in Settings.model_fields}
+    assert named <= {f"LOSSCAST_{field.upper()}" for field in Settings.model_fields} | OF_CLIENTS
 
 
 def test_the_service_its_queue_and_its_monitoring_are_there(compose: dict[str, Any]) -> None:
-    assert set(compose["services"]) == {"losscast", "redis", "prometheus", "alertmanager", "grafana"}
+    assert set(compose["services"]) == {"losscast", "refine", "redis", "prometheus", "alertmanager", "grafana"}
     assert compose["services"]["losscast"]["environment"]["LOSSCAST_REDIS_URL"].startswith("redis://redis:")
+
+
+def test_the_refiner_is_started_on_request_only_and_shares_the_store_with_the_service(compose: dict[str, Any]) -> None:
+    service, refiner = compose["services"]["losscast"], compose["services"]["refine"]
+    assert refiner["profiles"] == ["refine"]
+    assert "bundles:/opt/losscast/bundles" in service["volumes"]
+    assert "bundles:/opt/losscast/bundles" in refiner["volumes"]
+    assert refiner["command"][refiner["command"].index("--store") + 1] == "/opt/losscast/bundles"
+    assert "--promote" not in refiner["command"]
+
+
+def test_the_refiner_is_scraped_where_it_serves_its_metrics(
+    compose: dict[str, Any], configuration: dict[str, Any]
+) -> None:
+    (job,) = (job for job in configuration["scrape_configs"] if job["job_name"] == "refiner")
+    (names,) = job["dns_sd_configs"]
+    assert names["names"] == ["refine"]
+    assert f":{names['port']}/metrics" in " ".join(compose["services"]["refine"]["healthcheck"]["test"])
+    assert names["port"] == inspect.signature(refine).parameters["metrics_port"].default
 
 
 def test_secrets_have_no_default_and_a_missing_one_says_what_to_set(compose: dict[str, Any]) -> None:

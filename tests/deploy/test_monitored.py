@@ -48,8 +48,8 @@ def exposed(text: str) -> Mapping[str, Family]:
 
 
 def test_the_guide_lists_every_metric_and_no_other(documented: dict[str, Family], monitored: Any) -> None:
-    text = httpx.get(f"{monitored.url}/metrics").text
-    assert exposed(text) == documented
+    texts = [httpx.get(f"{url}/metrics").text for url in (monitored.url, monitored.refiner_url)]
+    assert {name: family for text in texts for name, family in exposed(text).items()} == documented
 
 
 def test_every_metric_has_our_prefix_and_a_help(monitored: Any) -> None:

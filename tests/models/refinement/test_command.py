@@ -71,6 +71,7 @@ def test_the_outcome_says_what_was_left_out_what_the_gates_say_and_what_to_do(
         (["nobody"], "is .* a bundle store"),
         (["digits", "--snapshot", "nothing"], "is not a finished snapshot"),
         (["digits", "--data", "somewhere"], "takes no --data"),
+        (["digits", "--watch", "--snapshot", "some"], "leave --snapshot out"),
     ],
 )
 def test_wrong_options_are_one_line_and_make_no_candidate(

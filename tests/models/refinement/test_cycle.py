@@ -11,6 +11,7 @@ import pytest
 
 from models.contract.bundle import read_manifest
 from models.contract.candidates import CandidateRecord, change_state, list_candidates, new_candidate
+from models.contract.fence import Fence, FencedOff
 from models.contract.index import read_index
 from models.contract.lock import locked
 from models.contract.snapshot import SnapshotError, read_snapshot
@@ -126,6 +127,26 @@ def test_two_refinements_at_once_are_refused(asked: Refinement) -> None:
     ):
         refine(asked, start, passes)
     assert list_candidates(asked.model_folder) == []
+
+
+def test_a_refinement_that_lost_its_lock_writes_nothing(
+    asked: Refinement, monkeypatch: pytest.MonkeyPatch, refined: Refined
+) -> None:
+    candidates = asked.model_folder / "candidates"
+
+    def overtaken(*_: object) -> Refined:
+        Fence(candidates, 5).enter()
+        return refined
+
+    monkeypatch.setattr("models.refinement.cycle.fine_tune", overtaken)
+    with pytest.raises(FencedOff):
+        refine(replace(asked, token=4), start, passes)
+    (record,) = list_candidates(asked.model_folder)
+    assert record.state == "training"
+    assert not (candidates / record.id / "model.onnx").exists()
+    with pytest.raises(FencedOff):  # nor does it begin again
+        refine(replace(asked, token=4), start, passes)
+    assert refine(replace(asked, token=5), start, passes).folder.name == record.id
 
 
 def test_a_snapshot_of_another_model_is_refused_before_anything_is_made(asked: Refinement) -> None:
