@@ -139,9 +139,8 @@ def _requirements(install: str, repository: Path, extras: str) -> list[str]:
     """What the build writes into its list of requirements, by the command that it runs."""
     command = install[install.index("python -c") : install.index(" > /tmp/requirements.txt")]
     environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "RUNTIME": "cpu", "EXTRAS": extras}
-    done = subprocess.run(
-        ["bash", "-c", command], cwd=repository, env=environment, capture_output=True, text=True, check=True
-    )  # noqa: S607 - wherever it is
+    shell = ["/bin/sh", "-c", command]
+    done = subprocess.run(shell, cwd=repository, env=environment, capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
 
 
