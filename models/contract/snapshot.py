@@ -68,6 +68,7 @@ class Snapshot(Part):
     splits: dict[Split, Count]  # rows of each
     left_out: Count
     fingerprint: Sha256  # of the rows; the same for the same labels, whenever and wherever they were collected
+    rejected_audits: Count = 0  # samples of the audit lane that annotators rejected, so that they have no label
 
     @property
     def rows(self) -> int:
@@ -83,12 +84,20 @@ def fingerprint(rows: Iterable[Row]) -> str:
     return digest.hexdigest()
 
 
-def summarise(model: str, task: Task, made_at: str, rows: Iterable[Row], left_out: int) -> Snapshot:
+def summarise(  # noqa: PLR0913, PLR0917 - the parts of a snapshot
+    model: str, task: Task, made_at: str, rows: Iterable[Row], left_out: int, rejected_audits: int = 0
+) -> Snapshot:
     """`snapshot.json` of these rows."""
     listed = list(rows)
     splits = dict(Counter(row.split for row in listed))
     return Snapshot(
-        model=model, task=task, made_at=made_at, splits=splits, left_out=left_out, fingerprint=fingerprint(listed)
+        model=model,
+        task=task,
+        made_at=made_at,
+        splits=splits,
+        left_out=left_out,
+        fingerprint=fingerprint(listed),
+        rejected_audits=rejected_audits,
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from models.contract.bundle import BundleError, read_manifest
 from models.contract.candidates import CandidateRecord, list_candidates
 from models.contract.gate_report import FILE, GateResult, read_gate_report
+from models.contract.snapshot import read_snapshot
 from models.refinement.cycle import CANDIDATES, Judge, Judged, Refinement
 from models.refinement.gates.gain import MEAN, TAIL
 from models.refinement.gates.run import GateInputs, Material, run_gates, write_report
@@ -18,17 +19,7 @@ def gates(asked: Refinement, progress: Progress = silent) -> Judge:
     """The gates of a refinement."""
 
     def judge(live: Path, candidate: Path, placebo: Path | None, record: CandidateRecord) -> Judged:
-        pins = asked.model_folder / PINS
-        inputs = GateInputs(
-            live=live,
-            candidate=candidate,
-            task=asked.task,
-            snapshot=asked.snapshot,
-            placebo=placebo,
-            anchor=anchor(asked.model_folder, int(live.name)),
-            pins=pins if pins.is_dir() else None,
-            spent=asked.model_folder / CANDIDATES / SPENT,
-        )
+        inputs = inputs_of(asked, live, candidate, placebo)
         if not (candidate / FILE).exists():  # it is written last: a report that is there was cut off after it
             material = Material(inputs)  # what the versions say about the images is shared by both steps
             write_report(run_gates(material, record.id, progress), material, candidate)
@@ -36,6 +27,23 @@ def gates(asked: Refinement, progress: Progress = silent) -> Judge:
         return Judged(report.passed, tuple(line(result) for result in report.results))
 
     return judge
+
+
+def inputs_of(asked: Refinement, live: Path, candidate: Path, placebo: Path | None) -> GateInputs:
+    """What the gates of a refinement look at. Raises SnapshotError."""
+    pins = asked.model_folder / PINS
+    snapshot, _ = read_snapshot(asked.snapshot)
+    return GateInputs(
+        live=live,
+        candidate=candidate,
+        task=asked.task,
+        snapshot=asked.snapshot,
+        placebo=placebo,
+        anchor=anchor(asked.model_folder, int(live.name)),
+        pins=pins if pins.is_dir() else None,
+        spent=asked.model_folder / CANDIDATES / SPENT,
+        skipped=-(-snapshot.rejected_audits // 2),  # half of the audit lane judges
+    )
 
 
 def line(result: GateResult) -> str:

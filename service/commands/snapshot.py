@@ -42,6 +42,7 @@ def snapshot(
                 pages=_pages(client, model, advance),
                 fetch=lambda line: _image(client, line),
                 previous=previous,
+                rejected_audits=client.stats(model=model).get("rejected_audit", 0),
             )
     except SnapshotError as error:
         fail(str(error))

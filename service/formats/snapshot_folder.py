@@ -44,8 +44,11 @@ def write_snapshot(  # noqa: PLR0913 - where to, of what, from where
     pages: Iterable[Sequence[LabelLine]],
     fetch: Fetch,
     previous: Path | None = None,
+    rejected_audits: int = 0,
 ) -> Snapshot:
     """Writes the labels of `pages` and their images to `out`. task: as in the model's manifest.
+
+    rejected_audits: samples of the audit lane that annotators rejected.
 
     Raises SnapshotError (`out` is there, `previous` is of another model, no label can be used), OSError, and the errors
     of `pages` and `fetch`.
@@ -58,7 +61,7 @@ def write_snapshot(  # noqa: PLR0913 - where to, of what, from where
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for lines in pages:
             folder.add(lines, list(pool.map(image, lines)))
-    return folder.finish()
+    return folder.finish(rejected_audits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +113,13 @@ class _Folder:
                 return (folder / "images" / line.sample_id).read_bytes()
         return None
 
-    def finish(self) -> Snapshot:
+    def finish(self, rejected_audits: int) -> Snapshot:
         """Counts the rows, signs them, and gives the folder its name."""
         rows = list(read_rows(self._part / "rows.ndjson"))
         if not rows:
             raise SnapshotError(f"model {self._model} has no label that can be used: label samples first")
         made_at = datetime.now(UTC).isoformat(timespec="seconds")
-        snapshot = summarise(self._model, self._task, made_at, rows, self._left_out)
+        snapshot = summarise(self._model, self._task, made_at, rows, self._left_out, rejected_audits)
         _write_whole(self._part / "snapshot.json", snapshot.model_dump_json(indent=2).encode() + b"\n")
         self._remove_strangers({row.sample_id for row in rows})
         self._part.rename(self._out)

@@ -18,6 +18,7 @@ EVENTS = ("accepted", "expired", "duplicates")  # how often they happened; the o
 AMOUNTS = {
     "oldest_age_s": ("losscast_queue_oldest_age_seconds", "Age of the oldest pending sample."),
     "pending_audit": ("losscast_queue_pending_audit", "Pending samples of the audit lane."),
+    "rejected_audit": ("losscast_queue_rejected_audit", "Rejected samples of the audit lane."),
     "pending_ood": ("losscast_queue_pending_ood", "Pending samples flagged by their OOD score alone."),
     "bytes": ("losscast_queue_bytes", "Bytes of images that are pending or leased."),
     "budget_left": ("losscast_queue_budget_left", "Samples that may still be leased in this hour; -1: no limit."),

@@ -127,8 +127,9 @@ class LabelQueue(Protocol):
 
         Samples by state: accepted = pending + leased + labelled + rejected + dead + evicted + erased. A sample that
         arrives again after it was evicted or forgotten counts once more. Events: expired, duplicates (samples that were
-        known and were flagged later than ever before). Of pending samples: pending_audit, pending_ood, oldest_age_s.
-        Also bytes of the images of pending and leased samples, and budget_left this hour (-1: no limit).
+        known and were flagged later than ever before). Of pending samples: pending_audit, pending_ood, oldest_age_s. Of
+        rejected ones: rejected_audit. Also bytes of the images of pending and leased samples, and budget_left this
+        hour (-1: no limit).
         """
 
     async def get(self, model: str, sample_id: str) -> Sample:

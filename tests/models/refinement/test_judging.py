@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,8 +7,12 @@ import pytest
 from models.contract.bundle import publish, read_manifest
 from models.contract.candidates import change_state, new_candidate
 from models.contract.gate_report import FILE, GateReport, GateResult
+from models.contract.snapshot import read_snapshot
+from models.refinement.config import RefinementConfig
+from models.refinement.cycle import Refinement
 from models.refinement.gates.gain import MEAN, TAIL
-from models.refinement.judging import anchor, line
+from models.refinement.judging import anchor, inputs_of, line
+from models.tasks.digits import Digits
 
 
 @pytest.fixture
@@ -45,6 +50,19 @@ def test_the_anchor_is_the_last_version_whose_gain_was_proven(store: Path) -> No
     prove(store, 2)
     assert anchor(store, 3) == store / "2"
     assert anchor(store, 2) is None
+
+
+def test_rejected_audits_of_the_snapshot_are_judging_images_without_a_label(
+    store: Path, snapshot: Path, few_digits: Digits, quick: RefinementConfig, tmp_path: Path
+) -> None:
+    shutil.copytree(snapshot, tmp_path / "snapshot")
+    known, _ = read_snapshot(snapshot)
+    with_rejects = known.model_copy(update={"rejected_audits": 7})
+    (tmp_path / "snapshot" / "snapshot.json").write_text(with_rejects.model_dump_json())
+    asked = Refinement(tmp_path, "digits", few_digits, snapshot, quick, "ann")
+    assert inputs_of(asked, store / "3", store / "2", None).skipped == 0
+    asked = replace(asked, snapshot=tmp_path / "snapshot")
+    assert inputs_of(asked, store / "3", store / "2", None).skipped == 4  # half of them judge
 
 
 def test_a_gate_is_one_line() -> None:

@@ -23,7 +23,8 @@ def test_labels_become_a_snapshot_and_erased_samples_are_not_in_it(
     done = losscast("snapshot", "tiny", "--out", tmp_path / "one")
 
     assert (done.returncode, done.stderr) == (0, "")
-    _, rows = read_snapshot(tmp_path / "one")
+    snapshot, rows = read_snapshot(tmp_path / "one")
+    assert snapshot.rejected_audits == client.stats()["rejected_audit"]
     found = {row.sample_id: row for row in rows}
     assert erased not in found
     assert set(left) <= found.keys()

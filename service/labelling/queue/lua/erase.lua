@@ -27,7 +27,7 @@ if state ~= 'erased' then
   elseif state == 'dead' then
     call('ZREM', DEAD, id)
   else
-    count(state, -1)
+    count_ended(item, state, -1)
   end
   if state == 'labelled' then
     local cursor = string.match(call('HGET', RECEIPTS, id), '^%S+ (%S+)$')

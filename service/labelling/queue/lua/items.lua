@@ -134,6 +134,15 @@ local function bury(id, item)
   retire(id, item, 'dead')
 end
 
+-- Counts n more samples, or fewer, that ended in a state. Rejected audits are counted apart: who judges a candidate by
+-- audit labels must know how many images of theirs have none.
+local function count_ended(item, state, n)
+  count(state, n)
+  if state == 'rejected' and item.lane == 'audit' then
+    count('rejected_audit', n)
+  end
+end
+
 -- Ends the life of a sample that has left its lane or lease. The item stays until it is forgotten.
 local function finish(id, item, state)
   if item.state == 'evicted' then -- and now erased
@@ -141,7 +150,7 @@ local function finish(id, item, state)
   end
   call('ZADD', state == 'evicted' and TOMBSTONES or FINISHED, NOW, id)
   retire(id, item, state)
-  count(state, 1)
+  count_ended(item, state, 1)
 end
 
 local function finish_without_image(id, item, state)

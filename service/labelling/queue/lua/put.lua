@@ -23,6 +23,9 @@ local function promote(id, item, given)
   else
     item.lane = 'audit'
     write(id, item)
+    if item.state == 'rejected' then
+      count('rejected_audit', 1)
+    end
   end
   call('HSET', SAMPLES, id, given.json)
 end

@@ -14,6 +14,7 @@ add('dead', call('ZCARD', DEAD))
 for _, name in ipairs({ 'accepted', 'labelled', 'rejected', 'evicted', 'erased', 'expired', 'duplicates', 'bytes' }) do
   add(name, tonumber(call('HGET', COUNTS, name) or 0))
 end
+add('rejected_audit', tonumber(call('HGET', COUNTS, 'rejected_audit') or 0))
 add('pending_audit', audit)
 add('pending_ood', ood)
 add('oldest_age_s', oldest and math.floor((NOW - oldest) / 1000000) or 0)

@@ -245,6 +245,7 @@ class QueueModel:
         return {
             **{place: len(self.is_in(place)) + self.forgotten * (place == "evicted") for place in places},
             **self.counts,
+            "rejected_audit": sum(self.items[one].sample.lane == "audit" for one in self.is_in("rejected")),
             "pending_audit": len(self.lane("audit")),
             "pending_ood": len(self.lane("ood_score")),
             "bytes": sum(self.items[sample_id].sample.bytes for sample_id in waiting),

@@ -119,6 +119,22 @@ async def test_a_draw_is_recorded_in_every_state_of_the_sample(
     assert (await queue.stats(model))["pending_audit"] == (state == "dead")
 
 
+async def test_rejected_audits_are_counted_until_they_are_erased(
+    queue: RedisQueue, model: str, make_sample: MakeSample
+) -> None:
+    flagged, drawn = make_sample("a"), make_sample("b", lane="audit", audit_probability=0.01)
+    late = replace(flagged, lane="audit", audit_probability=0.01, flagged_at=flagged.flagged_at + 1)
+    await queue.put([flagged, drawn])
+    for sample in (flagged, drawn):
+        await queue.reject(model, sample.id, "ann", "t", "dark")
+    assert (await queue.stats(model))["rejected_audit"] == 1
+    await queue.put([late])  # a rejected sample that chance draws as well
+    assert (await queue.stats(model))["rejected_audit"] == 2
+    await queue.erase(model, drawn.id)
+    found = await queue.stats(model)
+    assert (found["rejected_audit"], found["rejected"]) == (1, 1)
+
+
 async def test_a_draw_of_a_label_that_is_archived_and_past_retention_leaves_nothing_behind(
     open_queue: Open, model: str, make_sample: MakeSample
 ) -> None:
