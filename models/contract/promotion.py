@@ -23,6 +23,7 @@ from models.contract.gate_report import FILE as GATES
 from models.contract.gate_report import read_gate_report
 from models.contract.history import NOBODY
 from models.contract.index import ModelIndex, read_index
+from models.contract.learned import FILE as LEARNED
 from models.contract.live import LiveMoved, NotWritable, NoVersion, Swap, read_state, swap_live
 from models.contract.lock import locked
 
@@ -30,7 +31,7 @@ LOCK: Final = ".promotion.lock"
 OVERRIDDEN: Final = "gates overridden: "
 ORIGIN: Final = "candidate.txt"  # in a version: the id of the candidate that it was
 PROMOTABLE: Final = ("gated", "shadow")
-COPIED: Final = ("learned.txt", GATES)  # beside the model, where they are there
+COPIED: Final = (LEARNED, GATES)  # beside the model, where they are there
 
 
 class GatesNotPassed(BundleError):  # noqa: N818 - the condition is the name

@@ -25,6 +25,8 @@ from models.contract.candidates import (
 from models.contract.durable import replace_durably
 from models.contract.fence import Fence
 from models.contract.index import check_store, read_index
+from models.contract.learned import FILE as LEARNED
+from models.contract.learned import learned_by
 from models.contract.lock import locked
 from models.contract.runtime import load_runtime
 from models.contract.snapshot import LeftOut, Snapshot, SnapshotError, read_snapshot
@@ -39,7 +41,6 @@ from models.training.loop import Trainer
 CANDIDATES = "candidates"
 WORK = "work"  # in a candidate's folder: checkpoints, logs, settings and the placebo; removed once it is gated
 SETTINGS = "settings.json"
-LEARNED = "learned.txt"
 LEFT_OUT = "left_out.ndjson"  # labels that could not be used, each with its reason
 LOCK = ".refine.lock"
 
@@ -233,7 +234,7 @@ def _named(progress: Progress, prefix: str) -> Progress:
 
 def _write(target: Path, made: Refined, asked: Refinement, live: Path) -> None:
     manifest = made.manifest.model_copy(update={"evaluation": evaluate(made, asked.task)})
-    known = learned_by(asked.model_folder, int(live.name))
+    known = known_samples(asked.model_folder, int(live.name))
     asked.check_fence()
     replace_durably(target / "model.onnx", made.onnx)
     replace_durably(target / "model_card.md", model_card(manifest, asked.task.card, made.network).encode())
@@ -243,12 +244,16 @@ def _write(target: Path, made: Refined, asked: Refinement, live: Path) -> None:
     replace_durably(target / "manifest.json", manifest.to_json())
 
 
-def learned_by(model_folder: Path, version: int) -> list[str]:
-    """Ids of the samples that a version and its parents learned from; none for one that was trained without labels."""
+def known_samples(model_folder: Path, version: int) -> list[str]:
+    """Ids of the samples that a version and its parents learned from; none for one that was trained without labels.
+
+    A version that was published by hand from a candidate has no list of its own, and its candidate has one.
+    """
+    if listed := learned_by(model_folder / str(version)):
+        return listed
     for record in reversed(list_candidates(model_folder)):
-        path = model_folder / CANDIDATES / record.id / LEARNED
-        if record.version == version and path.exists():
-            return path.read_text().split()
+        if record.version == version:
+            return learned_by(model_folder / CANDIDATES / record.id)
     return []
 
 

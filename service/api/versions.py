@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from fastapi import Path as PathParameter
 
 from models.contract.candidates import CandidateRecord
 from models.contract.gate_report import GateReport
@@ -12,11 +13,15 @@ from service.resources import Resources, Shared
 from service.schemas.predictions import ErrorReply
 from service.schemas.versions import (
     MAX_CHANGES,
+    MAX_SAMPLES,
     CandidateFields,
     CandidatesReply,
     ChangeFields,
     GateFields,
     HistoryReply,
+    LearnedFields,
+    LearnedPage,
+    LearnedReply,
     LiveReply,
     ProbationFields,
     PromoteRequest,
@@ -90,6 +95,33 @@ async def candidates(model: str, shared: Shared) -> CandidatesReply:
     known = await shared.models.candidates(model)
     fields = [_candidate(record, report) for record, report in known.records]
     return CandidatesReply(model=model, candidates=fields, damaged=known.damaged)
+
+
+@router.get("/v1/models/{model}/learned")
+async def learned(
+    model: str,
+    shared: Shared,
+    sample: Annotated[str | None, Query(max_length=128, description="Only versions that learned from it.")] = None,
+) -> LearnedReply:
+    """Which versions learned from labels, and from how many samples; or which learned from one sample."""
+    known = await shared.models.learned(model)
+    state = await shared.models.state(model)
+    chosen = {version: ids for version, ids in known.items() if sample is None or sample in ids}
+    versions = [LearnedFields(version=str(version), samples=len(ids)) for version, ids in chosen.items()]
+    return LearnedReply(model=model, live=str(state.index.live), versions=versions)
+
+
+@router.get("/v1/models/{model}/learned/{version}")
+async def learned_page(
+    model: str,
+    version: Annotated[int, PathParameter(ge=1)],
+    shared: Shared,
+    start: Annotated[int, Query(ge=0, description="Samples to leave out at the start.")] = 0,
+    n: Annotated[int, Query(ge=1, le=MAX_SAMPLES)] = MAX_SAMPLES,
+) -> LearnedPage:
+    """Ids of the samples that a version learned from, in pages; none for a version that learned from no labels."""
+    ids = (await shared.models.learned(model)).get(version, [])
+    return LearnedPage(model=model, version=str(version), samples=len(ids), sample_ids=ids[start : start + n])
 
 
 def _candidate(record: CandidateRecord, report: GateReport | None) -> CandidateFields:

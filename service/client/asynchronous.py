@@ -55,6 +55,8 @@ class AsyncLosscastClient:
     rollback = _sends(requests.rollback)
     history = _sends(requests.history)
     candidates = _sends(requests.candidates)
+    learned = _sends(requests.learned)
+    learned_page = _sends(requests.learned_page)
     stats = _sends(requests.stats)
     drift = _sends(requests.drift)
     lease = _sends(requests.lease)

@@ -33,9 +33,12 @@ from service.schemas.labelling import (
 )
 from service.schemas.predictions import MAX_SOURCE, ManyReply, PredictReply, is_source
 from service.schemas.versions import (
+    MAX_SAMPLES,
     WAIT_S,
     CandidatesReply,
     HistoryReply,
+    LearnedPage,
+    LearnedReply,
     LiveReply,
     PromoteRequest,
     RollbackRequest,
@@ -148,6 +151,18 @@ def rollback(  # noqa: PLR0913 - all but one are keyword-only
 def history(model: str, n: int = 100) -> ApiRequest[HistoryReply]:
     """What is live in the bundle store, and its n newest changes, newest first."""
     return ApiRequest("GET", f"{_model_path(model)}/history", _reads(HistoryReply), params={"n": str(n)})
+
+
+def learned(model: str, sample_id: str | None = None) -> ApiRequest[LearnedReply]:
+    """Which versions learned from labels; sample_id: only those that learned from this sample."""
+    params = {} if sample_id is None else {"sample": sample_id}
+    return ApiRequest("GET", f"{_model_path(model)}/learned", _reads(LearnedReply), params=params)
+
+
+def learned_page(model: str, version: str | int, start: int = 0, n: int = MAX_SAMPLES) -> ApiRequest[LearnedPage]:
+    """Ids of the samples that a version learned from, without the first `start` ones."""
+    params = {"start": str(start), "n": str(n)}
+    return ApiRequest("GET", f"{_model_path(model)}/learned/{version}", _reads(LearnedPage), params=params)
 
 
 def stats(*, model: str | None = None) -> ApiRequest[dict[str, int]]:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from service.client import DEFAULT_URL, LosscastClient
 from service.commands.console import ApiKey, AsJson, Url, connected, fail, print_json, say, table
+from service.commands.learned import show_learned
 from service.schemas.versions import (
     MAX_CHANGES,
     MAX_WAIT_S,
@@ -100,16 +101,29 @@ def rollback(
 def history(
     model: ModelName,
     n: Annotated[int, typer.Option("-n", min=1, max=MAX_CHANGES, help="How many changes.")] = 20,
+    erased: Annotated[
+        bool, typer.Option("--erased", help="Show which versions learned from samples that are erased by now.")
+    ] = False,
+    sample: Annotated[str | None, typer.Option(help="Show which versions learned from this sample.")] = None,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Show which versions were live: since when, who changed it, and why. The newest change comes first.
 
+    With --erased or --sample it shows which versions learned from samples instead: erasing a sample does not
+    make a version forget it.
+
     Example: losscast history pose -n 5
 
     Example: losscast history pose --json | jq .reason
+
+    Example: losscast history pose --erased
     """
+    if erased or sample is not None:
+        with connected(url, api_key) as client:
+            show_learned(client, model, sample, as_json=as_json)
+        return
     with connected(url, api_key) as client:
         known = client.history(model, n)
     if as_json:

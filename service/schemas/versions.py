@@ -9,6 +9,7 @@ from service.schemas.predictions import Wire
 MAX_WHO, MAX_REASON = 128, 1000
 WAIT_S, MAX_WAIT_S = 10.0, 60.0
 MAX_CHANGES = 1000  # in one reply
+MAX_SAMPLES = 10_000  # in one page
 
 
 def printable(text: str) -> str:
@@ -152,3 +153,21 @@ class CandidatesReply(Wire):
     model: str
     candidates: list[CandidateFields] = Field(description="Oldest first.")
     damaged: list[str] = Field(description="A sentence for each candidate that cannot be read.")
+
+
+class LearnedFields(Wire):
+    version: str
+    samples: int = Field(description="From which it, or a version before it, learned.")
+
+
+class LearnedReply(Wire):
+    model: str
+    live: str
+    versions: list[LearnedFields] = Field(description="Those that learned from labels, by number.")
+
+
+class LearnedPage(Wire):
+    model: str
+    version: str
+    samples: int = Field(description="In all.")
+    sample_ids: list[str] = Field(description="Of this page.")

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from models.contract.bundle import BundleError, read_manifest, read_onnx
 from models.contract.index import ModelIndex, read_index
+from models.contract.learned import versions_that_learned
 from models.contract.live import State, read_state
 from models.contract.manifest import Manifest
 from service.versions.candidates import Candidates, read_candidates
@@ -109,6 +110,10 @@ class PatientStore:
     async def candidates(self, model: str) -> Candidates:
         """The candidates of a model, and those that are damaged."""
         return await self._ask(lambda: read_candidates(self._store.folder / model))
+
+    async def learned(self, model: str) -> dict[int, list[str]]:
+        """Ids of the samples that each version learned from. Raises BundleError when a list is damaged."""
+        return await self._ask(lambda: versions_that_learned(self._store.folder / model))
 
     async def swap(self, model: str, change: Callable[[Path], T]) -> T:
         """Runs a change of model.json on the folder of a model. Raises what it raises.

@@ -152,6 +152,13 @@ class Registry:
                 await self._check_stored(model)
                 return await self._store.candidates(model)
 
+    async def learned(self, model: str) -> dict[int, list[str]]:
+        """Ids of the samples that each version of a model learned from. Raises NotFound, Conflict and Unavailable."""
+        async with self._changing:
+            with as_service_errors():
+                await self._check_stored(model)
+                return await self._store.learned(model)
+
     async def change_live(self, model: str, change: LiveChange) -> Swap:
         """Promotes a version or rolls one back, and serves it here at once.
 

@@ -13,15 +13,15 @@ from models.contract.bundle import read_manifest
 from models.contract.candidates import CandidateRecord, change_state, list_candidates, new_candidate
 from models.contract.fence import Fence, FencedOff
 from models.contract.index import read_index
+from models.contract.learned import FILE as LEARNED
 from models.contract.lock import locked
 from models.contract.snapshot import SnapshotError, read_snapshot
 from models.refinement.config import RefinementConfig, RefinementError
 from models.refinement.cycle import (
-    LEARNED,
     WORK,
     Judged,
     Refinement,
-    learned_by,
+    known_samples,
     refine,
     unfinished_snapshot,
 )
@@ -90,8 +90,8 @@ def test_a_refinement_that_was_killed_twice_ends_with_the_same_candidate(asked: 
     assert not (outcome.folder / WORK).exists()
     assert fingerprints(asked.model_folder) == before
     change_state(outcome.folder, "live", who="ann", reason="good", version=2)
-    assert learned_by(asked.model_folder, 2) == list(refined.learned)
-    assert learned_by(asked.model_folder, 1) == []
+    assert known_samples(asked.model_folder, 2) == list(refined.learned)
+    assert known_samples(asked.model_folder, 1) == []
 
 
 def test_another_refinement_replaces_the_one_that_a_crash_left(asked: Refinement) -> None:
