@@ -1,9 +1,9 @@
 """A snapshot: labels and their images, frozen in a folder from which a model is refined.
 
 `snapshot.json` names the model and its task, and has the number of rows in each split and a fingerprint. `rows.ndjson`
-has one line for each sample, `left_out.ndjson` one for each label that could not be taken, and `images/<sample id>` is
-an image as it was posted. `losscast snapshot` writes the folder, `models.refinement` reads it. A folder without
-`snapshot.json` is not finished.
+has one line for each sample, `left_out.ndjson` one for each label that could not be taken, `recent.ndjson` one for each
+recent sample of the audit lane without a label, and `images/<sample id>` is an image as it was posted. `losscast
+snapshot` writes the folder, `models.refinement` reads it. A folder without `snapshot.json` is not finished.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ from models.contract.fields import Finite, Name, Part, Sentence
 from models.contract.manifest import ModelName, Task
 
 FORMAT_VERSION: Final = 1
+RECENT: Final = "recent.ndjson"
 
 Lane = Literal["predicted_loss", "ood_score", "audit"]
 Split = Literal["train", "watch", "calibrate", "judge", "unused"]
@@ -49,6 +50,15 @@ class Row(Part):
     height: int = Field(gt=0)
     group: Name  # samples of one group share their split within a lane
     split: Split
+
+
+class RecentAudit(Part):
+    """A sample of the audit lane that had no label yet: a fair draw from recent traffic, where no label is needed."""
+
+    sample_id: Name
+    sha256: Sha256
+    inclusion_probability: Annotated[float, Field(gt=0, le=1)]
+    flagged_at: Finite  # unix seconds
 
 
 class LeftOut(Part):
@@ -126,6 +136,19 @@ def read_rows(path: Path) -> Iterator[Row]:
             yield Row.model_validate_json(line)
 
 
-def image_path(folder: Path, row: Row) -> Path:
+def read_recent(folder: Path) -> list[RecentAudit]:
+    """The recent audits without a label, the newest first; none where the file is missing. Raises SnapshotError."""
+    try:
+        with (folder / RECENT).open("rb") as file:
+            return [RecentAudit.model_validate_json(line) for line in file]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise SnapshotError(f"{folder / RECENT} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise SnapshotError(f"{folder / RECENT} is damaged: {error.errors()[0]['msg']}") from error
+
+
+def image_path(folder: Path, row: Row | RecentAudit) -> Path:
     """Where the image of a row lies, as it was posted."""
     return folder / "images" / row.sample_id

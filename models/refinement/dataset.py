@@ -21,7 +21,7 @@ from models.contract import manifest
 from models.contract.image_file import FORMATS, Pixels, read_pixels
 from models.contract.manifest import Preprocessing
 from models.contract.preprocess import place
-from models.contract.snapshot import Row, SnapshotError, Split, image_path, read_snapshot
+from models.contract.snapshot import RecentAudit, Row, SnapshotError, Split, image_path, read_snapshot
 
 AT_ONCE = 4  # images that are decoded at a time
 MAX_PIXELS = 100_000_000  # of an image; `losscast snapshot` takes no larger one
@@ -80,24 +80,32 @@ def load_split(snapshot: Path, split: Split, task: manifest.Task, preprocessing:
     return Labelled([row for row, _ in kept], images, targets, left_out)
 
 
+def canvas_of(snapshot: Path, sample: RecentAudit, spec: Preprocessing) -> NDArray[np.uint8] | None:
+    """The image of a sample without a label on its canvas, [h, w, c]; None if it cannot be used."""
+    try:
+        return _pixels(image_path(snapshot, sample), sample.sha256, spec).on_canvas(spec)[0]
+    except _UnusableRowError:
+        return None
+
+
 def _example(
     snapshot: Path, row: Row, task: manifest.Task, spec: Preprocessing
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     values = _values(row.label, task)
-    pixels = _pixels(image_path(snapshot, row), row, spec)
+    pixels = _pixels(image_path(snapshot, row), row.sha256, spec)
     if task.kind == "keypoints":
         _check_inside(values, pixels)
         values = place(pixels.width, pixels.height, spec).to_canvas(values)
     return pixels.on_canvas(spec)[0], values.astype(np.float32)
 
 
-def _pixels(path: Path, row: Row, spec: Preprocessing) -> Pixels:
+def _pixels(path: Path, sha256: str, spec: Preprocessing) -> Pixels:
     try:
         data = path.read_bytes()
     except OSError as error:
         raise _UnusableRowError(f"its image is gone ({error.strerror})") from error
-    if hashlib.sha256(data).hexdigest() != row.sha256:
-        raise _UnusableRowError("its image is not the one that was labelled: it has another SHA-256")
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise _UnusableRowError("its image is not the one that was taken: it has another SHA-256")
     try:
         with Image.open(path, formats=FORMATS) as file:
             _check_size(*file.size)

@@ -21,7 +21,7 @@ from models.refinement.config import RefinementConfig, RefinementError
 from models.refinement.dataset import Labelled, load_split
 from models.refinement.head import Predict, Taught, refit_head
 from models.refinement.outside import check_graph, load_weights, train_outside
-from models.refinement.recalibration import recent_budget
+from models.refinement.recalibration import recent_budget, recent_images
 from models.refinement.refined_task import RefinedTask, as_examples, refined_task, rows_of, with_equal_chances
 from models.refinement.trunk import Mixture, choose_mixture, predictions, tune
 from models.refinement.weights import State, copied, mixed, parent_regressor
@@ -48,6 +48,7 @@ class Refined(Candidate):
 class _Labels:
     train: Labelled
     calibrate: Labelled
+    recent: NDArray[np.uint8]  # [n, h, w, c] of the audit lane, for the flag budget
     fingerprint: str
 
 
@@ -64,7 +65,7 @@ def fine_tune(  # noqa: PLR0913, PLR0917 - what from, what with, how, and where 
     snapshot: None makes the placebo, by the same steps on old images alone. Raises RefinementError, SnapshotError,
     BundleError, and ValueError for losses that nothing can be learned from.
     """
-    labels = _Labels(*_no_labels(task), "") if snapshot is None else _labels(snapshot, task)
+    labels = _no_labels(task) if snapshot is None else _labels(snapshot, task)
     lesson = _Lesson(parent, task, labels, config, progress, trainer)
     if config.command and snapshot is not None:
         return _learn_outside(lesson, snapshot)
@@ -165,13 +166,14 @@ def _labels(snapshot: Path, task: RegressionTask) -> _Labels:
             else ""
         )
         raise SnapshotError(f"{snapshot} has {len(train)} labels to learn from{why}: label more samples")
-    return _Labels(train, with_equal_chances(audit, found.model), found.fingerprint)
+    recent = recent_images(snapshot, audit, task, found.model)
+    return _Labels(train, with_equal_chances(audit, found.model), recent, found.fingerprint)
 
 
-def _no_labels(task: RegressionTask) -> tuple[Labelled, Labelled]:
-    canvas, shape = task.preprocessing.canvas_shape, task.task.prediction_shape
-    none = Labelled([], np.zeros((0, *canvas), np.uint8), np.zeros((0, *shape), np.float32), [])
-    return none, none
+def _no_labels(task: RegressionTask) -> _Labels:
+    images = np.zeros((0, *task.preprocessing.canvas_shape), np.uint8)
+    none = Labelled([], images, np.zeros((0, *task.task.prediction_shape), np.float32), [])
+    return _Labels(none, none, images, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +216,7 @@ def _honest(
 
 def _described(candidate: Candidate, lesson: _Lesson, mixture: Mixture | None, ratio: float | None) -> Refined:
     made, parent, labels = candidate.manifest.provenance, read_manifest(lesson.parent), lesson.labels
-    points = candidate.manifest.operating_points | recent_budget(candidate.onnx, labels.calibrate, lesson.task)
+    points = candidate.manifest.operating_points | recent_budget(candidate.onnx, labels.recent, lesson.task)
     sizes = {**made.split_sizes, "labels": len(labels.train), "audit labels": len(labels.calibrate)}
     provenance = made.model_copy(
         update={"parent_version": parent.version, "snapshot": labels.fingerprint or None, "split_sizes": sizes}

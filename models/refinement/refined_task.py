@@ -5,13 +5,13 @@ by batch. The test split stays as it is.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.contract import manifest
-from models.contract.snapshot import Row
 from models.refinement.dataset import Labelled
 from models.tasks.protocol import SPLITS, Examples, KeypointTask, RegressionTask, Split
 
@@ -113,16 +113,20 @@ def refined_task(task: RegressionTask, calibrate: Labelled, fingerprint: str) ->
 
 
 def with_equal_chances(labelled: Labelled, model: str) -> Labelled:
-    """The audit rows as if all had been drawn with the smallest of their probabilities.
+    """The audit rows as if all had been drawn with the smallest of their probabilities: see `equally_drawn`."""
+    chances = [(row.sample_id, row.inclusion_probability or 1.0) for row in labelled.rows]
+    return subset(labelled, equally_drawn(chances, model))
 
-    A row that was drawn with probability p stays with probability smallest / p. So every image of the traffic had the
-    same chance to be among the rows, which are exchangeable with it: calibration needs no other weights. The sample id
-    decides, so a row stays or goes in every refinement alike.
+
+def equally_drawn(chances: Sequence[tuple[str, float]], model: str) -> list[int]:
+    """chances: sample id and probability of each -> which of them stay.
+
+    One that was drawn with probability p stays with probability smallest / p. So every image of the traffic had the
+    same chance to be among those that stay, which are exchangeable with it: calibration needs no other weights. The
+    sample id decides, so a sample stays or goes in every refinement alike.
     """
-    chances = np.array([row.inclusion_probability or 1.0 for row in labelled.rows], np.float64)
-    smallest = chances.min(initial=1.0)
-    kept = [i for i, row in enumerate(labelled.rows) if _uniform(model, row) * chances[i] <= smallest]
-    return subset(labelled, kept)
+    smallest = min((chance for _, chance in chances), default=1.0)
+    return [i for i, (sample, chance) in enumerate(chances) if _uniform(model, sample) * chance <= smallest]
 
 
 def subset(labelled: Labelled, rows: list[int]) -> Labelled:
@@ -132,6 +136,6 @@ def subset(labelled: Labelled, rows: list[int]) -> Labelled:
     )
 
 
-def _uniform(model: str, row: Row) -> float:
-    digest = hashlib.blake2b(f"chance\0{row.sample_id}".encode(), key=model.encode(), digest_size=7).digest()
+def _uniform(model: str, sample_id: str) -> float:
+    digest = hashlib.blake2b(f"chance\0{sample_id}".encode(), key=model.encode(), digest_size=7).digest()
     return int.from_bytes(digest) / 2**56

@@ -5,18 +5,21 @@ has the samples and the labels.
 """
 
 import time
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from models.contract.manifest import Task
 from service.errors import NotFound
 from service.labelling.endings import Ending
 from service.labelling.queue.label_queue import Leased
+from service.labelling.queue.redis_queue import MAX_LEASE
 from service.labelling.samples.fields import reply_fields
 from service.labelling.samples.label import Values, check_inside, read_keypoints, read_values
 from service.labelling.samples.sample import Sample
 from service.resources import Resources, Shared, queue_of
 from service.schemas.labelling import (
+    AuditsReply,
     ExtendRequest,
     LabelFields,
     LabelReply,
@@ -28,6 +31,7 @@ from service.schemas.labelling import (
     RejectRequest,
     RequeueReply,
     RequeueRequest,
+    SampleReply,
     SkipReply,
     SkipRequest,
 )
@@ -40,6 +44,21 @@ router = APIRouter(tags=["labelling"], responses={code: {"model": ErrorReply} fo
 async def stats(shared: Shared, model: str | None = None) -> dict[str, int]:
     """The samples of a model's queue by state, those that have left it by reason, and the rest of the budget."""
     return await shared.queue.stats(await queue_of(shared, model))
+
+
+@router.get("/v1/queue/audits")
+async def audits(
+    shared: Shared,
+    model: str | None = None,
+    start: Annotated[int, Query(ge=0, description="Samples to leave out at the start.")] = 0,
+    n: Annotated[int, Query(ge=1, le=MAX_LEASE)] = 100,
+) -> AuditsReply:
+    """Samples of the audit lane that have no label yet, the newest first: a fair draw from recent traffic.
+
+    They stay in the queue. `losscast snapshot` takes the newest ones along, because a flag budget needs no labels.
+    """
+    found = await shared.queue.audits(await queue_of(shared, model), start, n)
+    return AuditsReply(samples=[SampleReply(**reply_fields(sample)) for sample in found])
 
 
 @router.post("/v1/queue/lease")

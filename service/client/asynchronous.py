@@ -59,6 +59,7 @@ class AsyncLosscastClient:
     learned_page = _sends(requests.learned_page)
     stats = _sends(requests.stats)
     drift = _sends(requests.drift)
+    audits = _sends(requests.audits)
     lease = _sends(requests.lease)
     extend = _sends(requests.extend)
     label = _sends(requests.label)

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from service.client.transport import ApiRequest, ClientError
 from service.schemas.drift import DriftReport
 from service.schemas.labelling import (
+    AuditsReply,
     EraseReply,
     ExtendRequest,
     KnownSample,
@@ -173,6 +174,12 @@ def stats(*, model: str | None = None) -> ApiRequest[dict[str, int]]:
 def drift(*, model: str | None = None) -> ApiRequest[DriftReport]:
     """Whether the images of the last hour still look like those that the live version was calibrated on."""
     return ApiRequest("GET", f"{_model_path(model)}/drift" if model else "/v1/drift", _reads(DriftReport))
+
+
+def audits(*, model: str | None = None, start: int = 0, n: int = 100) -> ApiRequest[AuditsReply]:
+    """Samples of the audit lane that have no label yet, the newest first, without the first `start`."""
+    params = {**_of(model), "start": str(start), "n": str(n)}
+    return ApiRequest("GET", "/v1/queue/audits", _reads(AuditsReply), params=params)
 
 
 def lease(

@@ -1,5 +1,6 @@
 """Collects the labels of a model with their images into a folder from which the model can be refined."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -8,9 +9,11 @@ import typer
 
 from service.client import DEFAULT_URL, ClientError, LosscastClient
 from service.commands.console import ApiKey, Url, connected, fail, label_progress, say
-from service.schemas.labelling import LabelLine
+from service.schemas.labelling import LabelLine, SampleReply
 
 NOT_FOUND = 404
+RECENT, PAGE = 500, 100  # audits without a label that are taken along, at most, and in one request
+RECENT_DAYS, DAY_S = 7.0, 86_400.0
 
 
 def snapshot(
@@ -25,13 +28,14 @@ def snapshot(
     """Freeze all labels of a model, with their images, in a folder for training.
 
     Each sample belongs to one split for good. Flagged samples train (90 %) or are watched (10 %). Samples of the audit
-    lane calibrate or judge (half each), and never train. Erased samples are left out. If the command is cut off, run it
+    lane calibrate or judge (half each), and never train. Erased samples are left out. The newest audits without a
+    label come along, because a flag budget needs none. If the command is cut off, run it
     again: it goes on where it stopped.
 
     Example: losscast snapshot pose --out snapshots/first
     """
     from models.contract.snapshot import SnapshotError  # noqa: PLC0415 - numpy and OpenCV are slow to import
-    from service.formats.snapshot_folder import write_snapshot  # noqa: PLC0415 - as above
+    from service.formats.snapshot_folder import Audits, write_snapshot  # noqa: PLC0415 - as above
 
     try:
         with connected(url, api_key) as client, label_progress(client, model) as advance:
@@ -42,7 +46,11 @@ def snapshot(
                 pages=_pages(client, model, advance),
                 fetch=lambda line: _image(client, line),
                 previous=previous,
-                rejected_audits=client.stats(model=model).get("rejected_audit", 0),
+                audits=Audits(
+                    _recent(client, model),
+                    lambda one: _found(client, one),
+                    client.stats(model=model).get("rejected_audit", 0),
+                ),
             )
     except SnapshotError as error:
         fail(str(error))
@@ -63,11 +71,27 @@ def _pages(client: LosscastClient, model: str, advance: Callable[[int], None]) -
         cursor = page.cursor
 
 
+def _recent(client: LosscastClient, model: str) -> list[SampleReply]:
+    """The newest audits without a label. They come in pages while new ones may arrive, so one may come twice."""
+    found = dict[str, SampleReply]()
+    oldest = time.time() - RECENT_DAYS * DAY_S
+    for start in range(0, RECENT, PAGE):
+        page = client.audits(model=model, start=start, n=PAGE).samples
+        found |= {sample.sample_id: sample for sample in page if sample.flagged_at >= oldest}
+        if len(page) < PAGE:
+            break
+    return list(found.values())
+
+
 def _image(client: LosscastClient, line: LabelLine) -> bytes | str:
     """The image, or that it is gone. Raises ClientError."""
+    return _found(client, line) or "its image is gone"
+
+
+def _found(client: LosscastClient, sample: LabelLine | SampleReply) -> bytes | None:
     try:
-        return client.image(line.sample_id, model=line.model)
+        return client.image(sample.sample_id, model=sample.model)
     except ClientError as error:
         if error.status != NOT_FOUND:
             raise
-        return "its image is gone"
+        return None

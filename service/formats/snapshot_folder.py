@@ -21,12 +21,23 @@ from numpy.typing import NDArray
 
 from models.contract.manifest import Preprocessing, Task
 from models.contract.near_duplicates import prints
-from models.contract.snapshot import LeftOut, Row, Snapshot, SnapshotError, read_rows, read_snapshot, summarise
+from models.contract.snapshot import (
+    RECENT,
+    LeftOut,
+    RecentAudit,
+    Row,
+    Snapshot,
+    SnapshotError,
+    read_recent,
+    read_rows,
+    read_snapshot,
+    summarise,
+)
 from models.contract.splits import Place, Splitter, Subject
 from service.errors import InvalidLabel, ServiceError
 from service.inference.decode import decode
 from service.labelling.samples.label import read_values
-from service.schemas.labelling import LabelLine
+from service.schemas.labelling import LabelLine, SampleReply
 
 PRINT_PX = 96  # the longer side of the picture that a print is taken of
 MAX_PIXELS = 100_000_000
@@ -34,6 +45,18 @@ MAX_PIXELS = 100_000_000
 AT_ONCE = 8  # images that are fetched at a time
 
 Fetch = Callable[[LabelLine], bytes | str]  # the image of a label, or the reason why there is none
+
+
+@dataclass(frozen=True, slots=True)
+class Audits:
+    """The audit lane beside its labels. fetch: the image of a sample, None if it is gone."""
+
+    recent: Sequence[SampleReply] = ()  # without a label, the newest first
+    fetch: Callable[[SampleReply], bytes | None] = lambda _: None
+    rejected: int = 0  # samples that annotators rejected
+
+
+NO_AUDITS = Audits()
 
 
 def write_snapshot(  # noqa: PLR0913 - where to, of what, from where
@@ -44,11 +67,9 @@ def write_snapshot(  # noqa: PLR0913 - where to, of what, from where
     pages: Iterable[Sequence[LabelLine]],
     fetch: Fetch,
     previous: Path | None = None,
-    rejected_audits: int = 0,
+    audits: Audits = NO_AUDITS,
 ) -> Snapshot:
     """Writes the labels of `pages` and their images to `out`. task: as in the model's manifest.
-
-    rejected_audits: samples of the audit lane that annotators rejected.
 
     Raises SnapshotError (`out` is there, `previous` is of another model, no label can be used), OSError, and the errors
     of `pages` and `fetch`.
@@ -61,7 +82,10 @@ def write_snapshot(  # noqa: PLR0913 - where to, of what, from where
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for lines in pages:
             folder.add(lines, list(pool.map(image, lines)))
-    return folder.finish(rejected_audits)
+        folder.add_recent(
+            audits.recent, list(pool.map(lambda one: folder.image(one) or audits.fetch(one), audits.recent))
+        )
+    return folder.finish(audits.rejected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +129,26 @@ class _Folder:
         with (self._part / "left_out.ndjson").open("ab") as file:
             _write_lines(file, left_out)
 
-    def image(self, line: LabelLine) -> bytes | None:
-        """The image of this label where it need not be fetched."""
+    def add_recent(self, audits: Sequence[SampleReply], images: Sequence[bytes | None]) -> None:
+        """Audits without a label, and the image of each. Those that are labelled by now, or gone, are left out."""
+        recent = []
+        for sample, image in zip(audits, images, strict=True):
+            if image is None or sample.audit_probability is None or sample.sample_id in self._seen:
+                continue
+            self._keep(sample.sample_id, image)
+            recent.append(
+                RecentAudit(
+                    sample_id=sample.sample_id,
+                    sha256=hashlib.sha256(image).hexdigest(),
+                    inclusion_probability=sample.audit_probability,
+                    flagged_at=sample.flagged_at,
+                )
+            )
+        with (self._part / RECENT).open("wb") as file:
+            _write_lines(file, recent)
+
+    def image(self, line: LabelLine | SampleReply) -> bytes | None:
+        """The image of this sample where it need not be fetched."""
         folders = [self._part] if self._previous is None else [self._part, self._previous]
         for folder in folders:
             with suppress(FileNotFoundError):
@@ -121,7 +163,8 @@ class _Folder:
         made_at = datetime.now(UTC).isoformat(timespec="seconds")
         snapshot = summarise(self._model, self._task, made_at, rows, self._left_out, rejected_audits)
         _write_whole(self._part / "snapshot.json", snapshot.model_dump_json(indent=2).encode() + b"\n")
-        self._remove_strangers({row.sample_id for row in rows})
+        recent = {one.sample_id for one in read_recent(self._part)}
+        self._remove_strangers({row.sample_id for row in rows} | recent)
         self._part.rename(self._out)
         return snapshot
 
@@ -140,10 +183,13 @@ class _Folder:
         except InvalidLabel as error:
             raise ValueError(f"the label is of another task: {error}") from error
         looks = _looks(image)
-        path = self._part / "images" / line.sample_id
+        self._keep(line.sample_id, image)
+        return _Taken(line, list(label), hashlib.sha256(image).hexdigest(), looks)
+
+    def _keep(self, sample_id: str, image: bytes) -> None:
+        path = self._part / "images" / sample_id
         if not path.exists():
             _write_whole(path, image)
-        return _Taken(line, list(label), hashlib.sha256(image).hexdigest(), looks)
 
     def _places(self, taken: Sequence[_Taken]) -> list[Place]:
         """Samples of the previous snapshot keep theirs."""
@@ -208,7 +254,7 @@ def _row(taken: _Taken, place: Place) -> Row:
     )
 
 
-def _write_lines(file: BinaryIO, parts: Sequence[Row] | Sequence[LeftOut]) -> None:
+def _write_lines(file: BinaryIO, parts: Sequence[Row] | Sequence[LeftOut] | Sequence[RecentAudit]) -> None:
     file.write(b"".join(part.model_dump_json().encode() + b"\n" for part in parts))
 
 

@@ -119,6 +119,10 @@ class LeaseReply(Wire):
     )
 
 
+class AuditsReply(Wire):
+    samples: list[SampleReply] = Field(description="Pending ones of the audit lane, the newest first.")
+
+
 class LabelReply(Wire):
     sample_id: str
     state: Literal["labelled"] = "labelled"

@@ -106,7 +106,7 @@ def weighted_mean(values: Array, weights: Array, groups: NDArray[np.int64]) -> M
     floor = (1e-12 * float(np.abs(values).max())) ** 2  # equal values differ by rounding alone
     if count < 2 or spread <= floor / count:  # noqa: PLR2004 - one group has no spread
         return Mean(value, 0.0, 0.0, count)
-    skewness = math.sqrt(count) * float((parts**3).sum()) / spread**1.5
+    skewness = math.sqrt(count) * float(((parts / math.sqrt(spread)) ** 3).sum())  # spread**1.5 could underflow
     return Mean(value, math.sqrt(spread * count / (count - 1)), skewness, count)
 
 

@@ -122,6 +122,9 @@ class LabelQueue(Protocol):
     async def labels(self, model: str, cursor: str, n: int) -> LabelPage:
         """Up to n labels after the cursor ("" is the start), in the order in which they came. Raises BadRequest."""
 
+    async def audits(self, model: str, start: int, n: int) -> list[Sample]:
+        """Up to n pending samples of the audit lane, the newest first, without the first `start`. Raises BadRequest."""
+
     async def stats(self, model: str) -> dict[str, int]:
         """Counts, all of one moment.
 

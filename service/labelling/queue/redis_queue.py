@@ -123,6 +123,12 @@ class RedisQueue:
             raise BadRequest(f"n must be between 1 and {MAX_PAGE}")
         return await self.archive.page(model, cursor, n)
 
+    async def audits(self, model: str, start: int, n: int) -> list[Sample]:
+        if not 1 <= n <= MAX_LEASE or start < 0:
+            raise BadRequest(f"n must be between 1 and {MAX_LEASE}, and start 0 or more")
+        found = await self.scripts.run("audits", model, [start, n])
+        return [Sample.from_json(data) for data in found if data]
+
     async def stats(self, model: str) -> dict[str, int]:
         reply = await self.scripts.run("stats", model, [])
         return {name.decode(): count for name, count in zip(reply[::2], reply[1::2], strict=True)}

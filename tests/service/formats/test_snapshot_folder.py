@@ -10,9 +10,9 @@ import orjson
 import pytest
 from PIL import Image
 
-from models.contract.snapshot import Snapshot, SnapshotError, image_path, read_snapshot
-from service.formats.snapshot_folder import write_snapshot
-from service.schemas.labelling import LabelLine
+from models.contract.snapshot import Snapshot, SnapshotError, image_path, read_recent, read_snapshot
+from service.formats.snapshot_folder import Audits, write_snapshot
+from service.schemas.labelling import LabelLine, SampleReply
 
 TASK = {"name": "tiny", "kind": "keypoints", "names": ["a", "b"], "units": ["pixels"]}
 LABEL = [[1.0, 2.0], None]
@@ -188,3 +188,22 @@ def test_a_snapshot_that_was_changed_is_not_read(files: dict[str, bytes], tmp_pa
     rows.write_bytes(b"{}\n")
     with pytest.raises(SnapshotError, match="damaged"):
         read_snapshot(tmp_path / "one")
+
+
+def test_recent_audits_without_a_label_come_along_and_change_no_fingerprint(
+    tmp_path: Path, files: dict[str, bytes]
+) -> None:
+    ids = list(files)
+    plain = write(tmp_path / "plain", files, [line(one) for one in ids[:4]])
+    fields = {**line(ids[1]).model_dump(), "content_type": "image/png", "reasons": [], "value": 0.0, "score": 0.1}
+    fields = {name: fields.get(name, 0.5) for name in SampleReply.model_fields}
+    recent = [SampleReply(**{**fields, "sample_id": one}) for one in (ids[0], *ids[5:8])]  # the first is labelled
+    audits = Audits(recent, lambda one: None if one.sample_id == ids[7] else files[one.sample_id], rejected=3)
+    made = write(tmp_path / "one", files, [line(one) for one in ids[:4]], audits=audits)
+    assert made.fingerprint == plain.fingerprint
+    assert made.rejected_audits == 3
+    found = read_recent(tmp_path / "one")
+    assert [one.sample_id for one in found] == ids[5:7]
+    assert found[0].inclusion_probability == 0.01
+    assert image_path(tmp_path / "one", found[0]).read_bytes() == files[ids[5]]
+    assert read_recent(tmp_path / "plain") == []

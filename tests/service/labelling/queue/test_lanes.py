@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from service.errors import Conflict, NotFound
+from service.errors import BadRequest, Conflict, NotFound
 from service.labelling.queue.redis_queue import RedisQueue
 from service.labelling.samples.sample import Sample
 
@@ -231,3 +231,22 @@ async def test_to_extend_never_cuts_a_lease_short(queue: RedisQueue, model: str,
     leased = await queue.lease(model, 1, "ann", "t", LONG)
     assert await queue.extend(model, "ann", "t", SHORT) == leased
     assert await queue.sweep(model) == 0
+
+
+async def test_audits_without_a_label_are_listed_the_newest_first_and_stay(
+    queue: RedisQueue, model: str, make_sample: MakeSample
+) -> None:
+    drawn = [make_sample(name, lane="audit", audit_probability=0.01) for name in "abcd"]
+    for sample in drawn:
+        await queue.put([sample])
+    await queue.put([make_sample("e")])  # flagged
+    await queue.label(model, drawn[3].id, "ann", "t", 1)
+    assert await queue.audits(model, 0, 2) == [drawn[2], drawn[1]]
+    assert await queue.audits(model, 2, 2) == [drawn[0]]
+    assert await queue.audits(model, 3, 2) == []
+    await queue.erase(model, drawn[2].id)
+    assert await queue.audits(model, 0, 9) == [drawn[1], drawn[0]]
+    assert (await queue.stats(model))["pending_audit"] == 2
+    for start, n in ((-1, 1), (0, 0), (0, 1001)):
+        with pytest.raises(BadRequest):
+            await queue.audits(model, start, n)
