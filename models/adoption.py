@@ -21,14 +21,13 @@ from models.contract.runtime import load_runtime
 from models.networks.regressors import normalise
 from models.networks.tapped import TappedRegressor
 from models.pipeline import finish_bundle, train_head
-from models.tasks.loaded import Batches, LoadedSplit, LoadedTask, SampleLoss
+from models.tasks.loaded import OWNERS_CARD, Batches, LoadedSplit, LoadedTask, SampleLoss
 from models.tasks.protocol import check_examples
 from models.training.config import Progress, TrainingConfig, silent
 from models.training.loss_head import check_losses
 
 PROBE = 8  # images that the network must predict before anything is learned
 BATCH = 64
-CARD = "The network and its data were brought by their owner, whose documentation describes them."
 
 
 class AdoptionError(ValueError):
@@ -47,7 +46,7 @@ def adopt(  # noqa: PLR0913 - a network, a task and its data consist of that muc
     mean: Sequence[float] = (0.0,),
     std: Sequence[float] = (255.0,),
     config: TrainingConfig | None = None,
-    card: str = CARD,
+    card: str = OWNERS_CARD,
     progress: Progress = silent,
 ) -> Path:
     """Trains a loss head for `network`, publishes both as the next version in `store` and makes it live.

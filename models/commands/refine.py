@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from models.commands.console import Data, fail, load_task, one_line_errors, progress_bars
+from models.commands.console import TASKS, Data, fail, load_task, one_line_errors, progress_bars
 
 WATCH: dict[str, Any] = {"rich_help_panel": "By itself"}
 
@@ -107,6 +107,11 @@ def refine(
             with alone(model, store, snapshot, url) as lock:
                 wish = ask(model, store, snapshot, url, who, effort, arm.value, seed, trainer)
                 made = read_manifest(wish.live).provenance
+                if made.task not in TASKS:
+                    raise ValueError(
+                        f"{model} was adopted, and only its owner has its data: refine it in Python with "
+                        "models.refinement.adopted.refine_adopted (docs/adopt.md)"
+                    )
                 task = load_task(made.task, data, made.seed)
                 with progress_bars() as progress:
                     outcome = refine_model(wish, task, accelerator, progress, lock)

@@ -34,6 +34,7 @@ from models.pipeline import evaluate
 from models.publishing.model_card import model_card
 from models.refinement.config import Busy, RefinementConfig
 from models.refinement.fine_tuning import Refined, fine_tune
+from models.refinement.learner import Learner
 from models.tasks.protocol import RegressionTask
 from models.training.config import Progress, silent
 from models.training.loop import Trainer
@@ -71,6 +72,7 @@ class Refinement:
     config: RefinementConfig
     who: str
     token: int | None = None  # of the lock over all hosts; None: the lock of this store is enough
+    learner: Learner | None = None  # None: by the recipe of the task
 
     @property
     def model_folder(self) -> Path:
@@ -201,6 +203,7 @@ def _settings(asked: Refinement) -> bytes:
             "config": asdict(asked.config),
             "data": asked.task.fingerprint,
             "code": package_version("losscast"),
+            "learner": None if asked.learner is None else asked.learner.identity,
         },
         option=orjson.OPT_SORT_KEYS,
     )
@@ -224,7 +227,8 @@ def _train(asked: Refinement, live: Path, folder: Path, start: StartTrainer, pro
         asked.check_fence()
         checkpoints = folder / WORK / ("placebo" if name else "training")
         checkpoints.mkdir(parents=True, exist_ok=True)
-        made = fine_tune(live, asked.task, snapshot, asked.config, _named(progress, name), start(checkpoints))
+        told = _named(progress, name)
+        made = fine_tune(live, asked.task, snapshot, asked.config, told, start(checkpoints), asked.learner)
         _write(target, made, asked, live)
 
 

@@ -20,15 +20,15 @@ from models.publishing.export import export_onnx
 from models.refinement.config import RefinementConfig, RefinementError
 from models.refinement.dataset import Labelled, load_split
 from models.refinement.head import Predict, Taught, refit_head
+from models.refinement.learner import Learner, RecipeLearner
 from models.refinement.outside import check_graph, load_weights, train_outside
 from models.refinement.recalibration import recent_budget, recent_images
 from models.refinement.refined_task import RefinedTask, as_examples, refined_task, rows_of, with_equal_chances
-from models.refinement.trunk import Mixture, choose_mixture, predictions, tune
-from models.refinement.weights import State, copied, mixed, parent_regressor
+from models.refinement.trunk import Mixture, choose_mixture, predictions
+from models.refinement.weights import State, copied, mixed
 from models.tasks.protocol import Examples, RegressionTask
 from models.training.config import Progress, TrainingConfig
 from models.training.loop import Trainer
-from models.training.recipes import recipe
 
 FEWEST = 2  # labels that teach
 
@@ -59,21 +59,23 @@ def fine_tune(  # noqa: PLR0913, PLR0917 - what from, what with, how, and where 
     config: RefinementConfig,
     progress: Progress,
     trainer: Trainer,
+    learner: Learner | None = None,
 ) -> Refined:
     """The candidate that the version in `parent` becomes by learning from `snapshot`.
 
-    snapshot: None makes the placebo, by the same steps on old images alone. Raises RefinementError, SnapshotError,
+    snapshot: None makes the placebo, by the same steps on old images alone. learner: None: by the recipe of the task.
+    Raises RefinementError, SnapshotError,
     BundleError, and ValueError for losses that nothing can be learned from.
     """
     labels = _no_labels(task) if snapshot is None else _labels(snapshot, task)
-    lesson = _Lesson(parent, task, labels, config, progress, trainer)
+    lesson = _Lesson(parent, task, labels, config, progress, trainer, learner or RecipeLearner(task))
     if config.command and snapshot is not None:
         return _learn_outside(lesson, snapshot)
-    regressor = parent_regressor(parent, task)
+    regressor = lesson.learner.parent(parent)
     if config.arm == "head":
         return _finish(lesson, regressor, lesson.new)
     before = copied(regressor)
-    tune(regressor, task, lesson.new, config, "fine-tune", progress, trainer)
+    lesson.learner.learn(regressor, lesson.new, config, "fine-tune", progress, trainer)
     return _mix(lesson, regressor, before)
 
 
@@ -87,6 +89,7 @@ class _Lesson:
     config: RefinementConfig
     progress: Progress
     trainer: Trainer
+    learner: Learner
 
     @cached_property
     def refined(self) -> RefinedTask:
@@ -102,7 +105,7 @@ class _Lesson:
     @property
     def training(self) -> TrainingConfig:
         """Of the loss head."""
-        usual = recipe(self.task).config
+        usual = self.learner.training
         epochs = max(1, round(self.config.head_effort * usual.head_epochs))
         return replace(usual, seed=self.config.seed, head_epochs=epochs)
 
@@ -127,7 +130,7 @@ def _learn_outside(lesson: _Lesson, snapshot: Path) -> Refined:
         check_graph(left.graph, read_manifest(lesson.parent))
         made = candidate_of_graph(left.graph, "A graph that another program made.", lesson.refined, lesson.training)
         return _described(made, lesson, None, None)
-    regressor = parent_regressor(lesson.parent, lesson.task)
+    regressor = lesson.learner.parent(lesson.parent)
     before = copied(regressor)
     load_weights(regressor, left.weights or {})
     mixture = choose_mixture(regressor, before, lesson.refined, lesson.config, partial(lesson.progress, "mix"))
@@ -190,10 +193,10 @@ class _Folds:
         fold = np.random.default_rng(config.seed).permutation(len(new)) % config.folds
         networks = []
         for number in range(config.folds):
-            network = parent_regressor(lesson.parent, lesson.task)
+            network = lesson.learner.parent(lesson.parent)
             before = copied(network)
             taught = rows_of(new, fold != number)
-            tune(network, lesson.task, taught, config, f"fold {number + 1}", lesson.progress, lesson.trainer)
+            lesson.learner.learn(network, taught, config, f"fold {number + 1}", lesson.progress, lesson.trainer)
             network.load_state_dict(mixed(before, copied(network), share))
             networks.append(network)
         return cls(tuple(networks), fold)

@@ -1,6 +1,6 @@
 """The weights of a version: read from its ONNX, chosen to learn or to stay, and mixed with its child's."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -15,7 +15,6 @@ from models.publishing.export import PARITY_TOLERANCE, run_onnx, state_dict
 from models.refinement.config import Arm, RefinementError
 from models.tasks.protocol import RegressionTask
 from models.training.loop import reproducible
-from models.training.recipes import recipe
 
 COUNTER = "num_batches_tracked"  # batch normalisation's count of batches, which no ONNX has
 PROBE = 2  # canvases of noise on which the network must predict what the ONNX predicts
@@ -23,8 +22,8 @@ PROBE = 2  # canvases of noise on which the network must predict what the ONNX p
 State = dict[str, Tensor]
 
 
-def parent_regressor(parent: Path, task: RegressionTask) -> Regressor:
-    """The regressor of the version in `parent`, by the recipe of `task`, in eval mode.
+def load_parent(parent: Path, task: RegressionTask, build: Callable[[], Regressor]) -> Regressor:
+    """The regressor of the version in `parent`, in eval mode. build: makes one of the same architecture.
 
     Raises RefinementError when the weights do not fit, and BundleError when the version is damaged.
     """
@@ -35,16 +34,18 @@ def parent_regressor(parent: Path, task: RegressionTask) -> Regressor:
         )
     onnx = read_onnx(parent, manifest)
     with reproducible(0):
-        regressor = recipe(task).build(task)
+        regressor = build()
     try:
         found = regressor.load_state_dict(state_dict(onnx, "regressor"), strict=False)
     except RuntimeError as error:
-        raise RefinementError(f"{parent} has another network than the recipe of {task.task.name!r} builds") from error
+        raise RefinementError(f"{parent} has another network than the one of {task.task.name!r} here") from error
     missing = [name for name in found.missing_keys if not name.endswith(COUNTER)]
-    if missing or found.unexpected_keys:
-        name = (*missing, *found.unexpected_keys)[0]
+    own = {name for name, _ in regressor.named_buffers()}  # some are settings, which no state dict has and the ONNX has
+    unexpected = [name for name in found.unexpected_keys if name not in own]
+    if missing or unexpected:
+        name = (*missing, *unexpected)[0]
         raise RefinementError(
-            f"{parent} has another network than the recipe of {task.task.name!r} builds: they differ in {name}"
+            f"{parent} has another network than the one of {task.task.name!r} here: they differ in {name}"
         )
     _check_predictions(regressor.eval(), onnx, parent)
     return regressor

@@ -13,6 +13,8 @@ from torch import Tensor
 from models.contract import manifest
 from models.tasks.protocol import Examples, Split
 
+OWNERS_CARD = "The network and its data were brought by their owner, whose documentation describes them."
+
 LoadedSplit = Literal["head", "calibration", "test"]
 SampleLoss = Callable[[Tensor, Tensor], Tensor]  # (predictions [b, ...], targets [b, ...]) -> losses [b]
 # Batches of (images uint8 [b, height, width, channels], targets [b, ...]), or with a third tensor of whole numbers

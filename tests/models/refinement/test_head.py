@@ -10,9 +10,10 @@ from models.networks.regressors import Regressor
 from models.refinement.config import RefinementConfig
 from models.refinement.dataset import load_split
 from models.refinement.head import Taught, refit_head
+from models.refinement.learner import RecipeLearner
 from models.refinement.refined_task import as_examples, rows_of
 from models.refinement.trunk import predictions, tune
-from models.refinement.weights import copied, parent_regressor
+from models.refinement.weights import copied
 from models.tasks.digits import Digits
 from models.tasks.pose import Pose
 from models.tasks.protocol import Split
@@ -36,11 +37,11 @@ def pose(pose_folder: Path) -> Pose:
 @pytest.fixture(scope="module")
 def athlete(pose: Pose) -> Regressor:
     """The regressor of the shipped pose model."""
-    return parent_regressor(ROOT / "bundles" / "pose" / "1", pose)
+    return RecipeLearner(pose).parent(ROOT / "bundles" / "pose" / "1")
 
 
 def test_the_decoder_of_the_shipped_pose_model_learns_new_labels(pose: Pose) -> None:
-    regressor = parent_regressor(ROOT / "bundles" / "pose" / "1", pose)
+    regressor = RecipeLearner(pose).parent(ROOT / "bundles" / "pose" / "1")
     before = copied(regressor)
     new = rows_of(pose.examples("head"), np.arange(len(pose.examples("head"))) < 2)
     config = RefinementConfig(arm="decoder", steps=1, pairs=2)
@@ -74,7 +75,7 @@ def test_losses_from_folds_take_the_place_of_the_trunks_own(
     monkeypatch.setattr(
         "models.refinement.head.train_loss_head", lambda _head, observations, *_: seen.append(observations.losses)
     )
-    regressor = parent_regressor(parent, few_digits)
+    regressor = RecipeLearner(few_digits).parent(parent)
     taught = Taught(new, lambda _images: new.targets + 3)
     refit_head(regressor, few_digits, taught, TrainingConfig.tiny(), silent, Trainer.start())
     assert np.allclose(seen[0][-len(new) :], 3 * np.sqrt(2), rtol=1e-5)

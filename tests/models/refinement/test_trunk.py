@@ -7,9 +7,10 @@ import torch
 
 from models.refinement.config import RefinementConfig
 from models.refinement.dataset import load_split
+from models.refinement.learner import RecipeLearner
 from models.refinement.refined_task import as_examples, refined_task
 from models.refinement.trunk import _best, _pairs, choose_mixture, tune
-from models.refinement.weights import copied, parent_regressor
+from models.refinement.weights import copied
 from models.tasks.digits import Digits
 from models.training.config import silent
 from models.training.loop import Trainer
@@ -39,7 +40,7 @@ def test_labels_with_missing_joints_teach_the_others(snapshot: Path, few_digits:
     targets = labelled.targets.copy()
     targets[:, 0] = np.nan
     new = as_examples(replace(labelled, targets=targets), 5000)
-    regressor = parent_regressor(parent, few_digits)
+    regressor = RecipeLearner(few_digits).parent(parent)
     before = copied(regressor)
     tune(regressor, few_digits, new, RefinementConfig(steps=2, pairs=4), "fine-tune", silent, Trainer.start())
     after = copied(regressor)
@@ -51,7 +52,7 @@ def test_labels_with_missing_joints_teach_the_others(snapshot: Path, few_digits:
 def test_a_mixture_that_is_no_better_leaves_the_parent(
     few_digits: Digits, parent: Path, quick: RefinementConfig, snapshot: Path
 ) -> None:
-    regressor = parent_regressor(parent, few_digits)
+    regressor = RecipeLearner(few_digits).parent(parent)
     before = copied(regressor)
     with torch.no_grad():
         regressor.get_parameter("votes.bias").add_(0.5)  # worse

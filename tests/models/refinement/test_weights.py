@@ -8,12 +8,13 @@ from models.contract.bundle import read_manifest, read_onnx
 from models.networks.regressors import KeypointNet, KeypointNetConfig
 from models.publishing.export import state_dict
 from models.refinement.config import RefinementError
-from models.refinement.weights import TunedPart, copied, mixed, parent_regressor
+from models.refinement.learner import RecipeLearner
+from models.refinement.weights import TunedPart, copied, mixed
 from models.tasks.digits import Digits
 
 
 def test_the_weights_of_a_version_come_from_its_onnx(parent: Path, few_digits: Digits) -> None:
-    regressor = parent_regressor(parent, few_digits)
+    regressor = RecipeLearner(few_digits).parent(parent)
     onnx = state_dict(read_onnx(parent, read_manifest(parent)), "regressor")
     assert all(torch.equal(regressor.state_dict()[name], value) for name, value in onnx.items())
     assert not regressor.training
@@ -25,7 +26,7 @@ def test_a_network_that_is_not_the_recipes_is_refused(
     other = KeypointNetConfig(widths=(8, 16, 16))
     monkeypatch.setattr("models.training.recipes.KeypointNetConfig", lambda *_: other)
     with pytest.raises(RefinementError, match="another network than the recipe of 'digits' builds"):
-        parent_regressor(parent, few_digits)
+        RecipeLearner(few_digits).parent(parent)
 
 
 def test_a_version_of_another_task_is_refused(parent: Path) -> None:
@@ -33,7 +34,7 @@ def test_a_version_of_another_task_is_refused(parent: Path) -> None:
         task = Digits.task.model_copy(update={"names": ("a", "b", "c", "d")})
 
     with pytest.raises(RefinementError, match="made for another task"):
-        parent_regressor(parent, Pentagons())
+        RecipeLearner(Pentagons()).parent(parent)
 
 
 @pytest.mark.parametrize(
