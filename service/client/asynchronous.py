@@ -12,7 +12,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import httpx
 import stamina
 
-from service.client import requests, transport
+from service.client import requests, transport, version_requests
 from service.client.transport import (
     DEFAULT_URL,
     EXTENSIONS,
@@ -51,12 +51,12 @@ class AsyncLosscastClient:
     """
 
     model = _sends(requests.model)
-    promote = _sends(requests.promote)
-    rollback = _sends(requests.rollback)
-    history = _sends(requests.history)
-    candidates = _sends(requests.candidates)
-    learned = _sends(requests.learned)
-    learned_page = _sends(requests.learned_page)
+    promote = _sends(version_requests.promote)
+    rollback = _sends(version_requests.rollback)
+    history = _sends(version_requests.history)
+    candidates = _sends(version_requests.candidates)
+    learned = _sends(version_requests.learned)
+    learned_page = _sends(version_requests.learned_page)
     stats = _sends(requests.stats)
     drift = _sends(requests.drift)
     audits = _sends(requests.audits)

@@ -1,7 +1,7 @@
 """LosscastClient: the service from Python, for the command line and for users.
 
-`service.client.requests` lists the requests. The client sends them, tries again, and keeps leases alive.
-`service.client.asynchronous` does the same for asyncio.
+`service.client.requests` and `version_requests` list the requests. The client sends them, tries again, and keeps leases
+alive. `service.client.asynchronous` does the same for asyncio.
 """
 
 import logging
@@ -15,7 +15,7 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 import httpx
 import stamina
 
-from service.client import requests, transport
+from service.client import requests, transport, version_requests
 from service.client.transport import (
     DEFAULT_URL,
     EXTENSIONS,
@@ -59,12 +59,12 @@ class LosscastClient:
     predict = _sends(requests.predict)
     predict_many = _sends(requests.predict_many)
     model = _sends(requests.model)
-    promote = _sends(requests.promote)
-    rollback = _sends(requests.rollback)
-    history = _sends(requests.history)
-    candidates = _sends(requests.candidates)
-    learned = _sends(requests.learned)
-    learned_page = _sends(requests.learned_page)
+    promote = _sends(version_requests.promote)
+    rollback = _sends(version_requests.rollback)
+    history = _sends(version_requests.history)
+    candidates = _sends(version_requests.candidates)
+    learned = _sends(version_requests.learned)
+    learned_page = _sends(version_requests.learned_page)
     stats = _sends(requests.stats)
     drift = _sends(requests.drift)
     audits = _sends(requests.audits)

@@ -1,7 +1,7 @@
 """Every request that a client can make. Pure; both clients send these, each in its own way."""
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
@@ -10,6 +10,7 @@ import httpx
 import orjson
 from pydantic import BaseModel
 
+from service.client.building import model_path, post_to, reads
 from service.client.transport import ApiRequest, ClientError
 from service.schemas.drift import DriftReport
 from service.schemas.labelling import (
@@ -33,17 +34,6 @@ from service.schemas.labelling import (
     SkipRequest,
 )
 from service.schemas.predictions import MAX_SOURCE, ManyReply, PredictReply, is_source
-from service.schemas.versions import (
-    MAX_SAMPLES,
-    WAIT_S,
-    CandidatesReply,
-    HistoryReply,
-    LearnedPage,
-    LearnedReply,
-    LiveReply,
-    PromoteRequest,
-    RollbackRequest,
-)
 
 Reply = TypeVar("Reply", bound=BaseModel)
 LABELS_PER_PAGE = 500
@@ -68,8 +58,8 @@ def predict(
     """
     return ApiRequest(
         "POST",
-        f"{_model_path(model)}/predict" if model else "/v1/predict",
-        _reads(PredictReply),
+        f"{model_path(model)}/predict" if model else "/v1/predict",
+        reads(PredictReply),
         content=image.read_bytes() if isinstance(image, Path) else image,
         params={"operating_point": operating_point} if operating_point is not None else {},
         headers={"content-type": "application/octet-stream", **_source(source)},
@@ -90,80 +80,12 @@ def predict_many(
     form = httpx.Request("POST", "http://form", files=files)
     one = predict(form.read(), model=model, source=source, operating_point=operating_point)
     headers = {**one.headers, "content-type": form.headers["content-type"]}
-    return ApiRequest(one.method, one.path, _reads(ManyReply), one.content, one.params, headers)
+    return ApiRequest(one.method, one.path, reads(ManyReply), one.content, one.params, headers)
 
 
 def model(name: str) -> ApiRequest[dict[str, Any]]:
     """The facts that a model's live bundle states: task, loss unit, operating points, evaluation."""
-    return ApiRequest("GET", _model_path(name), _json)
-
-
-def promote(  # noqa: PLR0913 - all but two are keyword-only
-    model: str,
-    version: str | int | None = None,
-    *,
-    expected_live: str | int,
-    reason: str,
-    who: str = "unknown",
-    candidate: str | None = None,
-    override: bool = False,
-    wait_s: float = WAIT_S,
-) -> ApiRequest[LiveReply]:
-    """Makes a published version or a candidate live, if expected_live is live now. Repeating it does no harm.
-
-    override: promote a candidate whose gates failed or have not run. The service waits, for wait_s at most, until every
-    replica serves the version; the reply names those that do not.
-    """
-    request = PromoteRequest(
-        version=None if version is None else str(version),
-        candidate=candidate,
-        override=override,
-        expected_live=str(expected_live),
-        reason=reason,
-        who=who,
-        wait_s=wait_s,
-    )
-    return _post_to(f"{_model_path(model)}/promote", request, LiveReply, wait_s)
-
-
-def candidates(model: str) -> ApiRequest[CandidatesReply]:
-    """The candidates of a model with their states and what their gates said, oldest first."""
-    return ApiRequest("GET", f"{_model_path(model)}/candidates", _reads(CandidatesReply))
-
-
-def rollback(  # noqa: PLR0913 - all but one are keyword-only
-    model: str,
-    *,
-    expected_live: str | int,
-    reason: str,
-    to: str | int | None = None,
-    who: str = "unknown",
-    wait_s: float = WAIT_S,
-) -> ApiRequest[LiveReply]:
-    """Makes the previous version live again, or version `to`, if expected_live is live now. Repeating it does no harm.
-
-    Right after a rollback, a second one needs `to`. The service waits as for promote.
-    """
-    target = None if to is None else str(to)
-    request = RollbackRequest(expected_live=str(expected_live), reason=reason, to=target, who=who, wait_s=wait_s)
-    return _post_to(f"{_model_path(model)}/rollback", request, LiveReply, wait_s)
-
-
-def history(model: str, n: int = 100) -> ApiRequest[HistoryReply]:
-    """What is live in the bundle store, and its n newest changes, newest first."""
-    return ApiRequest("GET", f"{_model_path(model)}/history", _reads(HistoryReply), params={"n": str(n)})
-
-
-def learned(model: str, sample_id: str | None = None) -> ApiRequest[LearnedReply]:
-    """Which versions learned from labels; sample_id: only those that learned from this sample."""
-    params = {} if sample_id is None else {"sample": sample_id}
-    return ApiRequest("GET", f"{_model_path(model)}/learned", _reads(LearnedReply), params=params)
-
-
-def learned_page(model: str, version: str | int, start: int = 0, n: int = MAX_SAMPLES) -> ApiRequest[LearnedPage]:
-    """Ids of the samples that a version learned from, without the first `start` ones."""
-    params = {"start": str(start), "n": str(n)}
-    return ApiRequest("GET", f"{_model_path(model)}/learned/{version}", _reads(LearnedPage), params=params)
+    return ApiRequest("GET", model_path(name), _json)
 
 
 def stats(*, model: str | None = None) -> ApiRequest[dict[str, int]]:
@@ -173,13 +95,13 @@ def stats(*, model: str | None = None) -> ApiRequest[dict[str, int]]:
 
 def drift(*, model: str | None = None) -> ApiRequest[DriftReport]:
     """Whether the images of the last hour still look like those that the live version was calibrated on."""
-    return ApiRequest("GET", f"{_model_path(model)}/drift" if model else "/v1/drift", _reads(DriftReport))
+    return ApiRequest("GET", f"{model_path(model)}/drift" if model else "/v1/drift", reads(DriftReport))
 
 
 def audits(*, model: str | None = None, start: int = 0, n: int = 100) -> ApiRequest[AuditsReply]:
     """Samples of the audit lane that have no label yet, the newest first, without the first `start`."""
     params = {**_of(model), "start": str(start), "n": str(n)}
-    return ApiRequest("GET", "/v1/queue/audits", _reads(AuditsReply), params=params)
+    return ApiRequest("GET", "/v1/queue/audits", reads(AuditsReply), params=params)
 
 
 def lease(
@@ -242,7 +164,7 @@ def requeue(sample_ids: Sequence[str] | None = None, *, model: str | None = None
 
 def sample(sample_id: str, *, model: str | None = None) -> ApiRequest[KnownSample]:
     """Everything the service knows about a sample."""
-    return ApiRequest("GET", _sample_path(sample_id), _reads(KnownSample), params=_of(model))
+    return ApiRequest("GET", _sample_path(sample_id), reads(KnownSample), params=_of(model))
 
 
 def image(sample: SampleReply | str, *, model: str | None = None) -> ApiRequest[bytes]:
@@ -258,7 +180,7 @@ def erase(sample_id: str, *, model: str | None = None) -> ApiRequest[EraseReply]
     With several replicas, ask each of them: a sample that another replica has accepted but not yet drained can still
     arrive.
     """
-    return ApiRequest("DELETE", _sample_path(sample_id), _reads(EraseReply), params=_of(model))
+    return ApiRequest("DELETE", _sample_path(sample_id), reads(EraseReply), params=_of(model))
 
 
 def label_page(cursor: str = "", n: int = LABELS_PER_PAGE, *, model: str | None = None) -> ApiRequest[LabelLinePage]:
@@ -275,13 +197,7 @@ def coco_page(cursor: str = "", n: int = LABELS_PER_PAGE, *, model: str | None =
 
 
 def _post(operation: str, request: BaseModel, reply: type[Reply]) -> ApiRequest[Reply]:
-    return _post_to(f"/v1/queue/{operation}", request, reply)
-
-
-def _post_to(path: str, request: BaseModel, reply: type[Reply], wait_s: float = 0.0) -> ApiRequest[Reply]:
-    content = request.model_dump_json(exclude_none=True).encode()
-    headers = {"content-type": "application/json"}
-    return ApiRequest("POST", path, _reads(reply), content=content, headers=headers, wait_s=wait_s)
+    return post_to(f"/v1/queue/{operation}", request, reply)
 
 
 def _whose(sample: LeasedSample | str, annotator: str | None, token: str | None, model: str | None) -> dict[str, Any]:
@@ -289,10 +205,6 @@ def _whose(sample: LeasedSample | str, annotator: str | None, token: str | None,
         sample_id, annotator, token = sample.sample_id, annotator or sample.annotator, token or sample.token
         return {"sample_id": sample_id, "annotator": annotator, "token": token, "model": model or sample.model}
     return {"sample_id": sample, "annotator": annotator, "token": token or uuid.uuid4().hex, "model": model}
-
-
-def _model_path(model: str) -> str:
-    return f"/v1/models/{quote(model, safe='')}"
 
 
 def _sample_path(sample_id: str) -> str:
@@ -307,11 +219,6 @@ def _source(source: str | None) -> dict[str, str]:
     if source is not None and not is_source(source):
         raise ClientError(f"a source is a name of at most {MAX_SOURCE} printable ASCII characters, not {source!r}")
     return {"x-source": source} if source else {}
-
-
-def _reads(reply: type[Reply]) -> Callable[[httpx.Response], Reply]:
-    """Reads a reply. Unknown fields are no error: a newer service may send more than this client knows."""
-    return lambda response: reply.model_validate_json(response.content, extra="ignore")
 
 
 def _json(response: httpx.Response) -> Any:

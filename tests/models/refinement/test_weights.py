@@ -25,7 +25,7 @@ def test_a_network_that_is_not_the_recipes_is_refused(
 ) -> None:
     other = KeypointNetConfig(widths=(8, 16, 16))
     monkeypatch.setattr("models.training.recipes.KeypointNetConfig", lambda *_: other)
-    with pytest.raises(RefinementError, match="another network than the recipe of 'digits' builds"):
+    with pytest.raises(RefinementError, match="another network than the one of 'digits' here"):
         RecipeLearner(few_digits).parent(parent)
 
 
