@@ -20,6 +20,7 @@ SERIES_MAX_Z = 50.0  # up to here exp(z) and E_n(z) are far from overflow and un
 FRACTION_TERMS = 60  # enough for the continued fraction to converge to the last bit
 LARGEST_LOG = 700.0  # exp of a larger number overflows
 LARGEST_X = 1e307
+NARROWEST = 1e-9  # piece of an integral over log y; what is in it is lost, and is far below the last digit that counts
 
 
 def similar_loss_probability(delta: ArrayLike, k: float, theta: float) -> Array:
@@ -124,6 +125,8 @@ def _lower_share_quadrature(x: Array, k: float) -> Array:
     mode = _log_mode(positive, k)
     peak = _log_density(mode, positive, k)
     inner = np.sort(np.stack([mode, np.log(positive), np.zeros_like(positive)]), axis=0)
+    for later, earlier in ((1, 0), (2, 1)):  # a piece that is some floats wide has no points inside: it gives NaN
+        inner[later] = np.where(inner[later] - inner[earlier] < NARROWEST, inner[earlier], inner[later])
     edges = np.concatenate([np.full_like(inner[:1], -np.inf), inner, np.full_like(inner[:1], np.inf)])
 
     def density(u: Array, x: Array, peak: Array) -> Array:
