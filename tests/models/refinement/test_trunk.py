@@ -64,6 +64,21 @@ def test_a_mixture_that_is_no_better_leaves_the_parent(
     assert all(torch.equal(value, before[name]) for name, value in regressor.state_dict().items())
 
 
+def test_labels_that_are_noise_leave_the_parent(snapshot: Path, few_digits: Digits, parent: Path) -> None:
+    labelled = load_split(snapshot, "train", few_digits.task, few_digits.preprocessing)
+    noise = np.random.default_rng(0).uniform(0, 64, labelled.targets.shape).astype(np.float32)
+    regressor = RecipeLearner(few_digits).parent(parent)
+    before = copied(regressor)
+    config = RefinementConfig(steps=20, pairs=8)
+    new = as_examples(replace(labelled, targets=noise), 5000)
+    tune(regressor, few_digits, new, config, "fine-tune", silent, Trainer.start())
+    assert not torch.equal(copied(regressor)["votes.bias"], before["votes.bias"])
+    audit = load_split(snapshot, "unused", few_digits.task, few_digits.preprocessing)  # none
+    chosen = choose_mixture(regressor, before, refined_task(few_digits, audit, "f" * 64), config, lambda *_: None)
+    assert chosen.share == 0
+    assert chosen.losses[1.0] > chosen.losses[0.0]
+
+
 @pytest.mark.parametrize(("gain", "share"), [(0.5, 1.0), (0.0, 0.0), (0.01, 0.0)])
 def test_a_mixture_must_beat_the_parent_by_more_than_chance(gain: float, share: float) -> None:
     parent = np.random.default_rng(0).uniform(1, 3, 100)
