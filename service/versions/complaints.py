@@ -20,6 +20,7 @@ FAULT_SHARE: Final = 0.005  # of images, that is no complaint yet
 FAULT_RISE: Final = 2.0  # of the share of the version before
 FLAG_RISE: Final = 2.0  # of the promised share of flagged images
 FLAG_CHANGE: Final = 1.5  # of the share that the version before flagged
+MOST_FLAGGED: Final = 0.5  # of images, where that is not known: traffic may be odd for both versions
 SLOW: Final = 2.0  # times the 99 % point of the version before
 SLOW_SHARE: Final = 0.05  # of images, that is no complaint yet: one in a hundred is as slow as the 99 % point
 FEWEST: Final = 100  # images of the version before that give a share or a 99 % point
@@ -58,11 +59,11 @@ def fault_complaint(conduct: Conduct, before: Before, count: int) -> str | None:
 
 def flag_complaint(conduct: Conduct, before: Before, level: float | None, count: int) -> str | None:
     """level: the share that the operating point promises to flag at most; None: it promises none."""
-    limits = [FLAG_RISE * level] if level is not None else []
-    limits += [FLAG_CHANGE * before.flagged] if before.flagged is not None else []
-    if not limits or not is_more(conduct.flagged, conduct.weighed, max(limits), ALPHA / count):
+    promised = 0.0 if level is None else FLAG_RISE * level
+    usual = MOST_FLAGGED if before.flagged is None else FLAG_CHANGE * before.flagged
+    if not is_more(conduct.flagged, conduct.weighed, max(promised, usual), ALPHA / count):
         return None
-    told = [] if level is None else [f"at most {level:.0%} is promised"]
+    told = ["no share is promised" if level is None else f"at most {level:.0%} is promised"]
     told += [] if before.flagged is None else [f"the version before flagged {before.flagged:.1%}"]
     return f"{conduct.flagged} of {conduct.weighed} images are flagged; {' and '.join(told)}"
 

@@ -85,7 +85,10 @@ class Probations:
     async def run(self) -> None:
         """Judges until cancelled. A fault of a model is noted, and tried again at the next beat."""
         while True:
-            for model, version in self._models.served().items():
+            served = self._models.served()
+            for model in self._active.keys() - served.keys():  # it was unloaded
+                self._forget(model)
+            for model, version in served.items():
                 try:
                     with self.failures.noted(f"the probation of {model}"):
                         await self._step(model, version)
@@ -178,14 +181,15 @@ class Probations:
         reason = f"version {probation.version} misbehaves on probation: {complaint}"
         change = LiveChange("rolled_back", int(probation.before), int(probation.version), MYSELF, reason[:MAX_TOLD])
         try:
-            await self._models.change_live(probation.model, change)
+            swap = await self._models.change_live(probation.model, change)
         except (Conflict, NotFound) as error:
             is_moved = self._models.live_version(probation.model) != probation.version
             log.error("%s: %s, but it was not rolled back: %s", probation.model, reason, error)  # noqa: TRY400 - one line
             self._end(probation, "ended" if is_moved else "failed")
             return
-        log.error("%s: rolled back to version %s: %s", probation.model, probation.before, reason)
-        self._end(probation, "rolled_back")
+        if swap.is_change:  # else another replica was faster
+            log.error("%s: rolled back to version %s: %s", probation.model, probation.before, reason)
+        self._end(probation, "rolled_back" if swap.is_change else "ended")
 
     def _loaded(self, model: str, version: str) -> LoadedVersion | None:
         try:
@@ -194,6 +198,7 @@ class Probations:
             return None
 
     def _forget(self, model: str) -> None:
+        self._known.pop(model, None)
         if model in self._active:
             self._end(self._active[model], "ended")
 

@@ -135,6 +135,20 @@ async def test_a_slow_version_goes_back_after_both_have_run_side_by_side(
     assert "side by side it takes" in reason
 
 
+async def test_a_model_that_is_unloaded_is_on_probation_no_more(
+    open_service: OpenService, store: Path, until: Until
+) -> None:
+    http = await open_service(bundles=store, poll_s=0)
+    await promote(http, 5, until)
+    assert (await http.post("/v2/repository/models/tiny/unload")).status_code == 200
+
+    async def has_ended() -> bool:
+        return await ended(http, "ended") == 1
+
+    await until(has_ended)
+    assert 'losscast_probation{model="tiny"} 0.0' in (await http.get("/metrics")).text
+
+
 async def test_a_good_version_passes_and_is_left_alone_after_it(
     open_service: OpenService, store: Path, grey: Grey, until: Until
 ) -> None:
@@ -229,6 +243,7 @@ async def test_two_replicas_go_back_together_with_one_line_in_the_history(
 
     await until(both_are_back)
     assert [change["event"] for change in (await history(one))["changes"]] == ["rolled_back", "promoted", "live"]
+    assert sum([await ended(http, "rolled_back") for http in (one, other)]) == 1
 
 
 async def test_a_store_that_cannot_be_written_delays_the_rollback_and_says_so(
