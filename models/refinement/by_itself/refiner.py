@@ -22,7 +22,7 @@ from models.refinement.by_itself.memory import Memory
 from models.refinement.by_itself.metrics import RefinerMetrics, Result
 from models.refinement.by_itself.triggers import Seen, Wanted, reason_to_refine
 from models.refinement.config import BUSY, RefinementError
-from models.refinement.service_api import ServiceApi
+from models.refinement.service_api import ServiceApi, ServiceAway
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ class Refiner:
         self._orders, self._api, self._metrics = orders, api, metrics
         self._stopping = threading.Event()
         self._pause_s = 0.0  # that a failure asks for
+        self._refused = set[str]()  # candidates that the service did not make live
 
     def stop(self) -> None:
         """Lets `run` return soon. A refinement that runs is ended; the next one goes on with its candidate."""
@@ -125,12 +126,28 @@ class Refiner:
     def _promote(self) -> None:
         """Makes the refiner's own candidate live that waits, if it was told to; else it shows that one waits."""
         orders, waiting = self._orders, self._waiting()
-        if waiting is not None and orders.promotes and waiting.who == orders.who:
-            self._api.promote(orders.model, waiting.id, waiting.parent, orders.who, "its gates passed")
-            log.info("%s: %s is live", orders.model, waiting.id)
-            waiting = None
+        if waiting is not None and orders.promotes and waiting.who == orders.who and waiting.id not in self._refused:
+            waiting = None if self._is_promoted(waiting) else waiting
         since = 0.0 if waiting is None else datetime.fromisoformat(waiting.changed_at).timestamp()
         self._metrics.waiting_since.set(since)
+
+    def _is_promoted(self, candidate: CandidateRecord) -> bool:
+        """A refusal is not asked for again: each try to load a version that does not work leaves lines in the history.
+
+        Raises ServiceAway: then it is tried again.
+        """
+        orders = self._orders
+        try:
+            self._api.promote(orders.model, candidate.id, candidate.parent, orders.who, "its gates passed")
+        except ServiceAway:
+            raise
+        except RefinementError as error:
+            self._refused.add(candidate.id)
+            self._metrics.errors.inc()
+            log.warning("%s: %s passed and was not made live: %s", orders.model, candidate.id, error)
+            return False
+        log.info("%s: %s is live", orders.model, candidate.id)
+        return True
 
     def _waiting(self) -> CandidateRecord | None:
         """The newest candidate, if it passed against the version that is live and was not promoted."""

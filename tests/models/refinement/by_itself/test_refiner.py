@@ -72,6 +72,34 @@ def test_a_candidate_that_passed_waits_and_says_so_unless_the_refiner_was_told_t
     assert [record.state for record in list_candidates(store / "tiny")] == ["live"]
 
 
+def test_a_candidate_that_the_service_refuses_is_asked_for_once_and_stops_nothing(
+    refiner: Make, label: Label, store: Path
+) -> None:
+    metrics = RefinerMetrics("tiny", 3)
+    made = refiner("passed", promotes=True, metrics=metrics)
+    label(3)
+    with damaged_files(store):
+        assert made.step() == "passed"
+    assert value(metrics, "errors_total") == 1
+    assert value(metrics, "candidate_waiting_since_timestamp_seconds") > 1e9
+    label(3)
+    assert made.step() == "passed"  # a newer one, which the service takes
+    assert value(metrics, "errors_total") == 1
+    assert read_index(store / "tiny").live > 1
+
+
+@contextmanager
+def damaged_files(store: Path) -> Iterator[None]:
+    """The live version's bytes, from which the next candidate is made, are damaged for a while."""
+    onnx = store / "tiny" / "1" / "model.onnx"
+    whole = onnx.read_bytes()
+    onnx.write_bytes(whole[:-1])
+    try:
+        yield
+    finally:
+        onnx.write_bytes(whole)
+
+
 def test_a_candidate_of_somebody_else_is_not_promoted(refiner: Make, store: Path) -> None:
     from tests.models.refinement.by_itself.quick_refinement import main  # noqa: PLC0415 - a script
 
