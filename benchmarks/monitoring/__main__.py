@@ -1,13 +1,16 @@
 """Draws the dashboards of a service under traffic: `python -m benchmarks.monitoring`; it takes about three minutes.
 
 A service with the shipped digits model gets clean canvases, then blurred ones. Meanwhile an annotator labels, and some
-callers send bodies that are no images. A real Prometheus scrapes it. Its answers to the queries of the dashboards are
-drawn into docs/dashboards*.png.
+callers send bodies that are no images. A refiner waits for more labels than it gets. A real Prometheus scrapes both.
+Its answers to the queries of the dashboards are drawn into docs/dashboards*.png.
 """
 
+import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,7 +19,7 @@ import httpx
 
 from benchmarks.monitoring import traffic
 from benchmarks.monitoring.picture import Span, draw
-from benchmarks.monitoring.servers import SCRAPE_S, running_prometheus
+from benchmarks.monitoring.servers import SCRAPE_S, free_port, running, running_prometheus
 from demo.running import running_service
 from deploy.grafana.build import boards
 from service.client import LosscastClient
@@ -27,6 +30,7 @@ PER_S = 20
 LEAD_S = 5  # pause before the first image and after the last
 LABEL_EVERY, LABELS = 60, 3  # images, samples
 REFUSED_EVERY = 150
+WANTED = 200  # labels: more than come
 FILES = {"detection.json": "dashboards", "service.json": "dashboards-service", "labelling.json": "dashboards-labelling"}
 SETTINGS = {
     "LOSSCAST_MODELS": traffic.MODEL,
@@ -36,6 +40,18 @@ SETTINGS = {
 }
 
 
+@contextmanager
+def running_refiner(url: str, folder: Path) -> Iterator[str]:
+    """host:port of the metrics of a refiner that has fewer labels than it wants."""
+    port, store = free_port(), folder / "bundles"
+    shutil.copytree(ROOT / "bundles" / traffic.MODEL, store / traffic.MODEL)
+    options = ["--url", url, "--store", str(store), "--labels", str(WANTED), "--fewest", str(WANTED), "--poll-s", "1"]
+    command = [sys.executable, "-m", "losscast", "refine", traffic.MODEL, "--watch", *options]
+    place = f"127.0.0.1:{port}"
+    with running([*command, "--metrics-port", str(port)], folder / "refiner.log", f"http://{place}/metrics"):
+        yield place
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="losscast-monitoring-") as folder:
         state, data = Path(folder, "state"), Path(folder, "prometheus")
@@ -43,7 +59,8 @@ def main() -> None:
         data.mkdir()
         with (
             running_service(ROOT / "bundles", traffic.MODEL, state, **SETTINGS) as url,
-            running_prometheus(data, [urlsplit(url).netloc]) as prometheus,
+            running_refiner(url, Path(folder)) as refiner,
+            running_prometheus(data, [urlsplit(url).netloc], refiners=[refiner]) as prometheus,
         ):
             start = time.time()
             time.sleep(LEAD_S)

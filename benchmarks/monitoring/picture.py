@@ -65,6 +65,12 @@ def draw(board: Mapping[str, Any], prometheus: Prometheus, span: Span, path: Pat
 
 
 def _lines(axes: Axes, panel: Mapping[str, Any], series: Sequence[Series], span: Span) -> None:
+    if not series:  # as when nothing waits
+        axes.text(
+            0.5, 0.5, "No data", transform=axes.transAxes, ha="center", va="center", fontsize=FONT, color="#777777"
+        )
+        _timed(axes, span)
+        return
     style = panel["fieldConfig"]["defaults"]
     special = {one["matcher"]["options"]: _properties(one) for one in panel["fieldConfig"]["overrides"]}
     by_name = {name: values for name, _, values in series}
