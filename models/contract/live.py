@@ -61,21 +61,21 @@ class Swap:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class LiveState:
     """What model.json says, with the changes that led there, oldest first."""
 
     index: ModelIndex
     changes: list[Change]
 
 
-def read_state(model_folder: Path) -> State:
+def read_state(model_folder: Path) -> LiveState:
     """The live version of a model and its history. Raises BundleError when one of the files is damaged."""
     index = read_index(model_folder)
     pending = pending_change(model_folder, index)  # read before the history, which may get this line meanwhile
     changes = read_history(model_folder)
     if pending and pending not in changes[-1:]:
         changes.append(pending)
-    return State(index, changes)
+    return LiveState(index, changes)
 
 
 def make_live(folder: Path, who: str = "offline line", reason: str = "published") -> None:

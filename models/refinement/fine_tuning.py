@@ -25,7 +25,7 @@ from models.refinement.outside import check_graph, load_weights, train_outside
 from models.refinement.recalibration import recent_budget, recent_images
 from models.refinement.refined_task import RefinedTask, as_examples, refined_task, rows_of, with_equal_chances
 from models.refinement.trunk import Mixture, choose_mixture, predictions
-from models.refinement.weights import State, copied, mixed
+from models.refinement.weights import Weights, copied, mixed
 from models.tasks.protocol import Examples, RegressionTask
 from models.training.config import Progress, TrainingConfig
 from models.training.loop import Trainer
@@ -110,7 +110,7 @@ class _Lesson:
         return replace(usual, seed=self.config.seed, head_epochs=epochs)
 
 
-def _mix(lesson: _Lesson, regressor: Regressor, before: State) -> Refined:
+def _mix(lesson: _Lesson, regressor: Regressor, before: Weights) -> Refined:
     """The candidate of a regressor that has learned. before: the weights of its parent."""
     config, new, progress = lesson.config, lesson.new, lesson.progress
     mixture = choose_mixture(regressor, before, lesson.refined, config, partial(progress, "mix"))

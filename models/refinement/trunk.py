@@ -17,7 +17,7 @@ from models.calibration.references import CALIBRATION_SEED
 from models.networks.regressors import Regressor, normalise
 from models.refinement.config import RefinementConfig
 from models.refinement.refined_task import RefinedTask
-from models.refinement.weights import State, TunedPart, copied, mixed
+from models.refinement.weights import TunedPart, Weights, copied, mixed
 from models.tasks.protocol import Examples, RegressionTask
 from models.training.augmentation import augment, mirror_order
 from models.training.config import Progress
@@ -102,7 +102,7 @@ class Mixture:
 
 def choose_mixture(
     regressor: Regressor,
-    parent: State,
+    parent: Weights,
     task: RefinedTask,
     config: RefinementConfig,
     progress: Callable[[int, int], None],

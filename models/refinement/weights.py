@@ -19,7 +19,7 @@ from models.training.loop import reproducible
 COUNTER = "num_batches_tracked"  # batch normalisation's count of batches, which no ONNX has
 PROBE = 2  # canvases of noise on which the network must predict what the ONNX predicts
 
-State = dict[str, Tensor]
+Weights = dict[str, Tensor]
 
 
 def load_parent(parent: Path, task: RegressionTask, build: Callable[[], Regressor]) -> Regressor:
@@ -102,12 +102,12 @@ def _learning(regressor: Regressor, arm: Arm) -> list[nn.Module]:
     return [regressor.get_submodule(name) for name in regressor.last_layers]
 
 
-def copied(regressor: nn.Module) -> State:
+def copied(regressor: nn.Module) -> Weights:
     """A copy of the weights and buffers, on the CPU."""
     return {name: value.detach().cpu().clone() for name, value in regressor.state_dict().items()}
 
 
-def mixed(parent: Mapping[str, Tensor], child: Mapping[str, Tensor], share: float) -> State:
+def mixed(parent: Mapping[str, Tensor], child: Mapping[str, Tensor], share: float) -> Weights:
     """The weights that lie `share` of the way from the parent's to the child's; 0 and 1 are exactly theirs.
 
     Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022. Whole numbers are the child's.

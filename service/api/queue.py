@@ -13,12 +13,12 @@ from models.contract.manifest import Task
 from service.errors import NotFound
 from service.labelling.endings import Ending
 from service.labelling.queue.label_queue import Leased
-from service.labelling.queue.redis_queue import MAX_LEASE
 from service.labelling.samples.fields import reply_fields
 from service.labelling.samples.label import Values, check_inside, read_keypoints, read_values
 from service.labelling.samples.sample import Sample
 from service.resources import Resources, Shared, queue_of
 from service.schemas.labelling import (
+    MAX_LEASE,
     AuditsReply,
     ExtendRequest,
     LabelFields,

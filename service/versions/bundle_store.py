@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from models.contract.bundle import BundleError, read_manifest, read_onnx
 from models.contract.index import ModelIndex, read_index
 from models.contract.learned import versions_that_learned
-from models.contract.live import State, read_state
+from models.contract.live import LiveState, read_state
 from models.contract.manifest import Manifest
 from service.versions.candidates import Candidates, read_candidates
 
@@ -103,7 +103,7 @@ class PatientStore:
     async def load(self, model: str, version: str) -> Bundle:
         return await self._ask(lambda: self._store.load(model, version))
 
-    async def state(self, model: str) -> State:
+    async def state(self, model: str) -> LiveState:
         """What is live in the store, and the history of it. Raises BundleError when a file is damaged."""
         return await self._ask(lambda: read_state(self._store.folder / model))
 

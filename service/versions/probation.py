@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Final, Literal
 
 from models.contract.history import Change
-from models.contract.live import State
+from models.contract.live import LiveState
 from service.background import Failures
 from service.drift.monitor import Monitor
 from service.errors import Conflict, NotFound, Unavailable
@@ -208,7 +208,7 @@ class Probations:
         self._metrics.probation_ended(probation.model, outcome)
 
 
-def promotion_of(state: State, version: str) -> Change | None:
+def promotion_of(state: LiveState, version: str) -> Change | None:
     """The promotion that made the version live; None if something else did."""
     last = state.changes[-1] if state.changes else None
     return last if last and last.event == "promoted" and str(last.version) == version else None

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 
 from models.contract.bundle import BundleError
-from models.contract.live import State, Swap
+from models.contract.live import LiveState, Swap
 from models.contract.manifest import Manifest
 from service.errors import NotFound, StartError, Unavailable
 from service.predictor import Predictor
@@ -138,7 +138,7 @@ class Registry:
             except StoreAway as error:
                 raise Unavailable(str(error)) from error
 
-    async def state(self, model: str) -> State:
+    async def state(self, model: str) -> LiveState:
         """What is live in the store, and how that came about. Raises NotFound, Conflict for damage, Unavailable."""
         async with self._changing:
             with as_service_errors():

@@ -17,6 +17,7 @@ import stamina
 from service.app import create_app
 from service.client import LosscastClient
 from service.redis.private_valkey import _Server, server_program
+from service.redis.server import RedisServer
 from service.settings import Settings
 from tests.running import Service
 from tests.service.labelling.queue.forgetful import ForgetfulServer
@@ -44,6 +45,14 @@ async def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     await running.start()
     yield running.socket
     await running.stop()
+
+
+@pytest_asyncio.fixture
+async def redis(server: Path) -> AsyncIterator[RedisServer]:
+    """A client of the server that all tests share."""
+    made = RedisServer.open(str(server), 5.0)
+    yield made
+    await made.close()
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from service.labelling.samples.fields import put_arguments
 from service.labelling.samples.sample import Sample
 from service.redis.server import RedisServer
 
-MAX_LEASE = 1000  # samples in one lease
+MAX_SAMPLES = 1000  # in one reply
 MAX_PAGE = 10_000  # labels in one page
 MAX_BYTES = 2**53  # of one image: Lua's numbers are doubles, which are exact up to here
 CHUNK = 1000  # samples in one call of a script, so that it does not block other calls
@@ -75,8 +75,8 @@ class RedisQueue:
         return frozenset(held)
 
     async def lease(self, model: str, n: int, annotator: str, token: str, lease_s: float) -> list[Leased]:
-        if not 1 <= n <= MAX_LEASE:
-            raise BadRequest(f"n must be between 1 and {MAX_LEASE}")
+        if not 1 <= n <= MAX_SAMPLES:
+            raise BadRequest(f"n must be between 1 and {MAX_SAMPLES}")
         arguments = [n, annotator, token, _lease_us(lease_s)]
         return _leased(await self.scripts.run("lease", model, arguments))
 
@@ -124,8 +124,8 @@ class RedisQueue:
         return await self.archive.page(model, cursor, n)
 
     async def audits(self, model: str, start: int, n: int) -> list[Sample]:
-        if not 1 <= n <= MAX_LEASE or start < 0:
-            raise BadRequest(f"n must be between 1 and {MAX_LEASE}, and start 0 or more")
+        if not 1 <= n <= MAX_SAMPLES or start < 0:
+            raise BadRequest(f"n must be between 1 and {MAX_SAMPLES}, and start 0 or more")
         found = await self.scripts.run("audits", model, [start, n])
         return [Sample.from_json(data) for data in found if data]
 

@@ -1,11 +1,9 @@
 """A ledger on a real server, and a bundle with every kind of reference."""
 
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
-import pytest_asyncio
 
 from models.contract.manifest import Manifest, OrderStatistics
 from models.contract.reference import EmbeddingReference, LossReference
@@ -16,13 +14,6 @@ from service.inference.outcome import Forecast
 from service.redis.server import RedisServer
 
 MakeForecast = Callable[..., Forecast]
-
-
-@pytest_asyncio.fixture
-async def redis(server: Path) -> AsyncIterator[RedisServer]:
-    made = RedisServer.open(str(server), 5.0)
-    yield made
-    await made.close()
 
 
 @pytest.fixture

@@ -1,11 +1,9 @@
 """Numbers of a script reach every kind of server in full, in a form that it accepts."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 import service
 from service.redis.server import RedisServer
@@ -23,13 +21,6 @@ NUMBERS = [
     ("-2^63", "-9223372036854775808"),
     ("1796083199 * 1000000 + 123456", str(MICROSECONDS)),
 ]
-
-
-@pytest_asyncio.fixture
-async def redis(server: Path) -> AsyncIterator[RedisServer]:
-    made = RedisServer.open(str(server), 5.0)
-    yield made
-    await made.close()
 
 
 async def run(redis: RedisServer, lua: str, key: str) -> Any:

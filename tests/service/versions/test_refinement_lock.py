@@ -1,12 +1,9 @@
 """The lock on refinements, on real servers and over HTTP."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from service.errors import Conflict
 from service.redis.server import RedisServer
@@ -15,11 +12,9 @@ from service.versions.refinement_lock import RefinementLock
 PATH = "/v1/models/tiny/refinement"
 
 
-@pytest_asyncio.fixture
-async def lock(server: Path) -> AsyncIterator[RefinementLock]:
-    made = RedisServer.open(str(server), 5.0)
-    yield RefinementLock(made)
-    await made.close()
+@pytest.fixture
+def lock(redis: RedisServer) -> RefinementLock:
+    return RefinementLock(redis)
 
 
 async def test_one_holder_at_a_time_and_each_gets_a_larger_token(lock: RefinementLock, model: str) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-import pytest_asyncio
 
 from service.background import end
 from service.redis.server import RedisServer
@@ -32,13 +31,6 @@ class Served:
     def go_live(self, model: str, version: str) -> None:
         self.live[model] = version
         self.moved.set()
-
-
-@pytest_asyncio.fixture
-async def redis(server: Path) -> AsyncIterator[RedisServer]:
-    made = RedisServer.open(str(server), 5.0)
-    yield made
-    await made.close()
 
 
 @pytest.fixture
